@@ -1,0 +1,329 @@
+"""Every shape that crosses a boundary: commands in, events between, views out.
+
+Ids are UUIDs in their hyphenated lower-case text form, money is an integer of cents, times are
+UTC `datetime`s; the HTTP layer has checked all of them before a command exists.
+"""
+
+from datetime import datetime
+from typing import Literal, NamedTuple
+
+from msgspec import Struct
+
+# Commands: imperatives. `expected_version` is the client's optimistic lock, None when it sent none.
+
+
+class RegisterCustomer(Struct, frozen=True):
+    id: str
+    name: str
+
+
+class RenameCustomer(Struct, frozen=True):
+    id: str
+    name: str
+    expected_version: int | None = None
+
+
+class AddProduct(Struct, frozen=True):
+    id: str
+    name: str
+    price_cents: int
+    stock: int
+
+
+class RepriceProduct(Struct, frozen=True):
+    id: str
+    price_cents: int
+    expected_version: int | None = None
+
+
+class DeliverStock(Struct, frozen=True):
+    id: str  # of the product
+    delivery_id: str
+    quantity: int
+
+
+class Wanted(Struct, frozen=True):
+    """One line of an order as the client asks for it."""
+
+    product_id: str
+    quantity: int
+
+
+class PlaceOrder(Struct, frozen=True):
+    id: str
+    customer_id: str
+    lines: tuple[Wanted, ...]
+
+
+class PayOrder(Struct, frozen=True):
+    id: str
+    expected_version: int | None = None
+
+
+class ShipOrder(Struct, frozen=True):
+    id: str
+    expected_version: int | None = None
+
+
+class CancelOrder(Struct, frozen=True):
+    id: str
+    expected_version: int | None = None
+
+
+Transition = PayOrder | ShipOrder | CancelOrder
+Command = RegisterCustomer | RenameCustomer | AddProduct | RepriceProduct | DeliverStock | PlaceOrder | Transition
+
+
+# Queries: one for each GET of the contract.
+
+
+class GetOrder(Struct, frozen=True):
+    id: str
+
+
+class GetHistory(Struct, frozen=True):
+    id: str
+
+
+class GetCustomer(Struct, frozen=True):
+    id: str
+
+
+class ListOrders(Struct, frozen=True):
+    """A customer's orders, newest first; `after` is where the page before ended."""
+
+    id: str
+    limit: int
+    after: tuple[datetime, str] | None = None
+
+
+class GetProduct(Struct, frozen=True):
+    id: str
+
+
+class TopProducts(Struct, frozen=True):
+    limit: int
+
+
+class DailySales(Struct, frozen=True):
+    days: int
+
+
+class SearchOrders(Struct, frozen=True):
+    words: tuple[str, ...]
+    limit: int
+
+
+Query = GetOrder | GetHistory | GetCustomer | ListOrders | GetProduct | TopProducts | DailySales | SearchOrders
+
+
+# Events: past participles. `version` counts the events of one thing, without gaps, from 1.
+
+
+class Line(Struct, frozen=True):
+    """One line of an order with the price fixed when it was placed."""
+
+    product_id: str
+    product_name: str
+    quantity: int
+    unit_price_cents: int
+    amount_cents: int
+
+
+class CustomerRegistered(Struct, frozen=True, tag=True):
+    id: str
+    version: int
+    name: str
+
+
+class CustomerRenamed(Struct, frozen=True, tag=True):
+    id: str
+    version: int
+    name: str
+
+
+class ProductAdded(Struct, frozen=True, tag=True):
+    id: str
+    version: int
+    name: str
+    price_cents: int
+    stock: int
+
+
+class ProductRepriced(Struct, frozen=True, tag=True):
+    id: str
+    version: int
+    price_cents: int
+
+
+class StockDelivered(Struct, frozen=True, tag=True):
+    id: str
+    version: int
+    delivery_id: str
+    quantity: int
+
+
+class OrderPlaced(Struct, frozen=True, tag=True):
+    id: str
+    version: int
+    at: datetime
+    customer_id: str
+    lines: tuple[Line, ...]
+    total_cents: int
+
+
+class OrderPaid(Struct, frozen=True, tag=True):
+    id: str
+    version: int
+    at: datetime
+
+
+class OrderShipped(Struct, frozen=True, tag=True):
+    id: str
+    version: int
+    at: datetime
+
+
+class OrderCancelled(Struct, frozen=True, tag=True):
+    id: str
+    version: int
+    at: datetime
+
+
+CustomerEvent = CustomerRegistered | CustomerRenamed
+ProductEvent = ProductAdded | ProductRepriced | StockDelivered
+OrderEvent = OrderPlaced | OrderPaid | OrderShipped | OrderCancelled
+Event = CustomerEvent | ProductEvent | OrderEvent
+
+
+# Views: the answers, field by field in the contract's order. Times are already text here.
+
+Status = Literal["placed", "paid", "shipped", "cancelled"]
+
+
+class CustomerRef(Struct, frozen=True):
+    id: str
+    name: str
+
+
+class OrderView(Struct, frozen=True):
+    id: str
+    version: int
+    status: Status
+    placed_at: str
+    customer: CustomerRef
+    lines: tuple[Line, ...]
+    total_cents: int
+
+
+class Change(Struct, frozen=True):
+    version: int
+    what: Status
+    at: str
+
+
+class HistoryView(Struct, frozen=True):
+    changes: tuple[Change, ...]
+
+
+class CustomerView(Struct, frozen=True):
+    id: str
+    version: int
+    name: str
+    orders: int
+    spent_cents: int
+    last_order_at: str | None
+
+
+class OrderItem(Struct, frozen=True):
+    """An order as lists and searches show it; `lines` is their count."""
+
+    id: str
+    version: int
+    status: Status
+    placed_at: str
+    lines: int
+    total_cents: int
+
+
+class OrderPage(Struct, frozen=True):
+    orders: tuple[OrderItem, ...]
+    next: str | None
+
+
+class FoundOrders(Struct, frozen=True):
+    orders: tuple[OrderItem, ...]
+
+
+class ProductView(Struct, frozen=True):
+    id: str
+    version: int
+    name: str
+    price_cents: int
+    stock: int
+    sold: int
+
+
+class TopProduct(Struct, frozen=True):
+    id: str
+    name: str
+    sold: int
+    revenue_cents: int
+
+
+class TopProductsView(Struct, frozen=True):
+    products: tuple[TopProduct, ...]
+
+
+class DaySales(Struct, frozen=True):
+    day: str
+    orders: int
+    revenue_cents: int
+
+
+class DailySalesView(Struct, frozen=True):
+    days: tuple[DaySales, ...]
+
+
+# What the doors of a system hand back.
+
+
+class Receipt(Struct, frozen=True):
+    """What a command answers: enough to ask for your own write, and no more."""
+
+    id: str
+    version: int
+
+
+class Position(NamedTuple):
+    """A place in the order of events: (transaction, sequence). Compares like the feed is read."""
+
+    transaction: int
+    sequence: int
+
+
+START = Position(0, 0)
+
+
+class Done(NamedTuple):
+    """A command that took effect now (`created` for 201) or before; `position` covers that effect."""
+
+    receipt: Receipt
+    created: bool
+    position: Position = START
+
+
+class Answer(NamedTuple):
+    """A query's JSON bytes, None where the thing does not exist, and how much they reflect.
+
+    `position` None says: everything acknowledged before the question (nothing can lag here).
+    """
+
+    body: bytes | None
+    position: Position | None = None
+
+
+class Readiness(Struct, frozen=True):
+    lag_events: int
+    lag_seconds: float
+    parked_events: int

@@ -1,0 +1,41 @@
+"""The one door every rung of the ladder must offer."""
+
+from collections.abc import Callable
+from datetime import UTC, datetime
+from typing import Protocol
+
+from contract.messages import Answer, Command, Done, Query, Readiness
+
+Clock = Callable[[], datetime]
+
+
+def utc_now() -> datetime:
+    return datetime.now(UTC)
+
+
+class OrderSystem(Protocol):
+    async def execute(self, command: Command) -> Done:
+        """Carry out a command, or recognise it as a repeat; raises a `Refusal` otherwise."""
+        ...
+
+    async def answer(self, query: Query) -> Answer:
+        """Answer from what is known now; raises `Unavailable` when a store cannot be asked."""
+        ...
+
+    async def readiness(self) -> Readiness:
+        """Computed when asked; zeros where nothing can lag. Raises `Unavailable` when a store is gone."""
+        ...
+
+    def pool_use(self) -> tuple[int, int]:
+        """Database connections (in use, at most)."""
+        ...
+
+
+class Worker(Protocol):
+    """Background work that a rung needs, run as a process of its own so that its CPU is counted."""
+
+    name: str
+
+    async def run(self) -> None:
+        """Work until cancelled."""
+        ...
