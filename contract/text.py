@@ -56,8 +56,12 @@ def cursor_place(cursor: str) -> tuple[datetime, str]:
 
 @lru_cache(maxsize=50_000)
 def words(text: str) -> tuple[str, ...]:
-    """The distinct searchable words of a name or a search: NFC, then full case folding, then split at
-    everything outside the Unicode classes L and N; in order of first occurrence."""
+    """The distinct searchable words of a name or a search, in order of first occurrence."""
+    return tuple(dict.fromkeys(split_words(text)))
+
+
+def split_words(text: str) -> list[str]:
+    """NFC, then full case folding, then split at everything outside the Unicode classes L and N."""
     folded = unicodedata.normalize("NFC", text).casefold()
     letters = "".join(c if unicodedata.category(c)[0] in "LN" else " " for c in folded)
-    return tuple(dict.fromkeys(letters.split()))
+    return letters.split()

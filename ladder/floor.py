@@ -1,0 +1,12 @@
+"""The contract over memory alone: what HTTP and the load generator cost before any store does."""
+
+from contract.memory import MemoryOrders
+from ladder.environment import Environment
+from ladder.rung import Rung
+
+PARENT: str | None = None
+IDEA = "No store at all: the floor under every figure, plotted beside the others and never subtracted."
+
+
+def build(env: Environment) -> Rung:
+    return Rung(MemoryOrders(env.clock))
