@@ -1,4 +1,4 @@
-"""The deterministic data a target is filled with: the same seed names the same customers, products and orders anywhere."""
+"""The deterministic data a target is filled with: a seed names the same customers, products and orders anywhere."""
 
 import hashlib
 import math
@@ -75,7 +75,7 @@ class Ids:
 
 
 class Dataset:
-    """`customers`, `products` and `orders` things of a seed; an order's content does not depend on the sizes of later ones."""
+    """So many customers, products and orders of a seed; ids and names depend on seed and index alone."""
 
     def __init__(self, seed: int, customers: int, products: int, orders: int) -> None:
         if min(customers, products, orders) < 0 or (orders and not (customers and products)):

@@ -53,7 +53,7 @@ class Zipf:
 
 
 def latest(draw: float, n: int, exponent: float) -> int:
-    """An index of 0..n-1, the newest (n-1) most popular: Zipf over recency, in closed form as `n` grows all the time."""
+    """An index of 0..n-1, the newest (n-1) most popular: Zipf over recency, in closed form as `n` keeps growing."""
     assert n > 0, "a choice needs something to choose from"
     if abs(exponent - 1) < 1e-9:
         back = (n + 1) ** draw
