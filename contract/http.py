@@ -1,6 +1,7 @@
 """HTTP in, HTTP out: the same answers whichever system stands behind."""
 
 import asyncio
+import re
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 
@@ -150,6 +151,8 @@ def make_app(
     }
     elsewhere = Refusing(NotFound("There is no such route."), metrics.meter("no_route"))
     routes = [Route(path, resource, name=path) for path, resource in resources.items()]
+    for route in routes:  # a `$` would forgive a line feed at the end of the path
+        route.path_regex = re.compile(route.path_regex.pattern.removesuffix("$") + r"\Z")
     router = Router(routes, redirect_slashes=False, default=elsewhere, lifespan=_lifespan(on_start, on_stop))
     stranger = Refusing(Unauthorized("A bearer token is needed."), metrics.meter("unauthorized"))
     return Gate(router, elsewhere, stranger, token)
