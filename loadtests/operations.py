@@ -137,7 +137,7 @@ class OperationStream:
     def _write(self, rng: random.Random, name: str, due_us: int) -> Operation:
         payable, shippable = self._placed, self._paid
         cancellable = self._placed or self._paid
-        path, body = "", None
+        body: dict[str, str | int] | None = None
         if name == "pay" and payable:
             order = _take(payable, rng)
             self._next_paid.append(order)

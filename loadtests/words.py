@@ -3,9 +3,10 @@
 # ruff: noqa: SIM905 - words are read as a text, not as a list of literals
 
 FIRST_NAMES = tuple(
-    "Ada Amira André Anna Aroha Björn Carlos Chloé Dáithí Dmitri Elif Emeka Émile Eva Fatima Félix Freya Giulia "
-    "Grace Hana Hugo Ingrid Iván Jana João Kofi Lars Léa Leila Liam Łukasz Maja Mateo Mei Mina Nadia Niamh Noah Olu Omar "
-    "Özge Paula Pedro Priya Quinn Rania Raúl Renée Rosa Søren Sven Tanvi Þóra Tomás Uma Vera Wei Yusuf Zoë Žofia".split()
+    "Ada Amira André Anna Aroha Björn Carlos Chloé Dáithí Dmitri Elif Emeka Émile Eva Fatima Félix Freya Giulia Grace "
+    "Hana Hugo Ingrid Iván Jana João Kofi Lars Léa Leila Liam Łukasz Maja Mateo Mei Mina Nadia Niamh Noah Olu "
+    "Omar Özge Paula Pedro Priya Quinn Rania Raúl Renée Rosa Søren Sven Tanvi Þóra Tomás Uma Vera Wei Yusuf Zoë "
+    "Žofia".split()
 )
 
 LAST_NAMES = tuple(

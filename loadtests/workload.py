@@ -68,7 +68,7 @@ def load(name_or_path: str) -> Workload:
         if own:
             raise WorkloadError(f"There is no workload file {name_or_path}.") from None
         raise WorkloadError(
-            f"There is no workload {name_or_path!r}: choose one of {', '.join(names())}, or give a path to a .toml file."
+            f"There is no workload {name_or_path!r}: choose one of {', '.join(names())}, or give the path of a .toml."
         ) from None
     except (OSError, UnicodeDecodeError) as error:
         raise WorkloadError(f"The workload file {name_or_path} cannot be read: {error}.") from error

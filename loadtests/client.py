@@ -1,0 +1,122 @@
+"""A plain keep-alive HTTP client for everything that is not load: filling, checking, waiting until all has settled."""
+
+import contextlib
+import http.client
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from itertools import islice
+from typing import NamedTuple, TypeVar
+from urllib.parse import urlsplit
+
+import msgspec
+
+T = TypeVar("T")
+TIMEOUT_S = 15.0
+WORKERS = 16  # concurrent requests of a fill or a check
+
+
+class Unreachable(Exception):
+    """The target gave no answer; the message is one sentence."""
+
+
+class Answer(NamedTuple):
+    status: int
+    headers: dict[str, str]  # names in lower case
+    body: bytes
+
+
+class Client:
+    """One target; each thread keeps a connection of its own."""
+
+    def __init__(self, url: str, *, token: str | None = None) -> None:
+        parts = urlsplit(url)
+        if parts.scheme not in ("http", "https") or not parts.hostname:
+            raise ValueError(f"{url} is no address of a target: give it as http://host:port.")
+        self.url, self._parts = url.rstrip("/"), parts
+        self._prefix = parts.path.rstrip("/")
+        self._headers = {"Authorization": f"Bearer {token}"} if token else {}
+        self._local = threading.local()
+
+    def request(
+        self, method: str, path: str, body: bytes | None = None, headers: dict[str, str] | None = None
+    ) -> Answer:
+        """Sends once more when a kept connection turns out closed: every command of the contract is safe to repeat."""
+        sent = self._headers | ({"Content-Type": "application/json"} if body is not None else {}) | (headers or {})
+        for attempt in (1, 2):
+            connection = self._connection()
+            try:
+                connection.request(method, self._prefix + path, body=body, headers=sent)
+                response = connection.getresponse()
+                content = response.read()
+            except (OSError, http.client.HTTPException) as error:
+                connection.close()
+                if attempt == 2 or isinstance(error, ConnectionRefusedError | TimeoutError):
+                    raise Unreachable(f"{self.url} does not answer ({error or type(error).__name__}).") from error
+            else:
+                return Answer(response.status, {name.lower(): value for name, value in response.getheaders()}, content)
+        raise AssertionError("the second attempt returns or raises")
+
+    def get(self, path: str, headers: dict[str, str] | None = None) -> Answer:
+        return self.request("GET", path, headers=headers)
+
+    def lag_events(self) -> int | None:
+        """The backlog; None when the target does not tell just now."""
+        answer = self.get("/ready")
+        try:
+            return msgspec.json.decode(answer.body, type=_Lag).lag_events if answer.status in (200, 503) else None
+        except msgspec.DecodeError:
+            return None
+
+    def settle(self, timeout_s: float) -> bool:
+        """Waits until the backlog is empty; False when it is not in time."""
+        deadline, pause_s = time.monotonic() + timeout_s, 0.001
+        while self.lag_events() != 0:
+            if time.monotonic() > deadline:
+                return False
+            time.sleep(pause_s)
+            pause_s = min(pause_s * 2, 0.05)
+        return True
+
+    def _connection(self) -> http.client.HTTPConnection:
+        found: http.client.HTTPConnection | None = getattr(self._local, "connection", None)
+        if found is None:
+            kind = http.client.HTTPSConnection if self._parts.scheme == "https" else http.client.HTTPConnection
+            found = self._local.connection = kind(self._parts.hostname or "", self._parts.port, timeout=TIMEOUT_S)
+        return found
+
+
+class _Lag(msgspec.Struct):
+    lag_events: int
+
+
+def concurrently(
+    work: Callable[[T], None],
+    items: Iterable[T],
+    *,
+    workers: int = WORKERS,
+    progress: Callable[[int], None] = lambda done: None,
+) -> None:
+    """Does the work for every item, a batch at a time: memory stays bounded, and an interrupt waits for one batch."""
+    rest, done = iter(items), 0
+    with ThreadPoolExecutor(workers) as pool:
+        for batch in _batches(rest, workers * 16):
+            for _ in pool.map(work, batch):
+                pass
+            done += len(batch)
+            progress(done)
+
+
+def _batches(items: Iterator[T], size: int) -> Iterator[list[T]]:
+    while batch := list(islice(items, size)):
+        yield batch
+
+
+@contextlib.contextmanager
+def one_sentence(name: str) -> Iterator[None]:
+    """Names the target in what goes wrong with it."""
+    try:
+        yield
+    except Unreachable as error:
+        raise Unreachable(f"Target {name}: {error}") from error

@@ -1,0 +1,62 @@
+"""Fills a target over HTTP with a data set, pays, ships and cancels included; filling twice changes nothing."""
+
+import time
+from collections.abc import Callable
+
+import msgspec
+
+from loadtests.client import Answer, Client, concurrently
+from loadtests.dataset import Dataset, OrderRow
+
+BUSY_S = 30.0  # how long a target may answer 503 before the fill gives up
+Progress = Callable[[int, int, str], None]  # done, total, note
+
+
+class FillRefused(Exception):
+    """The target refused data of the set; the message is one sentence."""
+
+
+def fill(client: Client, dataset: Dataset, progress: Progress = lambda done, total, note: None) -> None:
+    """Orders come about in the order of the data set, as nearly as concurrent requests keep it."""
+    size, total = dataset.size, sum(dataset.size)
+    concurrently(
+        lambda row: _put(client, f"/customers/{row[0]}", {"name": row[1]}),
+        dataset.customers(),
+        progress=lambda done: progress(done, total, "customers"),
+    )
+    concurrently(
+        lambda row: _put(client, f"/products/{row[0]}", {"name": row[1], "price_cents": row[2], "stock": row[3]}),
+        dataset.products(),
+        progress=lambda done: progress(size.customers + done, total, "products"),
+    )
+    concurrently(
+        lambda row: _order(client, row),
+        dataset.orders(),
+        progress=lambda done: progress(size.customers + size.products + done, total, "orders"),
+    )
+
+
+def _order(client: Client, row: OrderRow) -> None:
+    lines = [{"product_id": product, "quantity": quantity} for product, quantity in row.lines]
+    _put(client, f"/orders/{row.id}", {"customer_id": row.customer_id, "lines": lines})
+    for change in row.changes:
+        verb = {"paid": "pay", "shipped": "ship", "cancelled": "cancel"}[change]
+        _patiently(client, "POST", f"/orders/{row.id}/{verb}", None)
+
+
+def _put(client: Client, path: str, content: dict[str, object]) -> None:
+    _patiently(client, "PUT", path, msgspec.json.encode(content))
+
+
+def _patiently(client: Client, method: str, path: str, body: bytes | None) -> Answer:
+    """A busy target is asked again: its backlog limit is there to slow us down."""
+    deadline, pause_s = time.monotonic() + BUSY_S, 0.05
+    while True:
+        answer = client.request(method, path, body)
+        if answer.status in (200, 201):
+            return answer
+        if answer.status != 503 or time.monotonic() > deadline:
+            text = answer.body[:200].decode("utf-8", "replace")
+            raise FillRefused(f"{client.url} refused to be filled: {method} {path} got {answer.status} {text}")
+        time.sleep(pause_s)
+        pause_s = min(pause_s * 2, 1.0)
