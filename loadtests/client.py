@@ -31,12 +31,16 @@ class Client:
     """One target; each thread keeps a connection of its own."""
 
     def __init__(self, url: str, *, token: str | None = None) -> None:
+        self._headers = {"Authorization": f"Bearer {token}"} if token else {}
+        self.move_to(url)
+
+    def move_to(self, url: str) -> None:
+        """The same target at another address, after a restart."""
         parts = urlsplit(url)
         if parts.scheme not in ("http", "https") or not parts.hostname:
             raise ValueError(f"{url} is no address of a target: give it as http://host:port.")
         self.url, self._parts = url.rstrip("/"), parts
         self._prefix = parts.path.rstrip("/")
-        self._headers = {"Authorization": f"Bearer {token}"} if token else {}
         self._local = threading.local()
 
     def request(

@@ -1,0 +1,336 @@
+"""Drives one run: `python -m loadtests.drive PLAN.json` checks, loads and checks again, and writes the results.
+
+Progress goes to stdout as JSON lines {"phase","done","total","note"}; with several restarts it says {"phase":"restart"}
+and reads one line {"targets":[…]} from stdin with the new addresses and pids. Exit codes: 0 done, 1 a check failed or a
+target broke down, 2 bad input (one sentence on stderr), 130 interrupted.
+"""
+
+import datetime
+import random
+import signal
+import sys
+from pathlib import Path
+from typing import Any
+
+import locust.contrib.fasthttp  # noqa: F401 - first of all modules with sockets: it monkey-patches the process
+import msgspec
+
+from loadtests import conformance, results
+from loadtests.client import Client, Unreachable
+from loadtests.conformance import Conformance
+from loadtests.dataset import Dataset, Size
+from loadtests.fill import FillRefused, fill
+from loadtests.ledger import NotFilled, Verdict
+from loadtests.operations import OperationStream, Round
+from loadtests.plan import PROBES_PER_S, WATCHED, BadPlan, Plan, PlannedTarget, read
+from loadtests.slices import Bench, ComponentGone, Figures, completed
+
+SETTLE_S = 60.0
+WARM_WITHIN = 0.05  # three windows of 1 s whose CPU an operation lies this close together are warm
+# An empty shop still needs somebody to buy, and something.
+POPULATION = Size(customers=100, products=50, orders=0)
+
+
+class Stopped(Exception):
+    """Somebody wants the run to end; what is measured stays."""
+
+
+class CheckFailed(Exception):
+    """The targets do not agree, or a ledger does not: no figures; the message is one sentence."""
+
+
+class Run:
+    """One run from its first question to its last manifest."""
+
+    def __init__(self, plan: Plan) -> None:
+        self.plan, self.stopping = plan, False
+        data = plan.data if plan.size.customers and plan.size.products else POPULATION
+        self.dataset = Dataset(plan.seed, *data)
+        self.stream = OperationStream(self.dataset, plan.load, plan.run)
+        self.rng = random.Random(f"{plan.seed}/{plan.run}/order of targets")
+        self.slices = self.rounds = 0
+        self.benches = [Bench(target) for target in plan.targets]
+
+    def go(self) -> None:
+        self._speak()
+        self.folder = results.RunFolder(Path(self.plan.out), _manifest(self.plan))
+        try:
+            self._fill()
+            self._conform()
+            self._open_books()
+            for restart in range(self.plan.restarts):
+                if restart:
+                    self._restart(restart)
+                for read_share_pct in self.plan.read_shares:
+                    self._load(restart, read_share_pct)
+            self._close_books()
+        except BaseException:
+            self.folder.write_manifest(finished_at=_now())
+            raise
+        self.folder.write_manifest(complete=True, finished_at=_now())
+
+    def stop(self, *_: object) -> None:
+        """A second signal does not wait."""
+        if self.stopping:
+            raise KeyboardInterrupt
+        self.stopping = True
+
+    def say(self, phase: str, done: int, total: int, note: str = "") -> None:
+        if self.stopping:
+            raise Stopped
+        _say(phase, done, total, note)
+
+    def _speak(self) -> None:
+        """Each target answers and speaks the contract: told before anything is written."""
+        for number, bench in enumerate(self.benches):
+            self.say("contract", number, len(self.benches), bench.name)
+            _require_contract(bench.target, bench.client)
+
+    def _fill(self) -> None:
+        if self.plan.fill_over_http or self.dataset.size != self.plan.data:
+            for bench in self.benches:
+                fill(bench.client, self.dataset, lambda done, total, what: self.say("fill", done, total, what))
+                self._settle(bench)
+
+    def _conform(self) -> None:
+        verdict = conformance.check(
+            [(bench.name, bench.client) for bench in self.benches],
+            seed=self.plan.seed,
+            nonce=self.plan.run,
+            progress=lambda done, total, tempo: self.say("conformance", done, total, tempo),
+        )
+        self._checked(conformance=verdict)
+        if not verdict.ok:
+            # The ledger was never opened; a reader is told the first reason first.
+            self._checked(ledger=Verdict(False, 0, 0, 0, first="no load: the targets do not answer the same"))
+            self.folder.write_manifest(complete=True, finished_at=_now())
+            raise CheckFailed(
+                f"The targets do not answer the same, so nothing was measured: {verdict.first_difference}"
+            )
+
+    def _open_books(self) -> None:
+        customers, products = self.stream.watched(WATCHED)
+        for number, bench in enumerate(self.benches):
+            self.say("baseline", number, len(self.benches), bench.name)
+            self._settle(bench)
+            bench.ledger.open(customers, products)
+
+    def _load(self, restart: int, read_share_pct: float) -> None:
+        plan, note = self.plan, f"{read_share_pct:g} % reads"
+        warmth = Warmth()
+        while not warmth.enough(plan.warm_up_most_s):
+            self.say("warm-up", int(warmth.seconds * 10), int(plan.warm_up_most_s * 10), note)
+            warmth.add(plan.slice_s, self._round(restart, read_share_pct, "warmup"))
+        for number in range(plan.rounds):
+            self.say("load", number, plan.rounds, note)
+            self._round(restart, read_share_pct, "measure")
+        self.say("load", plan.rounds, plan.rounds, note)
+        if plan.probes_a_share:
+            self.say("staleness", 0, 1, note)
+            self._round(restart, read_share_pct, "staleness")
+            self.say("staleness", 1, 1, note)
+
+    def _round(self, restart: int, read_share_pct: float, phase: str) -> dict[str, Figures]:
+        """Every target once, in random order, with the same operations; on disk when all had their turn."""
+        plan, self.rounds = self.plan, self.rounds + 1
+        probes = plan.probes_a_share if phase == "staleness" else 0
+        slice_s = max(plan.slice_s, probes / PROBES_PER_S) if probes else plan.slice_s
+        work = self.stream.round(read_share_pct, self.rounds, slice_s=slice_s, rate_per_s=plan.rate, probes=probes)
+        tables: dict[str, list[tuple[Any, ...]]] = {table: [] for table in results.SCHEMAS}
+        found = {}
+        for bench in self.rng.sample(self.benches, len(self.benches)):
+            self.slices += 1
+            figures = found[bench.name] = bench.run(work, slice_s)
+            _add_rows(tables, self.slices, (self.rounds, restart, read_share_pct, bench.name, phase), work, figures)
+            if self.stopping:
+                raise Stopped
+        self.folder.write_round(self.rounds, tables)
+        return found
+
+    def _restart(self, restart: int) -> None:
+        self.say("restart", restart, self.plan.restarts, "waiting for fresh processes")
+        line = sys.stdin.readline()
+        try:
+            targets = {target.name: target for target in msgspec.json.decode(line, type=_Fresh).targets}
+            for bench in self.benches:
+                bench.attach(targets[bench.name])
+                _require_contract(bench.target, bench.client)
+                self._settle(bench)
+        except (msgspec.DecodeError, KeyError) as error:
+            raise BadPlan(f"A restart needs one line with all targets on stdin, not {line[:80]!r}.") from error
+
+    def _close_books(self) -> None:
+        verdicts = []
+        for bench in self.benches:
+            self._settle(bench)
+            verdict = bench.ledger.close(lambda done, total, name=bench.name: self.say("ledger", done, total, name))  # type: ignore[misc]
+            verdicts.append(
+                verdict if verdict.ok else msgspec.structs.replace(verdict, first=f"{bench.name}: {verdict.first}")
+            )
+        total = _together(verdicts)
+        self._checked(ledger=total)
+        if not total.ok:
+            self.folder.write_manifest(complete=True, finished_at=_now())
+            counts = f"{total.lost} lost, {total.phantom} phantom, {total.differing} differing"
+            raise CheckFailed(f"The ledger found wrong data, so there are no figures ({counts}); first: {total.first}")
+
+    def _settle(self, bench: Bench) -> None:
+        if not bench.client.settle(SETTLE_S):
+            raise CheckFailed(f"Target {bench.name} has not worked off its backlog after {SETTLE_S:g} s.")
+
+    def _checked(self, **check: Conformance | Verdict) -> None:
+        checks = self.folder.manifest["checks"] | msgspec.to_builtins(check)
+        self.folder.write_manifest(checks=checks)
+
+
+class Warmth:
+    """Whether the targets have warmed up: their CPU an operation in the last three windows of 1 s."""
+
+    def __init__(self) -> None:
+        self.seconds = 0.0
+        self._windows: dict[str, list[float]] = {}
+        self._open: dict[str, tuple[float, int, int]] = {}  # seconds, µs, operations of the window under way
+
+    def add(self, slice_s: float, found: dict[str, Figures]) -> None:
+        self.seconds += slice_s
+        for target, figures in found.items():
+            seconds, cpu_us, operations = self._open.get(target, (0.0, 0, 0))
+            seconds, cpu_us = seconds + slice_s, cpu_us + sum(figures.cpu_us.values())
+            operations += len(figures.played.samples)
+            if seconds >= 1.0:
+                self._windows.setdefault(target, []).append(cpu_us / max(1, operations))
+                seconds, cpu_us, operations = 0.0, 0, 0
+            self._open[target] = seconds, cpu_us, operations
+
+    def enough(self, at_most_s: float) -> bool:
+        if self.seconds >= at_most_s:
+            return True
+        lasts = [windows[-3:] for windows in self._windows.values()]
+        return bool(lasts) and all(len(last) == 3 and 0 < max(last) <= min(last) * (1 + WARM_WITHIN) for last in lasts)
+
+
+class _Fresh(msgspec.Struct):
+    targets: list[PlannedTarget]
+
+
+def _require_contract(target: PlannedTarget, client: Client) -> None:
+    """One question of each kind that the run will ask."""
+    who = f"Target {target.name} at {client.url}"
+    try:
+        health, ready, report = client.get("/health"), client.get("/ready"), client.get("/reports/top-products?limit=1")
+        lag = client.lag_events()
+    except Unreachable as error:
+        raise BadPlan(f"Target {target.name}: {error} Start it, or correct its address.") from error
+    if 401 in (health.status, ready.status, report.status):
+        raise BadPlan(f"{who} wants a token: give the one it was started with.")
+    if health.status != 200:
+        raise BadPlan(f"{who} says it cannot serve: GET /health answers {health.status}.")
+    if lag is None:
+        raise BadPlan(f"{who} does not speak the contract: GET /ready answers {ready.status} without lag_events.")
+    if report.status != 200 or not report.body.startswith(b'{"products":['):
+        raise BadPlan(f"{who} does not speak the contract: GET /reports/top-products answers {report.status}.")
+
+
+def _manifest(plan: Plan) -> dict[str, Any]:
+    targets = [{"name": t.name, "rung": t.rung, "parent": t.parent, "url": t.url} for t in plan.targets]
+    fingerprint = plan.fingerprint | {
+        "targets": targets,
+        "workload": msgspec.to_builtins(plan.load),
+        "read_shares": plan.read_shares,
+        "rate_per_s": plan.rate,
+        "size": plan.size.name,
+        "seed": plan.seed,
+        "rounds": plan.rounds,
+        "slice_s": plan.slice_s,
+        "restarts": plan.restarts,
+    }
+    return {
+        "kind": "compare",
+        "run": plan.run,
+        "created_at": _now(),
+        "finished_at": None,
+        "profile": plan.profile,
+        "fingerprint": fingerprint,
+        "checks": {"conformance": None, "ledger": None},
+        "thresholds": results.THRESHOLDS,
+    }
+
+
+def _add_rows(
+    tables: dict[str, list[tuple[Any, ...]]], number: int, where: tuple[Any, ...], work: Round, figures: Figures
+) -> None:
+    played, counts = figures.played, completed(figures.played)
+    reads = sum(operation.kind == "read" for operation in work.operations)
+    tables["samples"] += [
+        (
+            number,
+            s.operation.name,
+            s.operation.kind,
+            s.operation.due_us,
+            s.sent_us,
+            s.done_us,
+            s.status,
+            s.outcome,
+            s.size,
+        )
+        for s in played.samples
+    ]
+    tables["slices"].append(
+        (
+            *(number, *where),
+            *(played.started_at_us, played.wall_us, figures.drain_us),
+            *(len(work.operations), counts["ok"] + counts["refused"], counts["refused"]),
+            *(counts["dropped"], counts["error"], reads, len(work.operations) - reads),
+            *(played.generator_cpu_us, figures.steal_share, figures.drained, figures.lag_events_at_end),
+        )
+    )
+    tables["cpu"] += [(number, component, cpu_us) for component, cpu_us in figures.cpu_us.items()]
+    tables["staleness"] += [(number, *row) for row in figures.staleness]
+
+
+def _together(verdicts: list[Verdict]) -> Verdict:
+    """The books of all targets as one verdict."""
+
+    def total(field: str) -> int:
+        return sum(getattr(verdict, field) for verdict in verdicts)
+
+    counts = {field: total(field) for field in Verdict.__struct_fields__ if field not in ("ok", "first")}
+    first = next((verdict.first for verdict in verdicts if verdict.first), None)
+    return Verdict(ok=all(verdict.ok for verdict in verdicts), first=first, **counts)
+
+
+def _say(phase: str, done: int, total: int, note: str) -> None:
+    print(msgspec.json.encode({"phase": phase, "done": done, "total": total, "note": note}).decode(), flush=True)
+
+
+def _now() -> str:
+    return datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
+
+
+def main(arguments: list[str]) -> int:
+    if len(arguments) != 1:
+        print("Usage: python -m loadtests.drive PLAN.json", file=sys.stderr)
+        return 2
+    try:
+        run = Run(read(arguments[0]))
+        signal.signal(signal.SIGINT, run.stop)
+        signal.signal(signal.SIGTERM, run.stop)
+        run.go()
+    except (BadPlan, results.FolderTaken, NotFilled, FillRefused) as error:
+        return _end(str(error), 2)
+    except (CheckFailed, ComponentGone, Unreachable) as error:
+        return _end(str(error), 1)
+    except (Stopped, KeyboardInterrupt):
+        return _end("Stopped: what was measured is on disk, marked as incomplete.", 130)
+    except OSError as error:
+        return _end(f"The results cannot be written: {error.strerror} ({error.filename}).", 2)
+    return 0
+
+
+def _end(sentence: str, code: int) -> int:
+    print(sentence, file=sys.stderr)
+    return code
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

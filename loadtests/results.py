@@ -1,0 +1,124 @@
+"""One run on disk: a round appears whole or not at all, and the manifest says whether the run came to its end."""
+
+import hashlib
+import os
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import polars as pl
+
+FORMAT = 1
+
+SCHEMAS: dict[str, dict[str, Any]] = {
+    "samples": {
+        "slice": pl.UInt32,
+        "operation": pl.String,
+        "kind": pl.String,
+        "due_us": pl.Int64,
+        "sent_us": pl.Int64,
+        "done_us": pl.Int64,
+        "status": pl.UInt16,
+        "outcome": pl.String,
+        "bytes": pl.UInt32,
+    },
+    "slices": {
+        "slice": pl.UInt32,
+        "round": pl.UInt32,
+        "restart": pl.UInt8,
+        "read_share_pct": pl.Float64,
+        "target": pl.String,
+        "phase": pl.String,
+        "started_at_us": pl.Int64,
+        "wall_us": pl.Int64,
+        "drain_us": pl.Int64,
+        "offered": pl.UInt32,
+        "completed": pl.UInt32,
+        "refused": pl.UInt32,
+        "dropped": pl.UInt32,
+        "errors": pl.UInt32,
+        "reads": pl.UInt32,
+        "writes": pl.UInt32,
+        "generator_cpu_us": pl.Int64,
+        "steal_share": pl.Float64,
+        "drained": pl.Boolean,
+        "lag_events_at_end": pl.UInt32,
+    },
+    "cpu": {"slice": pl.UInt32, "component": pl.String, "cpu_us": pl.Int64},
+    "staleness": {
+        "slice": pl.UInt32,
+        "operation": pl.String,
+        "probe": pl.UInt32,
+        "delay_us": pl.Int64,
+        "stale": pl.Boolean,
+        "versions_behind": pl.UInt32,
+        "visible_us": pl.Int64,
+    },
+}
+
+# When a round is void; the analysis applies them, the run carries them. Shares are 0..1.
+THRESHOLDS = {
+    "achieved_share_min": 0.99,
+    "lag_p99_floor_us": 2_000,
+    "lag_p99_over_p50": 0.25,
+    "generator_core_share_max": 0.70,
+    "steal_share_max": 0.05,
+    "error_share_max": 0.001,
+    "drain_us_max": 10_000_000,
+    "void_share_max": 0.20,
+    "equivalence_delta": 0.05,
+}
+
+
+class FolderTaken(Exception):
+    """The folder holds something already; the message is one sentence."""
+
+
+class RunFolder:
+    """The folder of one run; only this process writes to it."""
+
+    def __init__(self, path: Path, manifest: dict[str, Any]) -> None:
+        """Starts an incomplete run in an empty or new folder."""
+        if path.exists() and (not path.is_dir() or any(path.iterdir())):
+            raise FolderTaken(f"{path} is not empty: give a new folder for the results.")
+        self.path, self.manifest = path, {"format": FORMAT, "complete": False} | manifest | {"files": {}}
+        (path / "rounds").mkdir(parents=True)
+        self.write_manifest()
+
+    def write_round(self, number: int, tables: Mapping[str, Iterable[tuple[Any, ...]]]) -> None:
+        """Rows of each table, in the order of its columns; the round is there when its folder has its name."""
+        rounds = self.path / "rounds"
+        building, final = rounds / f".tmp-{number:05}", rounds / f"{number:05}"
+        building.mkdir()
+        for table, rows in tables.items():
+            frame = pl.DataFrame(list(rows), schema=SCHEMAS[table], orient="row")
+            with (building / f"{table}.parquet").open("wb") as file:
+                frame.write_parquet(file)
+                file.flush()
+                os.fsync(file.fileno())
+        _sync_folder(building)
+        building.rename(final)
+        _sync_folder(rounds)
+        for file_path in sorted(final.iterdir()):
+            name = file_path.relative_to(self.path).as_posix()
+            self.manifest["files"][name] = hashlib.sha256(file_path.read_bytes()).hexdigest()
+
+    def write_manifest(self, **changes: Any) -> None:
+        self.manifest |= changes
+        temporary, final = self.path / ".manifest.tmp", self.path / "manifest.json"
+        with temporary.open("wb") as file:
+            file.write(msgspec.json.format(msgspec.json.encode(self.manifest), indent=2) + b"\n")
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.rename(final)
+        _sync_folder(self.path)
+
+
+def _sync_folder(path: Path) -> None:
+    """A rename is on disk only once its folder is."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,115 @@
+"""One slice: load on one target, then the wait until its backlog is empty, all inside one window of CPU accounts."""
+
+import time
+from typing import NamedTuple
+
+import gevent
+import msgspec
+
+from loadtests.client import Client
+from loadtests.cpu import Accounts, read_steal
+from loadtests.ledger import Ledger
+from loadtests.openloop import OpenLoopUser, Played, Sample
+from loadtests.operations import Operation, Round
+from loadtests.plan import PlannedTarget
+from loadtests.staleness import Row, observe
+
+DRAIN_S = 10.0
+_READY = Operation(0, "ready", "read", "GET", "/ready")
+
+
+class Figures(NamedTuple):
+    """What one slice yields; the cost is empty when the target's pids are not known."""
+
+    played: Played
+    drain_us: int
+    drained: bool
+    lag_events_at_end: int
+    cpu_us: dict[str, int]
+    steal_share: float | None
+    staleness: list[Row]
+
+
+class ComponentGone(Exception):
+    """A process of a target has ended; the message is one sentence."""
+
+
+class Bench:
+    """One target under load: its user, its CPU accounts and its books."""
+
+    def __init__(self, target: PlannedTarget) -> None:
+        self.name = target.name
+        self.client = Client(target.url, token=target.token)
+        self.ledger = Ledger(self.client)
+        self.attach(target)
+
+    def attach(self, target: PlannedTarget) -> None:
+        """Turns to the target's processes; again after they were restarted. The books stay open."""
+        self.target = target
+        self.client.move_to(target.url)
+        self.user = OpenLoopUser(target.url, token=target.token)
+        self.accounts = Accounts(target.processes)
+
+    def run(self, work: Round, slice_s: float) -> Figures:
+        self._require_alive()
+        for probe in work.probes:
+            if probe.setup is not None:
+                sample, _ = self.user.send(probe.setup, 0)
+                self.ledger.record([(probe.setup, sample.outcome)])
+        if work.probes:
+            self.drain()
+        steal, before = read_steal(), self.accounts.read()
+        if work.probes:
+            seen = observe(self.user, work.operations, work.probes, slice_s)
+            played, commands, rows = seen.played, seen.commands, seen.rows
+        else:
+            played, commands, rows = self.user.play(work.operations, slice_s), [], []
+        drain_us, lag = self.drain()
+        after, steal_after = self.accounts.read(), read_steal()
+        self._require_alive()
+        self.ledger.record(_writes([*played.samples, *commands]))
+        return Figures(
+            played=played,
+            drain_us=drain_us,
+            drained=lag == 0,
+            lag_events_at_end=lag,
+            cpu_us=self.accounts.between(before, after),
+            steal_share=steal_after.share_since(steal) if steal and steal_after else None,
+            staleness=rows,
+        )
+
+    def drain(self) -> tuple[int, int]:
+        """Waits for an empty backlog: (how long it took in µs, what was left at the end)."""
+        start_ns = time.monotonic_ns()
+        pause_s, lag = 0.002, self._lag()
+        while lag and time.monotonic_ns() - start_ns < DRAIN_S * 1e9:
+            gevent.sleep(pause_s)
+            pause_s, lag = min(pause_s * 2, 0.05), self._lag()
+        return (time.monotonic_ns() - start_ns) // 1_000, lag
+
+    def _lag(self) -> int:
+        """Over its limit a target answers 503 with the same body; one that says nothing counts as behind."""
+        _, answer = self.user.send(_READY, 0)
+        try:
+            return msgspec.json.decode(answer.content or b"", type=_Lag).lag_events
+        except msgspec.DecodeError:
+            return 1
+
+    def _require_alive(self) -> None:
+        if gone := self.accounts.missing():
+            raise ComponentGone(f"Target {self.name}: its {gone[0]} has ended during the run.")
+
+
+class _Lag(msgspec.Struct):
+    lag_events: int
+
+
+def _writes(samples: list[Sample]) -> list[tuple[Operation, str]]:
+    return [(sample.operation, sample.outcome) for sample in samples if sample.operation.kind == "write"]
+
+
+def completed(played: Played) -> dict[str, int]:
+    counts = {"ok": 0, "refused": 0, "error": 0, "dropped": 0}
+    for sample in played.samples:
+        counts[sample.outcome] += 1
+    return counts

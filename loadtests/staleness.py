@@ -1,0 +1,104 @@
+"""How old is what a reader sees: reads at growing delays after an acknowledged command, without a token, under load."""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import gevent
+import msgspec
+
+from loadtests.openloop import Alarm, OpenLoopUser, Played, Sample
+from loadtests.operations import Operation, Probe
+
+DELAYS_US = (200, 500, 1_000, 2_000, 4_000, 8_000, 15_000, 30_000, 60_000, 120_000, 250_000, 500_000)
+
+
+class Look(NamedTuple):
+    """One read of one probe; `delay_us` is from the acknowledgement to its sending."""
+
+    delay_us: int
+    version: int
+
+
+class Row(NamedTuple):
+    operation: str
+    probe: int
+    delay_us: int
+    stale: bool
+    versions_behind: int
+    visible_us: int | None
+
+
+class Seen(NamedTuple):
+    played: Played  # the background load
+    commands: list[Sample]  # of the probes
+    rows: list[Row]
+
+
+def observe(user: OpenLoopUser, operations: Sequence[Operation], probes: Sequence[Probe], slice_s: float) -> Seen:
+    """Plays the background load, with the probes spread evenly over it; each ends half a second after its command."""
+    seen: list[tuple[Sample, list[Look], int] | None] = [None] * len(probes)
+
+    def probe_at(index: int, delay_s: float) -> None:
+        gevent.sleep(delay_s)
+        seen[index] = _probe(user, probes[index])
+
+    gap_s = slice_s / max(1, len(probes))
+    greenlets = [gevent.spawn(probe_at, index, (index + 0.5) * gap_s) for index in range(len(probes))]
+    played = user.play(operations, slice_s)
+    gevent.joinall(greenlets, raise_error=True)
+    finished = [(index, *found) for index, found in enumerate(seen) if found is not None]
+    rows = [
+        row
+        for index, command, looks, version in finished
+        if command.outcome == "ok"
+        for row in rows_of(command.operation.name, index, version, looks)
+    ]
+    return Seen(played, [command for _, command, _, _ in finished], rows)
+
+
+def rows_of(operation: str, probe: int, version: int, looks: Sequence[Look]) -> list[Row]:
+    """`visible_us`, on the last row, is the delay of the first read after the last stale one; None if it never came."""
+    ordered = sorted(looks)
+    stale = [look.version < version for look in ordered]
+    last_stale = max((place for place, is_stale in enumerate(stale) if is_stale), default=-1)
+    visible_us = ordered[last_stale + 1].delay_us if last_stale + 1 < len(ordered) else None
+    rows = [
+        Row(operation, probe, look.delay_us, is_stale, max(0, version - look.version), None)
+        for look, is_stale in zip(ordered, stale, strict=True)
+    ]
+    return [*rows[:-1], rows[-1]._replace(visible_us=visible_us)] if rows else []
+
+
+def _probe(user: OpenLoopUser, probe: Probe) -> tuple[Sample, list[Look], int]:
+    command, answer = user.send(probe.command, 0)
+    if command.outcome != "ok":
+        return command, [], 0
+    version = probe.version or _version(answer.content)
+    acknowledged_ns = command.done_us * 1_000
+    looks: list[Look] = []
+    greenlets = []
+    alarm = Alarm()
+    try:
+        for delay_us in DELAYS_US:
+            alarm.wait_until(acknowledged_ns + delay_us * 1_000)
+            greenlets.append(gevent.spawn(_look, user, probe.read, acknowledged_ns, looks))
+        gevent.joinall(greenlets, raise_error=True)
+    finally:
+        alarm.close()
+    return command, looks, version
+
+
+def _look(user: OpenLoopUser, read: Operation, acknowledged_ns: int, looks: list[Look]) -> None:
+    sample, answer = user.send(read, acknowledged_ns)
+    if sample.status == 404:
+        looks.append(Look(sample.sent_us, 0))
+    elif sample.outcome == "ok":
+        looks.append(Look(sample.sent_us, _version(answer.content)))
+
+
+class _Versioned(msgspec.Struct):
+    version: int
+
+
+def _version(body: bytes) -> int:
+    return msgspec.json.decode(body, type=_Versioned).version
