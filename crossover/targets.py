@@ -1,0 +1,239 @@
+"""A target: one rung served at a URL, with its workers, on servers of its own or on those it is given."""
+
+import contextlib
+import os
+import socket
+import sys
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+
+from crossover.errors import Fallen, UserError
+from crossover.processes import Household, household
+from crossover.servers import start_postgres, start_valkey
+from ladder import serving as ladder_serving
+from ladder.rungs import RUNGS
+
+Progress = Callable[[str, int, int], None]
+SIZES = ("empty", "s", "m", "l")
+LOOPBACK = "127.0.0.1"
+PREPARE_S_MAX = 60.0
+HEALTHY_S_MAX = 30.0
+
+
+@dataclass(frozen=True)
+class Stores:
+    """The URLs of the servers a target uses; a server that its rung does not need is None."""
+
+    database_url: str | None = None
+    redis_url: str | None = None
+
+
+@dataclass(frozen=True)
+class Target:
+    """`processes` are the root pids of each component; servers that are the user's own have none."""
+
+    name: str
+    rung: str
+    url: str
+    processes: dict[str, list[int]]
+    env: dict[str, str] = field(repr=False)
+    house: Household = field(repr=False, compare=False)
+
+    def check(self) -> None:
+        """`Fallen`, with the end of its log, when a part of this target has ended."""
+        self.house.hear(0)
+        for component in self.processes:
+            for child in (component, f"{self.name}/{component}"):
+                if child in self.house.ended:
+                    raise fallen(self.house, child, f"The {component} of {self.name}")
+
+    def stop(self) -> None:
+        """Stop this target's own processes, and leave the servers to others."""
+        for component in self.processes:
+            if f"{self.name}/{component}" in self.house.pids:
+                self.house.stop(f"{self.name}/{component}")
+
+
+def fallen(house: Household, child: str, what: str) -> Fallen:
+    status, last = house.ended[child], house.place.last_lines(child)
+    how = f"was killed by signal {-status}" if status < 0 else f"ended with status {status}"
+    return Fallen(f"{what} {how}, so everything was stopped." + (f" Its last lines:\n{last}" if last else ""))
+
+
+def known_rung(rung: str) -> str:
+    if rung not in RUNGS:
+        raise UserError(f"There is no rung '{rung}': choose one of {', '.join(RUNGS)}.")
+    return rung
+
+
+def known_size(size: str) -> str:
+    if size not in SIZES:
+        raise UserError(f"There is no size '{size}': choose one of {', '.join(SIZES)}.")
+    return size
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """A listening socket, taken before anything is started so that a port in use is found first; port 0: any free one."""
+    try:
+        family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        listening = socket.socket(family, kind, protocol)
+    except (OSError, OverflowError) as error:
+        raise UserError(f"Cannot listen on {host}:{port} ({error}): give another --host or --port.") from None
+    try:
+        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listening.bind(address)
+        listening.listen(2048)
+    except OSError as error:
+        listening.close()
+        raise UserError(f"Cannot listen on {host}:{port} ({error.strerror}): give another --host or --port.") from None
+    return listening
+
+
+def start_stores(house: Household, rungs: list[str], given: Stores = Stores(), *, durable: bool = True) -> Stores:  # noqa: B008
+    """Start the servers that the rungs need and that were not given."""
+    needs = {need for rung in rungs for need in ladder_serving.needs(rung)}
+    return Stores(
+        (given.database_url or start_postgres(house, durable=durable)) if "postgres" in needs else None,
+        (given.redis_url or start_valkey(house)) if "redis" in needs else None,
+    )
+
+
+def target_env(stores: Stores, *, namespace: str, clock: str | None, token: str | None) -> dict[str, str]:
+    """The variables that a target's processes are told everything by."""
+    env = {
+        "DATABASE_URL": stores.database_url,
+        "REDIS_URL": stores.redis_url,
+        "CROSSOVER_NAMESPACE": namespace,
+        "CROSSOVER_CLOCK": clock,
+        "CROSSOVER_TOKEN": token,
+    }
+    return {key: value for key, value in env.items() if value is not None}
+
+
+def process_env(env: dict[str, str]) -> dict[str, str]:
+    """The surroundings of a child: ours, but nothing of ours where a target has, or has not, a word of its own."""
+    own = {"DATABASE_URL", "REDIS_URL", "CROSSOVER_NAMESPACE", "CROSSOVER_CLOCK", "CROSSOVER_TOKEN"}
+    return {key: value for key, value in os.environ.items() if key not in own} | env
+
+
+def ladder_command(*words: str) -> list[str]:
+    return [sys.executable, "-m", "ladder.serving", *words]
+
+
+def prepare(house: Household, name: str, rung: str, env: dict[str, str]) -> None:
+    """Create what the rung keeps in its stores; what is wrong with a store of the user's is said in one sentence."""
+    child = f"{name}/prepare"
+    status = house.run(child, ladder_command("prepare", rung), env=process_env(env), within_s=PREPARE_S_MAX)
+    if status == 2:
+        raise UserError(house.place.last_lines(child, lines=1))
+    if status != 0:
+        raise fallen(house, child, f"Preparing the stores of {name}")
+
+
+def start_target(
+    house: Household,
+    rung: str,
+    stores: Stores,
+    listening: socket.socket,
+    *,
+    name: str,
+    namespace: str,
+    clock: str | None = None,
+    token: str | None = None,
+    size: str = "empty",
+    seed: int = 1,
+    until: datetime | None = None,
+    progress: Progress | None = None,
+) -> Target:
+    """Prepare the stores, fill them, start the workers and the app, and wait until it is healthy."""
+    env = target_env(stores, namespace=namespace, clock=clock, token=token)
+    host, port = listening.getsockname()[:2]
+    processes: dict[str, list[int]] = {}
+    with listening:
+        prepare(house, name, rung, env)
+        if size != "empty":
+            from crossover.seed import seed as fill
+
+            fill(env, rung, size, seed, until or midnight(), progress or (lambda phase, done, total: None))
+        for server in ("postgres", "redis"):
+            if server in house.pids and server in ladder_serving.needs(rung):
+                processes[server] = [house.pids[server]]
+        for worker in ladder_serving.workers_of(rung):
+            command = ladder_command("worker", rung, worker)
+            processes[worker] = [house.start(f"{name}/{worker}", command, env=process_env(env))]
+        command = ladder_command("app", rung, "--host", host, "--fd", "{fd}")
+        processes["app"] = [house.start(f"{name}/app", command, env=process_env(env), listening=listening)]
+    # Our copy of the socket is closed by now: should the app end, nothing answers in its place.
+    reached = f"[{host}]" if ":" in host else host
+    target = Target(name, rung, f"http://{LOOPBACK if host == '0.0.0.0' else reached}:{port}", processes, env, house)
+    wait_until_healthy(target)
+    return target
+
+
+def wait_until_healthy(target: Target) -> None:
+    def healthy() -> bool:
+        target.check()
+        try:
+            with urllib.request.urlopen(health, timeout=5) as answer:
+                return bool(answer.status == 200)
+        except (urllib.error.URLError, TimeoutError, ConnectionError):
+            return False
+
+    health = urllib.request.Request(f"{target.url}/health", headers=authorization(target.env.get("CROSSOVER_TOKEN")))
+    target.house.wait(healthy, f"{target.name} to be healthy", HEALTHY_S_MAX)
+
+
+def authorization(token: str | None) -> dict[str, str]:
+    return {"Authorization": f"Bearer {token}"} if token else {}
+
+
+def midnight() -> datetime:
+    return datetime.now(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
+
+
+@contextlib.contextmanager
+def serving(
+    rung: str,
+    *,
+    name: str | None = None,
+    size: str = "empty",
+    seed: int = 1,
+    host: str = LOOPBACK,
+    port: int = 0,
+    clock: str | None = None,
+    token: str | None = None,
+    database_url: str | None = None,
+    redis_url: str | None = None,
+    namespace: str | None = None,
+    until: datetime | None = None,
+    progress: Progress | None = None,
+    state_dir: Path | None = None,
+) -> Iterator[Target]:
+    """Serve a rung with its workers, on private servers where no URL is given; on leaving, nothing of it is left."""
+    known_rung(rung)
+    known_size(size)
+    if host not in (LOOPBACK, "localhost", "::1") and not token:
+        raise UserError(f"Listening on {host} lets others in: set CROSSOVER_TOKEN, or leave --host at {LOOPBACK}.")
+    name = name or rung
+    with listen(host, port) as listening, household(state_dir) as house:
+        if progress:
+            progress(f"starting {name}", 0, 1)
+        stores = start_stores(house, [rung], Stores(database_url, redis_url))
+        yield start_target(
+            house,
+            rung,
+            stores,
+            listening,
+            name=name,
+            namespace=namespace or f"crossover_{name}",
+            clock=clock,
+            token=token,
+            size=size,
+            seed=seed,
+            until=until,
+            progress=progress,
+        )
