@@ -7,7 +7,7 @@ import ctypes
 import gc
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import gevent
@@ -45,36 +45,54 @@ class Played(NamedTuple):
 
 
 class Alarm:
-    """Wakes a greenlet at a time of the monotonic clock, to within some tens of µs and without spinning.
+    """Calls back at times of the monotonic clock, to within some tens of µs and without spinning.
 
     libev rounds its timeouts up to whole milliseconds; a timer of the kernel (timerfd) does not. Where there is none
-    (outside Linux) it is gevent's own sleep, and the lag shows in the samples.
+    (outside Linux) it is libev's own timer, and the lag shows in the samples.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, ring: Callable[[], None]) -> None:
         libc = ctypes.CDLL(None, use_errno=True)
+        self._ring, self._loop = ring, get_hub().loop
         self._settime = getattr(libc, "timerfd_settime", None)
         self._fd = libc.timerfd_create(_CLOCK_MONOTONIC, _CLOEXEC | _NONBLOCK) if self._settime else -1
         self._spec = (ctypes.c_long * 4)()
-        self._watcher = get_hub().loop.io(self._fd, 1) if self._fd >= 0 else None
+        self._watcher = None
+        if self._fd >= 0:  # watched all the time: to start and stop watching would cost more than the timer
+            self._watcher = self._loop.io(self._fd, 1)
+            self._watcher.start(self._rung)
 
-    def wait_until(self, due_ns: int) -> None:
-        now_ns = time.monotonic_ns()
-        if due_ns <= now_ns:
-            return
-        if self._watcher is None:
-            gevent.sleep((due_ns - now_ns) / 1e9)
-            return
-        self._spec[2], self._spec[3] = divmod(due_ns, 1_000_000_000)
-        assert self._settime is not None
-        self._settime(self._fd, _ABSOLUTE, self._spec, None)
-        get_hub().wait(self._watcher)
-        os.read(self._fd, 8)
+    def set(self, due_ns: int) -> None:
+        """The next call; at once when the time is over."""
+        if self._fd >= 0 and self._settime is not None:
+            self._spec[2], self._spec[3] = divmod(due_ns, 1_000_000_000)
+            self._settime(self._fd, _ABSOLUTE, self._spec, None)
+        else:
+            self._watcher = self._loop.timer(max(0.0, (due_ns - time.monotonic_ns()) / 1e9))
+            self._watcher.start(self._ring)
 
     def close(self) -> None:
+        if self._watcher is not None:
+            self._watcher.close()
         if self._fd >= 0:
             os.close(self._fd)
-            self._fd = -1
+
+    def _rung(self) -> None:
+        os.read(self._fd, 8)
+        self._ring()
+
+
+def wait_until(due_ns: int) -> None:
+    """Lets others run until then."""
+    if due_ns <= time.monotonic_ns():
+        return
+    reached = Event()
+    alarm = Alarm(reached.set)
+    try:
+        alarm.set(due_ns)
+        reached.wait()
+    finally:
+        alarm.close()
 
 
 class OpenLoopUser(locust.User):  # type: ignore[misc] # Locust comes without types that mypy would follow
@@ -127,22 +145,39 @@ class OpenLoopUser(locust.User):  # type: ignore[misc] # Locust comes without ty
     def play(self, operations: Sequence[Operation], slice_s: float) -> Played:
         """Sends every operation at its due time and waits for all answers; samples keep the operations’ order."""
         samples: list[Sample | None] = [None] * len(operations)
-        alarm = Alarm()
+        over = Event()
+        waiting = iter(enumerate(operations))
+        upcoming = next(waiting, None)
+
+        def send_what_is_due() -> None:
+            """Runs in the hub: what is late goes at once, together with what is due."""
+            nonlocal upcoming
+            now_us = (time.monotonic_ns() - start_ns) // 1_000
+            while upcoming is not None and upcoming[1].due_us <= now_us:
+                index, operation = upcoming
+                if self._in_flight >= self._pool_size:
+                    samples[index] = Sample(operation, now_us, now_us, 0, "dropped", 0)
+                else:
+                    self._in_flight += 1
+                    gevent.spawn_raw(self._send_one, operation, index, start_ns, samples)
+                upcoming = next(waiting, None)
+            if upcoming is not None:
+                alarm.set(start_ns + upcoming[1].due_us * 1_000)
+            elif now_us < end_us:
+                alarm.set(start_ns + end_us * 1_000)
+            else:
+                over.set()
+
+        end_us = int(slice_s * 1e6)
         # A collection in the middle of a slice would delay what is due just then.
         gc.collect()
         gc.disable()
+        alarm = Alarm(send_what_is_due)
         cpu_ns = time.process_time_ns()
         start_ns = time.monotonic_ns()
         try:
-            for index, operation in enumerate(operations):
-                alarm.wait_until(start_ns + operation.due_us * 1_000)
-                if self._in_flight >= self._pool_size:
-                    now_us = (time.monotonic_ns() - start_ns) // 1_000
-                    samples[index] = Sample(operation, now_us, now_us, 0, "dropped", 0)
-                    continue
-                self._in_flight += 1
-                gevent.spawn(self._send_one, operation, index, start_ns, samples)
-            alarm.wait_until(start_ns + int(slice_s * 1e9))
+            alarm.set(start_ns + (upcoming[1].due_us if upcoming else end_us) * 1_000)
+            over.wait()
             while self._in_flight:
                 self._idle.clear()
                 self._idle.wait()
@@ -151,6 +186,7 @@ class OpenLoopUser(locust.User):  # type: ignore[misc] # Locust comes without ty
             gc.enable()
         wall_us = (time.monotonic_ns() - start_ns) // 1_000
         cpu_us = (time.process_time_ns() - cpu_ns) // 1_000
+        assert None not in samples, "every operation has a sample"
         return Played([sample for sample in samples if sample is not None], start_ns // 1_000, wall_us, cpu_us)
 
     def close(self) -> None:

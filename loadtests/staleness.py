@@ -6,7 +6,7 @@ from typing import NamedTuple
 import gevent
 import msgspec
 
-from loadtests.openloop import Alarm, OpenLoopUser, Played, Sample
+from loadtests.openloop import OpenLoopUser, Played, Sample, wait_until
 from loadtests.operations import Operation, Probe
 
 DELAYS_US = (200, 500, 1_000, 2_000, 4_000, 8_000, 15_000, 30_000, 60_000, 120_000, 250_000, 500_000)
@@ -77,14 +77,10 @@ def _probe(user: OpenLoopUser, probe: Probe) -> tuple[Sample, list[Look], int]:
     acknowledged_ns = command.done_us * 1_000
     looks: list[Look] = []
     greenlets = []
-    alarm = Alarm()
-    try:
-        for delay_us in DELAYS_US:
-            alarm.wait_until(acknowledged_ns + delay_us * 1_000)
-            greenlets.append(gevent.spawn(_look, user, probe.read, acknowledged_ns, looks))
-        gevent.joinall(greenlets, raise_error=True)
-    finally:
-        alarm.close()
+    for delay_us in DELAYS_US:
+        wait_until(acknowledged_ns + delay_us * 1_000)
+        greenlets.append(gevent.spawn(_look, user, probe.read, acknowledged_ns, looks))
+    gevent.joinall(greenlets, raise_error=True)
     return command, looks, version
 
 
