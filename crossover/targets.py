@@ -14,7 +14,6 @@ from pathlib import Path
 from crossover.errors import Fallen, UserError
 from crossover.processes import Household, household
 from crossover.servers import start_postgres, start_valkey
-from ladder import serving as ladder_serving
 from ladder.rungs import RUNGS
 
 Progress = Callable[[str, int, int], None]
@@ -64,6 +63,18 @@ def fallen(house: Household, child: str, what: str) -> Fallen:
     return Fallen(f"{what} {how}, so everything was stopped." + (f" Its last lines:\n{last}" if last else ""))
 
 
+def needs_of(rung: str) -> set[str]:
+    from ladder import serving as ladder_serving
+
+    return ladder_serving.needs(rung)
+
+
+def workers_of(rung: str) -> tuple[str, ...]:
+    from ladder import serving as ladder_serving
+
+    return ladder_serving.workers_of(rung)
+
+
 def known_rung(rung: str) -> str:
     if rung not in RUNGS:
         raise UserError(f"There is no rung '{rung}': choose one of {', '.join(RUNGS)}.")
@@ -77,7 +88,7 @@ def known_size(size: str) -> str:
 
 
 def listen(host: str, port: int) -> socket.socket:
-    """A listening socket, taken before anything is started so that a port in use is found first; port 0: any free one."""
+    """A listening socket, taken before anything starts so that a port in use is found first; port 0 is any free one."""
     try:
         family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
         listening = socket.socket(family, kind, protocol)
@@ -93,9 +104,9 @@ def listen(host: str, port: int) -> socket.socket:
     return listening
 
 
-def start_stores(house: Household, rungs: list[str], given: Stores = Stores(), *, durable: bool = True) -> Stores:  # noqa: B008
+def start_stores(house: Household, rungs: list[str], given: Stores = Stores(), *, durable: bool = True) -> Stores:
     """Start the servers that the rungs need and that were not given."""
-    needs = {need for rung in rungs for need in ladder_serving.needs(rung)}
+    needs = {need for rung in rungs for need in needs_of(rung)}
     return Stores(
         (given.database_url or start_postgres(house, durable=durable)) if "postgres" in needs else None,
         (given.redis_url or start_valkey(house)) if "redis" in needs else None,
@@ -160,9 +171,9 @@ def start_target(
 
             fill(env, rung, size, seed, until or midnight(), progress or (lambda phase, done, total: None))
         for server in ("postgres", "redis"):
-            if server in house.pids and server in ladder_serving.needs(rung):
+            if server in house.pids and server in needs_of(rung):
                 processes[server] = [house.pids[server]]
-        for worker in ladder_serving.workers_of(rung):
+        for worker in workers_of(rung):
             command = ladder_command("worker", rung, worker)
             processes[worker] = [house.start(f"{name}/{worker}", command, env=process_env(env))]
         command = ladder_command("app", rung, "--host", host, "--fd", "{fd}")
