@@ -24,6 +24,9 @@ SIZES = {
     "l": Size(100_000, 10_000, 1_000_000),
 }
 
+# Load on an empty target still needs somebody to buy, and something.
+POPULATION = Size(customers=100, products=50, orders=0)
+
 FIRST_STOCK = 1_000_000  # so large that ordinary load never runs short
 SPREAD_US = 90 * 86_400 * 1_000_000  # the oldest order was placed 90 days before the newest
 

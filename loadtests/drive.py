@@ -18,7 +18,7 @@ import msgspec
 from loadtests import conformance, results
 from loadtests.client import Client, Unreachable
 from loadtests.conformance import Conformance
-from loadtests.dataset import Dataset, Size
+from loadtests.dataset import POPULATION, Dataset
 from loadtests.fill import FillRefused, fill
 from loadtests.ledger import NotFilled, Verdict
 from loadtests.operations import OperationStream, Round
@@ -27,8 +27,6 @@ from loadtests.slices import Bench, ComponentGone, Figures, completed
 
 SETTLE_S = 60.0
 WARM_WITHIN = 0.05  # three windows of 1 s whose CPU an operation lies this close together are warm
-# An empty shop still needs somebody to buy, and something.
-POPULATION = Size(customers=100, products=50, orders=0)
 
 
 class Stopped(Exception):

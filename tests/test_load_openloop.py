@@ -1,0 +1,102 @@
+"""The open loop on a target whose latencies are known: what it reports must be what was there."""
+
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import NamedTuple
+
+import numpy as np
+import pytest
+
+FIXED_US, SLOW_US, EVERY = 3_000, 30_000, 20
+STALL_AT, STALL_US = 150, 1_000_000
+RATE_PER_S, SECONDS = 100, 4
+
+
+class Seen(NamedTuple):
+    due: np.ndarray
+    sent: np.ndarray
+    done: np.ndarray
+    outcome: list[str]
+
+
+@contextmanager
+def scripted(*script: float) -> Iterator[str]:
+    arguments = [sys.executable, "-m", "tests.scripted_target", *map(str, script)]
+    with subprocess.Popen(arguments, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        try:
+            yield f"http://127.0.0.1:{int(process.stdout.readline())}"
+        finally:
+            process.kill()
+
+
+def play(url: str, *, pool: int = 256) -> Seen:
+    arguments = [sys.executable, "-m", "tests.openloop_session", url, str(RATE_PER_S), str(SECONDS), str(pool)]
+    columns = json.loads(subprocess.run(arguments, capture_output=True, text=True, check=True, timeout=60).stdout)
+    return Seen(*(np.array(columns[name]) for name in ("due", "sent", "done")), columns["outcome"])
+
+
+def expected_us(due: np.ndarray, *, stall: bool) -> np.ndarray:
+    """What the script does to requests that come at their due times."""
+    number = np.arange(1, len(due) + 1)
+    answer = due + np.where(number % EVERY == 0, SLOW_US, FIXED_US)
+    if stall:
+        stands_from = due[STALL_AT - 1]
+        held = (number >= STALL_AT) & (due < stands_from + STALL_US)
+        # The one it stalls at is timed from before the stall; those behind it arrive when the stall is over.
+        arrival = np.where(held & (number > STALL_AT), stands_from + STALL_US, due)
+        answer = np.maximum(arrival + (answer - due), np.where(held, stands_from + STALL_US, 0))
+    return answer - due
+
+
+def off_by_us(seen: Seen, expected: np.ndarray, percentile: float) -> tuple[float, float]:
+    """(how far the recovered percentile lies over the true one, the true one)."""
+    truth = float(np.percentile(expected, percentile))
+    return float(np.percentile(seen.done - seen.due, percentile)) - truth, truth
+
+
+@pytest.fixture(scope="module")
+def even() -> Seen:
+    with scripted(FIXED_US, SLOW_US, EVERY, 0, 0) as url:
+        return play(url)
+
+
+@pytest.fixture(scope="module")
+def stalled() -> Seen:
+    with scripted(FIXED_US, SLOW_US, EVERY, STALL_AT, STALL_US / 1e6) as url:
+        return play(url)
+
+
+@pytest.mark.parametrize("percentile", [50, 99])
+def test_known_latencies_are_recovered(even: Seen, percentile: float) -> None:
+    off, truth = off_by_us(even, expected_us(even.due, stall=False), percentile)
+    # HTTP itself takes some hundreds of µs on both sides, and a shared machine adds its own.
+    assert -200 <= off <= (1_500 if percentile == 50 else 6_000) + 0.02 * truth, (off, truth)
+
+
+@pytest.mark.parametrize("percentile", [50, 90, 99])
+def test_a_stall_of_a_second_counts_for_everything_that_was_due_in_it(stalled: Seen, percentile: float) -> None:
+    assert set(stalled.outcome) == {"ok"}
+    off, truth = off_by_us(stalled, expected_us(stalled.due, stall=True), percentile)
+    assert percentile == 50 or truth > 400_000, "the stall is in this percentile"
+    assert -200 <= off <= (1_500 if percentile == 50 else 30_000) + 0.02 * truth, (off, truth)
+
+
+def test_requests_leave_on_time_while_the_target_stands_still(stalled: Seen) -> None:
+    lag = stalled.sent - stalled.due
+    assert (lag >= 0).all()
+    assert np.percentile(lag, 90) < 2_000
+
+
+def test_a_full_pool_is_counted_as_dropped_and_sends_nothing() -> None:
+    pool = 5
+    with scripted(FIXED_US, 0, 0, STALL_AT, STALL_US / 1e6) as url:
+        seen = play(url, pool=pool)
+    stands_from = seen.due[STALL_AT - 1]
+    due_in_stall = int(((seen.due > stands_from) & (seen.due < stands_from + STALL_US)).sum())
+    dropped = seen.outcome.count("dropped")
+    assert abs(dropped - (due_in_stall - (pool - 1))) <= 5, (dropped, due_in_stall)
+    assert dropped + seen.outcome.count("ok") == len(seen.due), "every operation is accounted for"
