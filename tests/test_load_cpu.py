@@ -1,0 +1,118 @@
+"""CPU accounts: a known amount burnt by a child, by its threads and by children that are gone is found again."""
+
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from loadtests.cpu import Accounts, process_clock_ns, read_steal
+
+pytestmark = pytest.mark.skipif(not Path("/proc/self/schedstat").exists(), reason="CPU accounts need Linux")
+
+BURN_US = 300_000
+BURN = f"""
+import os, subprocess, sys, threading, time
+def burn():
+    end = time.thread_time_ns() + {BURN_US} * 1000
+    while time.thread_time_ns() < end: pass
+"""
+# Each waits for a line, works, and says so; then it waits again.
+ITSELF = BURN + "input(); burn(); print(flush=True); input()"
+A_THREAD = BURN + "input(); t = threading.Thread(target=burn); t.start(); t.join(); print(flush=True); input()"
+A_CHILD = f"""
+import subprocess, sys
+child = subprocess.Popen([sys.executable, "-c", {ITSELF!r}], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+input(); print(file=child.stdin, flush=True); child.stdout.readline(); print(flush=True); input()
+"""
+AN_EXITED_CHILD = BURN + (
+    "input()\npid = os.fork()\nif not pid: burn(); os._exit(0)\nos.waitpid(pid, 0)\nprint(flush=True); input()"
+)
+
+
+@contextmanager
+def running(code: str) -> Iterator[subprocess.Popen[str]]:
+    arguments = [sys.executable, "-c", code]
+    with subprocess.Popen(arguments, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        try:
+            yield process
+        finally:
+            process.kill()
+
+
+def work(process: subprocess.Popen[str]) -> None:
+    assert process.stdin and process.stdout
+    print(file=process.stdin, flush=True)
+    process.stdout.readline()
+
+
+def settled(accounts: Accounts) -> dict:
+    """A reading of processes that have started up and wait: their clocks stand still."""
+    reading, deadline = accounts.read(), time.monotonic() + 20
+    while True:
+        time.sleep(0.3)
+        again = accounts.read()
+        if sum(accounts.between(reading, again).values()) == 0:
+            return again
+        assert time.monotonic() < deadline, "a waiting process uses no CPU"
+        reading = again
+
+
+@pytest.mark.parametrize("code", [ITSELF, A_THREAD, A_CHILD, AN_EXITED_CHILD])
+def test_burnt_cpu_is_found_wherever_it_was_burnt(code: str) -> None:
+    with running(code) as process:
+        accounts = Accounts({"app": [process.pid]})
+        before = settled(accounts)
+        work(process)
+        spent_us = accounts.between(before, accounts.read())["app"]
+    # Exited children are told in ticks of 10 ms; starting a thread or a child costs something too.
+    assert BURN_US - 15_000 <= spent_us <= BURN_US * 1.15 + 15_000
+
+
+def test_the_process_clock_agrees_with_the_sum_over_its_threads() -> None:
+    with running(A_THREAD.replace("t.join()", "t.join(); burn()")) as process:
+        work(process)
+        tasks = Path(f"/proc/{process.pid}/task").iterdir()
+        by_threads_ns = sum(int((task / "schedstat").read_text().split()[0]) for task in tasks)
+        clock_ns = process_clock_ns(process.pid)
+    # The thread that has ended is in the clock alone: that is why the clock is used.
+    assert clock_ns - by_threads_ns == pytest.approx(BURN_US * 1_000, rel=0.1)
+
+
+def test_a_child_that_was_there_before_and_ended_is_not_counted_twice() -> None:
+    code = (
+        BURN
+        + "\npid = os.fork()\nif not pid: burn(); input(); os._exit(0)\nos.waitpid(pid, 0)\nprint(flush=True)\ninput()"
+    )
+    with running(code) as process:
+        accounts = Accounts({"app": [process.pid]})
+        before = settled(accounts)
+        assert len(before["app"].own_us) == 2
+        work(process)
+        spent_us = accounts.between(before, accounts.read())["app"]
+    assert 0 <= spent_us < 50_000, "what it burnt before the window stays before the window"
+
+
+def test_components_are_told_apart_and_a_dead_root_is_reported() -> None:
+    with running(ITSELF) as busy, running(ITSELF) as idle:
+        accounts = Accounts({"app": [busy.pid], "projector": [idle.pid], "redis": []})
+        before = settled(accounts)
+        work(busy)
+        spent_us = accounts.between(before, accounts.read())
+        assert spent_us["projector"] == 0 and spent_us["app"] > BURN_US * 0.9
+        assert accounts.missing() == []
+    assert accounts.missing() == ["app", "projector"]
+
+
+def test_steal_is_a_share() -> None:
+    before = read_steal()
+    after = read_steal()
+    assert before and after and 0 <= after.share_since(before) <= 1
+
+
+def test_the_own_process_is_readable() -> None:
+    assert abs(process_clock_ns(os.getpid()) - time.process_time_ns()) < 5_000_000
