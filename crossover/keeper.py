@@ -5,6 +5,7 @@ The parent holds the other end of a socket; the kernel closes that end however t
 the end of file is the order to clean up. Each child is bound to the keeper's life in turn by PR_SET_PDEATHSIG (Linux).
 
 One JSON object a line. In: {"start": {...}} (a listening socket may ride along) or {"stop": name}.
+A third, {"finally": {...}}, is run as the last thing of all, for what was left outside the folder.
 Out: {"reply": name, "pid" or "error"} to each request, and {"exited": name, "status"} whenever a child ends.
 """
 
@@ -22,6 +23,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 PR_SET_PDEATHSIG = 1
+LAST_ORDER_S_MAX = 30.0
 # Loaded here: between fork and exec nothing may be imported or allocated that another library could have locked.
 PRCTL = ctypes.CDLL(None).prctl if sys.platform == "linux" else None
 
@@ -79,6 +81,7 @@ class Keeper:
     def __init__(self, control: socket.socket) -> None:
         self.control = control
         self.children: dict[str, Child] = {}
+        self.last_orders: list[dict] = []  # type: ignore[type-arg]
         self.unread = b""
         self.passed: list[int] = []
 
@@ -92,6 +95,10 @@ class Keeper:
             self.children[order["stop"]].stop()
             self.report_ends()
             self.say(reply=order["stop"])
+            return
+        if "finally" in order:
+            self.last_orders.append(order["finally"])
+            self.say(reply=order["finally"]["name"])
             return
         start, passed, self.passed = order["start"], self.passed, []
         try:
@@ -127,6 +134,9 @@ class Keeper:
     def stop_all(self) -> None:
         for child in reversed(list(self.children.values())):
             child.stop()
+        for order in self.last_orders:
+            with contextlib.suppress(OSError, subprocess.SubprocessError):
+                Child(order, []).process.wait(LAST_ORDER_S_MAX)
 
 
 def main(control_fd: int, folders: list[str]) -> None:

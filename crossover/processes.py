@@ -62,7 +62,28 @@ class Household:
         listening: socket.socket | None = None,
     ) -> int:
         """Start a child and return its pid; the word "{fd}" in `argv` becomes the number of the `listening` socket."""
-        order = {
+        order = self._order(name, argv, env, account, stops, death)
+        self.ended.pop(name, None)
+        answer = self._ask({"start": order}, [listening.fileno()] if listening else [])
+        if "error" in answer:
+            raise Fallen(f"Cannot start {name}: {answer['error']}.")
+        self.pids[name] = int(str(answer["pid"]))
+        return self.pids[name]
+
+    def finally_run(self, argv: Sequence[str | Path], *, env: dict[str, str]) -> None:
+        """Have this run when everything else has ended, however it ends (but for SIGKILL of the keeper itself)."""
+        self._ask({"finally": self._order("finally", argv, env, MYSELF, POLITE, signal.SIGKILL)}, [])
+
+    def _order(
+        self,
+        name: str,
+        argv: Sequence[str | Path],
+        env: dict[str, str],
+        account: Account,
+        stops: Sequence[tuple[int, float]],
+        death: int,
+    ) -> dict[str, object]:
+        return {
             "name": name,
             "argv": [str(word) for word in argv],
             "env": env,
@@ -73,12 +94,6 @@ class Household:
             "stops": [(int(sig), patience_s) for sig, patience_s in stops],
             "death": int(death),
         }
-        self.ended.pop(name, None)
-        answer = self._ask({"start": order}, [listening.fileno()] if listening else [])
-        if "error" in answer:
-            raise Fallen(f"Cannot start {name}: {answer['error']}.")
-        self.pids[name] = int(str(answer["pid"]))
-        return self.pids[name]
 
     def stop(self, name: str) -> None:
         """Stop one child and wait until it is gone."""
@@ -136,7 +151,8 @@ class Household:
         *lines, self._unread = (self._unread + data).split(b"\n")
         return [json.loads(line) for line in lines]
 
-    def _keeper_gone(self) -> Fallen:
+    @staticmethod
+    def _keeper_gone() -> Fallen:
         return Fallen("The keeper process was killed; its servers were stopped with it.")
 
     def close(self) -> None:

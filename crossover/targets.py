@@ -5,6 +5,7 @@ import os
 import socket
 import sys
 import urllib.error
+import urllib.parse
 import urllib.request
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -12,6 +13,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from crossover.errors import Fallen, UserError
+from crossover.namespaces import namespace_of
 from crossover.processes import Household, household
 from crossover.servers import start_postgres, start_valkey
 from ladder.rungs import RUNGS
@@ -162,27 +164,40 @@ def start_target(
 ) -> Target:
     """Prepare the stores, fill them, start the workers and the app, and wait until it is healthy."""
     env = target_env(stores, namespace=namespace, clock=clock, token=token)
-    host, port = listening.getsockname()[:2]
-    processes: dict[str, list[int]] = {}
-    with listening:
-        prepare(house, name, rung, env)
-        if size != "empty":
-            from crossover.seed import seed as fill
+    prepare(house, name, rung, env)
+    if size != "empty":
+        from crossover.seed import seed as fill
 
-            fill(env, rung, size, seed, until or midnight(), progress or (lambda phase, done, total: None))
-        for server in ("postgres", "redis"):
-            if server in house.pids and server in needs_of(rung):
-                processes[server] = [house.pids[server]]
-        for worker in workers_of(rung):
-            command = ladder_command("worker", rung, worker)
-            processes[worker] = [house.start(f"{name}/{worker}", command, env=process_env(env))]
-        command = ladder_command("app", rung, "--host", host, "--fd", "{fd}")
+        fill(env, rung, size, seed, until or midnight(), progress or (lambda phase, done, total: None))
+    return launch(house, name, rung, env, listening)
+
+
+def launch(house: Household, name: str, rung: str, env: dict[str, str], listening: socket.socket) -> Target:
+    """Start the workers and the app over stores that are ready, and wait until the app is healthy."""
+    host, port = listening.getsockname()[:2]
+    needs = needs_of(rung)
+    processes: dict[str, list[int]] = {
+        server: [house.pids[server]] for server in ("postgres", "redis") if server in needs & house.pids.keys()
+    }
+    for worker in workers_of(rung):
+        processes[worker] = [
+            house.start(f"{name}/{worker}", ladder_command("worker", rung, worker), env=process_env(env))
+        ]
+    command = ladder_command("app", rung, "--host", host, "--fd", "{fd}")
+    with listening:  # our copy is closed after this: should the app end, nothing answers in its place
         processes["app"] = [house.start(f"{name}/app", command, env=process_env(env), listening=listening)]
-    # Our copy of the socket is closed by now: should the app end, nothing answers in its place.
-    reached = f"[{host}]" if ":" in host else host
-    target = Target(name, rung, f"http://{LOOPBACK if host == '0.0.0.0' else reached}:{port}", processes, env, house)
+    reached = LOOPBACK if host == "0.0.0.0" else f"[{host}]" if ":" in host else host
+    target = Target(name, rung, f"http://{reached}:{port}", processes, env, house)
     wait_until_healthy(target)
     return target
+
+
+def restarted(target: Target) -> Target:
+    """The same target with fresh processes at the same address; its servers and their data stay."""
+    address = urllib.parse.urlsplit(target.url)
+    target.stop()
+    assert address.hostname is not None and address.port is not None, "a target has an address"
+    return launch(target.house, target.name, target.rung, target.env, listen(address.hostname, address.port))
 
 
 def wait_until_healthy(target: Target) -> None:
@@ -220,11 +235,15 @@ def serving(
     database_url: str | None = None,
     redis_url: str | None = None,
     namespace: str | None = None,
+    fleeting: bool = False,
     until: datetime | None = None,
     progress: Progress | None = None,
     state_dir: Path | None = None,
 ) -> Iterator[Target]:
-    """Serve a rung with its workers, on private servers where no URL is given; on leaving, nothing of it is left."""
+    """Serve a rung with its workers, on private servers where no URL is given; on leaving, nothing of it runs.
+
+    What it keeps in given servers stays for the next time under the same name, unless it is `fleeting`.
+    """
     known_rung(rung)
     known_size(size)
     if host not in (LOOPBACK, "localhost", "::1") and not token:
@@ -234,13 +253,17 @@ def serving(
         if progress:
             progress(f"starting {name}", 0, 1)
         stores = start_stores(house, [rung], Stores(database_url, redis_url))
+        namespace = namespace or namespace_of(name)
+        if fleeting and (database_url or redis_url):
+            env = process_env(target_env(stores, namespace=namespace, clock=None, token=None))
+            house.finally_run([sys.executable, "-m", "crossover.namespaces", namespace], env=env)
         yield start_target(
             house,
             rung,
             stores,
             listening,
             name=name,
-            namespace=namespace or f"crossover_{name}",
+            namespace=namespace,
             clock=clock,
             token=token,
             size=size,

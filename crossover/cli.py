@@ -1,0 +1,200 @@
+"""The command line: each command reads as what it does, and what goes wrong is said in one sentence."""
+
+import contextlib
+import os
+import signal
+import sys
+from pathlib import Path
+from types import FrameType
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.markup import escape
+from typer.exceptions import TyperException
+
+from crossover.errors import Fallen, UserError
+
+app = typer.Typer(
+    help="When does CQRS pay off over CRUD, and what does it cost? Measure it on this machine.",
+    add_completion=False,
+    invoke_without_command=True,
+    pretty_exceptions_enable=False,
+)
+
+RungName = Annotated[str, typer.Argument(metavar="RUNG", help="One of the ladder: see `crossover rungs`.")]
+Port = Annotated[int, typer.Option(min=0, max=65535, help="0 takes any free port.")]
+Host = Annotated[str, typer.Option(help="Other than loopback only with CROSSOVER_TOKEN set.")]
+Size = Annotated[str, typer.Option(help="empty, s (10 thousand orders), m (100 thousand) or l (1 million).")]
+Seed = Annotated[int, typer.Option(help="The same seed names the same data everywhere.")]
+DatabaseUrl = Annotated[str | None, typer.Option(envvar="DATABASE_URL", help="A PostgreSQL of yours, 14 or newer.")]
+RedisUrl = Annotated[str | None, typer.Option(envvar="REDIS_URL", help="A Redis or Valkey of yours, with noeviction.")]
+Token = Annotated[str | None, typer.Option(envvar="CROSSOVER_TOKEN", help="What every request must then carry.")]
+
+
+@app.callback()
+def help_without_command(context: typer.Context) -> None:
+    if context.invoked_subcommand is None:
+        typer.echo(context.get_help())
+
+
+@app.command()
+def serve(
+    rung: RungName,
+    port: Port = 8000,
+    host: Host = "127.0.0.1",
+    size: Size = "empty",
+    seed: Seed = 1,
+    database_url: DatabaseUrl = None,
+    redis_url: RedisUrl = None,
+    token: Token = None,
+) -> None:
+    """Serve a rung with its workers in the foreground, until Ctrl-C."""
+    from crossover.progress import Steps
+    from crossover.targets import serving
+
+    with contextlib.ExitStack() as stack:
+        with Steps("serve") as steps:
+            target = stack.enter_context(
+                serving(
+                    rung,
+                    host=host,
+                    port=port,
+                    size=size,
+                    seed=seed,
+                    token=token,
+                    database_url=database_url,
+                    redis_url=redis_url,
+                    progress=steps,
+                )
+            )
+        print(f"{rung} is served at {target.url}\nIts docs page is  {target.url}/docs\nCtrl-C stops it.", flush=True)
+        while True:
+            target.house.hear(60)
+            target.check()
+
+
+@app.command()
+def rungs() -> None:
+    """Show the ladder: each rung, its parent and the one idea it adds."""
+    from crossover.ladder_view import ladder_table
+
+    Console().print(ladder_table())
+
+
+@app.command()
+def diff(rung: RungName) -> None:
+    """Show what a rung changes in its parent's composition."""
+    from crossover.ladder_view import show_diff
+
+    show_diff(Console(soft_wrap=True), rung)
+
+
+@app.command()
+def rebuild(rung: RungName, database_url: DatabaseUrl = None, redis_url: RedisUrl = None) -> None:
+    """Clear a rung's read store and build it anew from its events, on servers of yours."""
+    from crossover.progress import Steps
+    from crossover.rebuild import rebuild_views
+
+    with Steps("rebuild") as steps:
+        rebuilt = rebuild_views(rung, database_url, redis_url, steps)
+    print(f"The views of {rung} were built anew from {rebuilt:,} events.")
+
+
+@app.command()
+def doctor(database_url: DatabaseUrl = None, redis_url: RedisUrl = None) -> None:
+    """Show which servers and versions would be used, what the machine offers, and what is missing."""
+    from crossover.doctor import examine
+
+    raise typer.Exit(0 if examine(Console(soft_wrap=True), database_url, redis_url) else 1)
+
+
+@app.command()
+def compare(
+    rungs: Annotated[str, typer.Option(help="Rungs to compare, by commas; empty for --target alone.")] = "crud,cqrs",
+    target: Annotated[
+        list[str] | None, typer.Option(metavar="NAME=URL", help="A service of yours that speaks the contract.")
+    ] = None,
+    workload: Annotated[str, typer.Option(help="shop, backoffice, checkout, or a TOML file.")] = "shop",
+    read_shares: Annotated[str, typer.Option(help="Shares of reads, in per cent, by commas.")] = "50,80,95,99",
+    rate: Annotated[float | None, typer.Option(help="Operations a second; otherwise the workload's.")] = None,
+    size: Size = "s",
+    profile: Annotated[str, typer.Option(help="quick, standard or thorough.")] = "quick",
+    seed: Seed = 1,
+    out: Annotated[Path | None, typer.Option(help="Folder of the run; otherwise a new one in results/.")] = None,
+    database_url: DatabaseUrl = None,
+    redis_url: RedisUrl = None,
+    token: Token = None,
+) -> None:
+    """Compare rungs, and services of yours, under the same load: the main job."""
+    from crossover.compare import compare as run
+    from crossover.preflight import wanted
+
+    wish = wanted(
+        rungs=rungs,
+        targets=target or [],
+        workload=workload,
+        read_shares=read_shares,
+        rate_per_s=rate,
+        size=size,
+        profile=profile,
+        seed=seed,
+        out=out,
+        database_url=database_url,
+        redis_url=redis_url,
+        token=token,
+    )
+    run(wish)
+
+
+@app.command()
+def report(folder: Annotated[Path, typer.Argument(metavar="DIR", help="The folder of a run.")]) -> None:
+    """Write a run's report again and show its table."""
+    from crossover.compare import show
+
+    show(folder)
+
+
+class Stopped(BaseException):
+    """A signal asked for the end; the stack is left in order on the way out."""
+
+    def __init__(self, number: int) -> None:
+        self.number = number
+
+
+def stop(number: int, _frame: FrameType | None) -> None:
+    raise Stopped(number)
+
+
+def main() -> None:
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, stop)
+    sys.exit(outcome())
+
+
+def outcome() -> int:
+    """The exit code: 0 done, 1 something failed, 2 bad input, 128 + n stopped by a signal."""
+    try:
+        return int(app(standalone_mode=False) or 0)
+    except UserError as error:
+        return say(str(error), 2)
+    except TyperException as error:
+        return say(f"{error.format_message().rstrip('.')}: see `crossover --help`.", 2)
+    except Fallen as error:
+        return say(str(error), 1)
+    except (KeyboardInterrupt, typer.Abort):
+        return 128 + signal.SIGINT
+    except Stopped as stopped:
+        return 128 + stopped.number
+    except BrokenPipeError:  # whoever read our output left: `crossover rungs | head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 128 + signal.SIGPIPE
+
+
+def say(sentence: str, code: int) -> int:
+    Console(stderr=True, soft_wrap=True).print(f"[red]{escape(sentence)}[/red]", highlight=False)
+    return code
+
+
+if __name__ == "__main__":
+    main()

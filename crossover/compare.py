@@ -1,0 +1,170 @@
+"""A comparison from start to report: targets up and filled, the driver's run watched, its figures shown."""
+
+import contextlib
+import json
+import os
+import select
+import signal
+import subprocess
+import sys
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from crossover.errors import Fallen, UserError
+from crossover.keeper import dies_with
+from crossover.machine import fingerprint
+from crossover.namespaces import fresh_namespace
+from crossover.places import Place
+from crossover.preflight import PROFILES, SLICE_S, Wish
+from crossover.processes import household
+from crossover.progress import Steps
+from crossover.targets import Target, midnight, needs_of, restarted, serving
+from ladder.rungs import rung_module
+from loadtests.dataset import SIZES
+
+STOPPED, BAD_INPUT = 130, 2
+DRIVER_ENDS_S_MAX = 30.0
+
+
+def compare(wish: Wish) -> None:
+    """Raises UserError for bad input, Fallen for a failed check; what was measured stays on disk."""
+    with contextlib.ExitStack() as stack, Steps("compare") as steps:
+        house = stack.enter_context(household())  # holds the plan: it may carry a token, so it is no part of the run
+        targets = [stack.enter_context(started(wish, name, rung, steps)) for name, rung in wish.rungs.items()]
+        plan = house.place.folder / "PLAN.json"
+        plan.write_text(json.dumps(plan_of(wish, targets)))
+        plan.chmod(0o600)
+        drive(plan, house.place, targets, steps)
+    show(wish.out)
+
+
+def started(wish: Wish, name: str, rung: str, steps: Steps) -> AbstractContextManager[Target]:
+    """A target in a namespace of this run alone, which is dropped from servers of the user's own afterwards."""
+    return serving(
+        rung,
+        name=name,
+        size="empty" if filled_over_http(wish) else wish.size,
+        seed=wish.seed,
+        token=wish.token,
+        database_url=wish.database_url,
+        redis_url=wish.redis_url,
+        namespace=fresh_namespace(name),
+        fleeting=True,
+        until=midnight(),
+        progress=steps,
+    )
+
+
+def filled_over_http(wish: Wish) -> bool:
+    """Where one target can only be filled through its front door, all are: their recorded times then have one cause."""
+    return bool(wish.external) or any(not needs_of(rung) for rung in wish.rungs.values())
+
+
+def plan_of(wish: Wish, targets: list[Target]) -> dict[str, Any]:
+    """The driver's only input; its fields are described in `loadtests.plan`."""
+    profile = PROFILES[wish.profile]
+    return {
+        "out": str(wish.out),
+        "run": wish.run,
+        "targets": [described(target) for target in targets]
+        + [{"name": name, "url": url, "token": wish.token} for name, url in wish.external.items()],
+        "workload": wish.workload,
+        "read_shares": wish.read_shares,
+        "rate_per_s": wish.rate_per_s,
+        "rounds": profile.rounds,
+        "slice_s": SLICE_S,
+        "restarts": profile.restarts if targets and not wish.external else 1,
+        "seed": wish.seed,
+        "size": {"name": wish.size, **SIZES[wish.size]._asdict()},
+        "fill_over_http": filled_over_http(wish),
+        "profile": wish.profile,
+        "fingerprint": fingerprint(targets),
+    }
+
+
+def described(target: Target) -> dict[str, Any]:
+    return {
+        "name": target.name,
+        "url": target.url,
+        "rung": target.rung,
+        "parent": rung_module(target.rung).PARENT,
+        "token": target.env.get("CROSSOVER_TOKEN"),
+        "processes": target.processes,
+    }
+
+
+def drive(plan: Path, place: Place, targets: list[Target], steps: Steps) -> None:
+    """Run the driver to its end, showing its progress and giving it fresh processes when it asks for them."""
+    log = place.log("driver")
+    with log.open("wb") as stderr:
+        driver = subprocess.Popen(
+            [sys.executable, "-m", "loadtests.drive", str(plan)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=stderr,
+            # A session of its own: Ctrl-C reaches the driver once, from us, and it writes down what it has.
+            start_new_session=True,
+            preexec_fn=dies_with(os.getpid(), signal.SIGKILL),
+        )
+    try:
+        follow(driver, targets, steps)
+    except BaseException:
+        end(driver)
+        raise
+    last = place.last_lines("driver")
+    sentence = last.splitlines()[-1] if last else f"The driver ended with status {driver.returncode}."
+    if driver.returncode == STOPPED:
+        raise KeyboardInterrupt
+    if driver.returncode == BAD_INPUT:
+        raise UserError(sentence)
+    if driver.returncode != 0:
+        raise Fallen(last if "Traceback" in log.read_text(errors="replace") else sentence)
+
+
+def follow(driver: subprocess.Popen[bytes], targets: list[Target], steps: Steps) -> None:
+    assert driver.stdin is not None and driver.stdout is not None
+    unread = b""
+    while True:
+        if not select.select([driver.stdout], [], [], 1.0)[0]:
+            for target in targets:
+                target.check()
+            continue
+        data = os.read(driver.stdout.fileno(), 65536)
+        if not data:
+            driver.wait()
+            return
+        *lines, unread = (unread + data).split(b"\n")
+        for line in lines:
+            said = json.loads(line)
+            note = f" {said['note']}" if said.get("note") else ""
+            steps(f"{said['phase']}{note}", said["done"], said["total"])
+            if said["phase"] == "restart":
+                targets[:] = [restarted(target) for target in targets]
+                fresh = {"targets": [described(target) for target in targets]}
+                driver.stdin.write(json.dumps(fresh).encode() + b"\n")
+                driver.stdin.flush()
+
+
+def end(driver: subprocess.Popen[bytes]) -> None:
+    """Ask the driver to write down what it has, and wait for that."""
+    driver.send_signal(signal.SIGINT)
+    try:
+        driver.communicate(timeout=DRIVER_ENDS_S_MAX)
+    except subprocess.TimeoutExpired:
+        driver.kill()
+        driver.wait()
+
+
+def show(folder: Path) -> None:
+    """Write the report of a run and print its table and where the report is."""
+    from analysis import report, tables
+    from analysis.runs import UnusableRun
+
+    try:
+        Console().print(tables.render(folder))
+        print(f"Report: {report.write(folder)}")
+    except UnusableRun as error:
+        raise UserError(str(error)) from None

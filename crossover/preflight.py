@@ -1,0 +1,167 @@
+"""What `compare` was asked for, checked in full before anything starts: each wrong word is one sentence."""
+
+import http.client
+import json
+import math
+import os
+import secrets
+import urllib.error
+import urllib.parse
+import urllib.request
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+from crossover.errors import UserError
+from crossover.targets import authorization, known_rung, known_size
+from loadtests import workload as workloads
+
+
+@dataclass(frozen=True)
+class Profile:
+    """How long a comparison takes, and what it may then say."""
+
+    rounds: int
+    restarts: int
+    pair: bool  # whether the first rung runs twice, as the control that must show no difference
+
+
+PROFILES = {"quick": Profile(8, 1, False), "standard": Profile(30, 1, False), "thorough": Profile(60, 3, True)}
+SLICE_S = 0.5
+ANSWER_S_MAX = 10.0
+
+
+@dataclass(frozen=True)
+class Wish:
+    """A comparison that can be carried out."""
+
+    run: str
+    out: Path
+    rungs: dict[str, str]  # name of the target → rung
+    external: dict[str, str]  # name of the target → URL
+    workload: str
+    read_shares: tuple[float, ...]
+    rate_per_s: float | None
+    size: str
+    profile: str
+    seed: int
+    database_url: str | None
+    redis_url: str | None
+    token: str | None
+
+
+def wanted(
+    *,
+    rungs: str,
+    targets: list[str],
+    workload: str,
+    read_shares: str,
+    rate_per_s: float | None,
+    size: str,
+    profile: str,
+    seed: int,
+    out: Path | None,
+    database_url: str | None,
+    redis_url: str | None,
+    token: str | None,
+) -> Wish:
+    ours = [known_rung(rung) for rung in words(rungs)]
+    if profile not in PROFILES:
+        raise UserError(f"There is no profile '{profile}': choose one of {', '.join(PROFILES)}.")
+    named = name_each(ours, pair=PROFILES[profile].pair)
+    external = addresses(targets, taken=set(named))
+    if not named and not external:
+        raise UserError("There is nothing to compare: give --rungs, or --target NAME=URL.")
+    try:
+        loaded = workloads.load(workload)
+        shares = tuple(workloads.check_read_share(share_of(word)) for word in words(read_shares))
+    except workloads.WorkloadError as error:
+        raise UserError(str(error)) from None
+    if not shares or len(set(shares)) != len(shares):
+        raise UserError("Give at least one read share, each once: for instance --read-shares 50,80,95.")
+    rate = rate_per_s or loaded.rate_per_s
+    if not (math.isfinite(rate) and 2 / SLICE_S <= rate <= 100_000) or rate_per_s == 0:
+        raise UserError(f"--rate is {2 / SLICE_S:g} to 100,000 operations a second, not {rate_per_s:g}.")
+    run = f"{datetime.now(UTC):%Y%m%d-%H%M%S}-{secrets.token_hex(2)}"
+    folder = (out or Path("results") / run).absolute()
+    require_free(folder)
+    for name, url in external.items():
+        require_contract(name, url, token)
+    return Wish(
+        run,
+        folder,
+        named,
+        external,
+        str(Path(workload).absolute()) if workload.endswith(".toml") else workload,
+        shares,
+        rate_per_s,
+        known_size(size),
+        profile,
+        seed,
+        database_url,
+        redis_url,
+        token,
+    )
+
+
+def words(listed: str) -> list[str]:
+    return [word.strip() for word in listed.split(",") if word.strip()]
+
+
+def share_of(word: str) -> float:
+    try:
+        return float(word)
+    except ValueError:
+        raise UserError(f"A read share is a number from 0 to 100 per cent, not '{word}'.") from None
+
+
+def name_each(rungs: list[str], *, pair: bool) -> dict[str, str]:
+    """A name for each target; a rung named twice, and the control pair's second, get a number."""
+    named: dict[str, str] = {}
+    for rung in rungs + (rungs[:1] if pair and len(rungs) == len(set(rungs)) else []):
+        again = sum(other == rung for other in named.values())
+        named[f"{rung}-{again + 1}" if again else rung] = rung
+    return named
+
+
+def addresses(targets: list[str], *, taken: set[str]) -> dict[str, str]:
+    found: dict[str, str] = {}
+    for target in targets:
+        name, _, url = target.partition("=")
+        parts = urllib.parse.urlsplit(url)
+        if not name or parts.scheme not in ("http", "https") or not parts.hostname:
+            raise UserError(f"--target is NAME=URL, for instance mine=http://127.0.0.1:9000, not '{target}'.")
+        if name in found or name in taken:
+            raise UserError(f"Two targets are called '{name}': give each a name of its own.")
+        found[name] = url.rstrip("/")
+    return found
+
+
+def require_free(folder: Path) -> None:
+    """The run's folder can be made, and holds nothing yet."""
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise UserError(f"{folder} holds something already: give another --out, so that no run is overwritten.")
+    there = next(parent for parent in (folder, *folder.parents) if parent.exists())
+    if not there.is_dir() or not os.access(there, os.W_OK):
+        raise UserError(f"{there} cannot be written to: give --out a folder that can.")
+
+
+def require_contract(name: str, url: str, token: str | None) -> None:
+    """The target answers, and as the contract says."""
+    try:
+        request = urllib.request.Request(f"{url}/ready", headers=authorization(token))
+        with urllib.request.urlopen(request, timeout=ANSWER_S_MAX) as answer:
+            ready = json.loads(answer.read(65536))
+    except urllib.error.HTTPError as error:
+        if error.code == 401:
+            raise UserError(f"Target {name} at {url} wants a token: set CROSSOVER_TOKEN to it.") from None
+        raise UserError(
+            f"Target {name} at {url} does not speak the contract: GET /ready answers {error.code}."
+        ) from None
+    except (json.JSONDecodeError, UnicodeDecodeError):
+        raise UserError(f"Target {name} at {url} does not speak the contract: GET /ready is not JSON.") from None
+    except (OSError, http.client.HTTPException) as error:
+        reason = getattr(error, "reason", error)
+        raise UserError(f"Target {name} at {url} does not answer ({reason}): start it, or correct its URL.") from None
+    if not isinstance(ready, dict) or "lag_events" not in ready:
+        raise UserError(f"Target {name} at {url} does not speak the contract: GET /ready lacks lag_events.")

@@ -1,0 +1,59 @@
+"""Rebuilding a rung's read store on the user's own servers: private ones end with their command."""
+
+import json
+
+from crossover.errors import UserError
+from crossover.namespaces import namespace_of
+from crossover.processes import household
+from crossover.targets import (
+    Progress,
+    Stores,
+    fallen,
+    known_rung,
+    ladder_command,
+    needs_of,
+    prepare,
+    process_env,
+    target_env,
+)
+
+REBUILD_S_MAX = 3600.0
+
+
+def rebuild_views(rung: str, database_url: str | None, redis_url: str | None, progress: Progress) -> int:
+    """Clear and replay, with progress; returns the number of events replayed."""
+    needs = needs_of(known_rung(rung))
+    missing = [
+        variable
+        for need, url, variable in (("postgres", database_url, "DATABASE_URL"), ("redis", redis_url, "REDIS_URL"))
+        if need in needs and not url
+    ]
+    if not needs:
+        raise UserError(f"{rung} keeps nothing in a store, so there is nothing to rebuild.")
+    if missing:
+        raise UserError(
+            f"Rebuilding needs servers of yours, as private ones end with their command: set {' and '.join(missing)}."
+        )
+    stores = Stores(database_url if "postgres" in needs else None, redis_url if "redis" in needs else None)
+    env = target_env(stores, namespace=namespace_of(rung), clock=None, token=None)
+    with household() as house:
+        prepare(house, rung, rung, env)
+        house.start("rebuild", ladder_command("rebuild", rung), env=process_env(env))
+        done = 0
+
+        def finished() -> bool:
+            nonlocal done
+            for line in house.place.last_lines("rebuild", lines=1).splitlines():
+                if line.startswith("{") and line.endswith("}"):
+                    said = json.loads(line)
+                    done = int(said["done"])
+                    progress(f"rebuilding the views of {rung}", done, int(said["total"]))
+            return "rebuild" in house.ended
+
+        house.wait(finished, f"the rebuild of {rung}", REBUILD_S_MAX, tick_s=0.2)
+        finished()  # what was said between the last look and the end
+        if house.ended["rebuild"] == 2:
+            raise UserError(house.place.last_lines("rebuild", lines=1))
+        if house.ended["rebuild"] != 0:
+            raise fallen(house, "rebuild", f"The rebuild of {rung}")
+        return done
