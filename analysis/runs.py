@@ -1,0 +1,276 @@
+"""Opens a run folder and refuses, with one clear sentence, whatever cannot be trusted as a whole run."""
+
+import hashlib
+import os
+from pathlib import Path
+from typing import Any, NamedTuple, cast
+
+import msgspec
+import polars as pl
+from msgspec import Struct
+
+FORMAT = 1  # the newest results format this code can read
+
+COLUMNS: dict[str, dict[str, pl.DataType]] = {
+    "samples": {
+        "slice": pl.UInt32(),
+        "operation": pl.String(),
+        "kind": pl.String(),
+        "due_us": pl.Int64(),
+        "sent_us": pl.Int64(),
+        "done_us": pl.Int64(),
+        "status": pl.UInt16(),
+        "outcome": pl.String(),
+        "bytes": pl.UInt32(),
+    },
+    "slices": {
+        "slice": pl.UInt32(),
+        "round": pl.UInt32(),
+        "restart": pl.UInt8(),
+        "read_share_pct": pl.Float64(),
+        "target": pl.String(),
+        "phase": pl.String(),
+        "started_at_us": pl.Int64(),
+        "wall_us": pl.Int64(),
+        "drain_us": pl.Int64(),
+        "offered": pl.UInt32(),
+        "completed": pl.UInt32(),
+        "dropped": pl.UInt32(),
+        "errors": pl.UInt32(),
+        "reads": pl.UInt32(),
+        "writes": pl.UInt32(),
+        "generator_cpu_us": pl.Int64(),
+        "steal_share": pl.Float64(),
+        "drained": pl.Boolean(),
+        "lag_events_at_end": pl.UInt32(),
+    },
+    "cpu": {"slice": pl.UInt32(), "component": pl.String(), "cpu_us": pl.Int64()},
+    "staleness": {
+        "slice": pl.UInt32(),
+        "operation": pl.String(),
+        "probe": pl.UInt32(),
+        "delay_us": pl.Int64(),
+        "stale": pl.Boolean(),
+        "versions_behind": pl.UInt32(),
+        "visible_us": pl.Int64(),
+    },
+}
+
+
+class UnusableRun(Exception):
+    """This folder gives no figures; the message is one sentence that says why and what to do."""
+
+
+class Thresholds(Struct, frozen=True, kw_only=True):
+    """When a round is void: the rules of the run, recorded with it (shares are 0..1); none has a default."""
+
+    achieved_share_min: float
+    lag_p99_floor_us: int
+    lag_p99_over_p50: float
+    generator_core_share_max: float
+    steal_share_max: float
+    error_share_max: float
+    drain_us_max: int
+    void_share_max: float
+    equivalence_delta: float
+
+
+class TargetInfo(Struct, frozen=True):
+    name: str
+    rung: str
+    parent: str | None = None
+    url: str = ""
+
+
+class Fingerprint(Struct, frozen=True):
+    """What two runs must share before they may be compared or pooled."""
+
+    targets: tuple[TargetInfo, ...]
+    read_shares: tuple[float, ...]
+    commit: str | None = None
+    dirty: bool | None = None
+    workload: Any = None
+    rate_per_s: float | None = None
+    size: str | None = None
+    seed: int | None = None
+    rounds: int | None = None
+    slice_s: float | None = None
+    restarts: int | None = None
+    placement: Any = None
+    durability: Any = None
+    servers: dict[str, Any] = {}
+    machine: dict[str, Any] = {}
+
+
+class Conformance(Struct, frozen=True):
+    ok: bool
+    operations: int = 0
+    tempos: tuple[str, ...] = ()
+    first_difference: str | None = None
+
+
+class Ledger(Struct, frozen=True):
+    ok: bool
+    operations: int = 0
+    acknowledged: int = 0
+    unknown: int = 0
+    lost: int = 0
+    phantom: int = 0
+    differing: int = 0
+    first: str | None = None
+
+
+class Checks(Struct, frozen=True):
+    conformance: Conformance | None = None
+    ledger: Ledger | None = None
+
+
+class Manifest(Struct, frozen=True):
+    format: int
+    kind: str
+    complete: bool
+    run: str
+    created_at: str
+    profile: str
+    fingerprint: Fingerprint
+    checks: Checks
+    thresholds: Thresholds
+    files: dict[str, str]
+    finished_at: str | None = None
+
+
+class Run(NamedTuple):
+    """A whole, checked run: its manifest and its four tables over all rounds."""
+
+    folder: Path
+    manifest: Manifest
+    samples: pl.DataFrame
+    slices: pl.DataFrame
+    cpu: pl.DataFrame
+    staleness: pl.DataFrame
+
+    @property
+    def targets(self) -> list[str]:
+        return [target.name for target in self.manifest.fingerprint.targets]
+
+    @property
+    def rungs(self) -> dict[str, str]:
+        return {target.name: target.rung for target in self.manifest.fingerprint.targets}
+
+
+def open_run(folder: str | Path) -> Run:
+    """A run whose figures may be shown; raises UnusableRun for every folder whose figures may not."""
+    path = Path(folder)
+    manifest = read_manifest(path)
+    _refuse_failed_checks(path, manifest)
+    _refuse_damage(path, manifest)
+    frames = {table: _read_table(path, manifest, table) for table in COLUMNS}
+    _refuse_unknown_targets(path, manifest, frames["slices"])
+    return Run(path, manifest, **frames)
+
+
+def read_manifest(path: Path) -> Manifest:
+    """The manifest of a complete run of a format we know."""
+    if not path.is_dir():
+        raise UnusableRun(f"{path} is not a folder: give the folder of a run.")
+    file = path / "manifest.json"
+    if not file.is_file():
+        if (path / "rounds").is_dir():
+            raise UnusableRun(f"{path} is an incomplete run: it has rounds but no manifest; run it again or resume it.")
+        raise UnusableRun(f"{path} is no run: it holds no manifest.json.")
+    raw = file.read_bytes()
+    try:
+        head = msgspec.json.decode(raw)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise UnusableRun(f"{path} is damaged: manifest.json is no valid JSON ({error}).") from error
+    version = head.get("format") if isinstance(head, dict) else None
+    if not isinstance(version, int) or isinstance(version, bool) or version < 1:
+        raise UnusableRun(f"{path} is no run: manifest.json names no results format.")
+    if version > FORMAT:
+        raise UnusableRun(
+            f"{path} was written in results format {version}, newer than format {FORMAT} that this version reads: "
+            "update crossover."
+        )
+    if head.get("complete") is not True:
+        raise UnusableRun(f"{path} is an incomplete run: it was stopped before its end; run it again or resume it.")
+    try:
+        return msgspec.convert(head, Manifest)
+    except msgspec.ValidationError as error:
+        raise UnusableRun(f"{path} is damaged: manifest.json does not fit format {FORMAT} ({error}).") from error
+
+
+def differing_fields(one: Manifest, other: Manifest) -> list[str]:
+    """The fingerprint fields in which two runs differ, in the order of the format."""
+    left, right = one.fingerprint, other.fingerprint
+    return [field for field in Fingerprint.__struct_fields__ if getattr(left, field) != getattr(right, field)]
+
+
+def require_alike(one: Manifest, other: Manifest, *, may_differ: frozenset[str] = frozenset()) -> None:
+    """Raises UnusableRun, naming the fields, when two runs did not measure the same thing in the same way."""
+    fields = [field for field in differing_fields(one, other) if field not in may_differ]
+    if fields:
+        raise UnusableRun(
+            f"Runs {one.run} and {other.run} are unlike and cannot be compared: {', '.join(fields)} differ."
+        )
+
+
+def _refuse_failed_checks(path: Path, manifest: Manifest) -> None:
+    conformance, ledger = manifest.checks.conformance, manifest.checks.ledger
+    if conformance is None or ledger is None:
+        missing = "conformance" if conformance is None else "ledger"
+        raise UnusableRun(f"{path} gives no figures: its {missing} check was never made.")
+    if not conformance.ok:
+        first = conformance.first_difference or "no difference was recorded"
+        raise UnusableRun(f"{path} gives no figures: its targets do not answer the same; first difference: {first}")
+    if not ledger.ok:
+        counts = f"{ledger.lost} lost, {ledger.phantom} phantom, {ledger.differing} differing"
+        first = ledger.first or "no difference was recorded"
+        raise UnusableRun(f"{path} gives no figures: the ledger found wrong data ({counts}); first: {first}")
+
+
+def _refuse_damage(path: Path, manifest: Manifest) -> None:
+    """Every file the manifest names is there and unchanged, and every round that is there is named."""
+    for name, wanted in manifest.files.items():
+        file = path / name
+        if os.path.isabs(name) or ".." in Path(name).parts:
+            raise UnusableRun(f"{path} is damaged: its manifest names a file outside the run.")
+        if not file.is_file():
+            raise UnusableRun(f"{path} is truncated: {name} is missing.")
+        with file.open("rb") as stream:
+            found = hashlib.file_digest(stream, "sha256").hexdigest()
+        if found != wanted:
+            raise UnusableRun(f"{path} is truncated or changed: {name} does not match its checksum.")
+    named = {Path(name).parts[1] for name in manifest.files if name.startswith("rounds/")}
+    if not named:
+        raise UnusableRun(f"{path} holds no round.")
+    for child in (path / "rounds").iterdir():
+        if child.is_dir() and not child.name.startswith(".") and child.name not in named:
+            raise UnusableRun(f"{path} is changed: its manifest does not know round {child.name}.")
+
+
+def _read_table(path: Path, manifest: Manifest, table: str) -> pl.DataFrame:
+    """One table over all rounds, in the columns and types of the format; no file of it means no rows."""
+    names = sorted(name for name in manifest.files if Path(name).name == f"{table}.parquet")
+    schema = COLUMNS[table]
+    if not names:
+        if table in ("cpu", "staleness"):  # a target that is not ours has no pids; a workload may have no probes
+            return pl.DataFrame(schema=cast(Any, schema))
+        raise UnusableRun(f"{path} is damaged: it holds no {table}.")
+    parts = []
+    for name in names:
+        try:
+            part = pl.read_parquet(path / name)
+            parts.append(part.select([pl.col(column).cast(kind) for column, kind in schema.items()]))
+        except pl.exceptions.PolarsError as error:
+            reason = str(error).splitlines()[0]
+            raise UnusableRun(f"{path} is damaged: {name} does not fit format {FORMAT} ({reason}).") from error
+    return pl.concat(parts)
+
+
+def _refuse_unknown_targets(path: Path, manifest: Manifest, slices: pl.DataFrame) -> None:
+    known = {target.name for target in manifest.fingerprint.targets}
+    if len(known) != len(manifest.fingerprint.targets) or not known:
+        raise UnusableRun(f"{path} is damaged: its manifest does not name its targets, each once.")
+    strangers = sorted(set(slices["target"].unique()) - known)
+    if strangers:
+        raise UnusableRun(f"{path} is damaged: its slices name the unknown target {strangers[0]}.")

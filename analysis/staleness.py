@@ -1,0 +1,78 @@
+"""How old is what a reader sees: P(stale | time since the acknowledgement) and the time until a write is visible."""
+
+import math
+from typing import NamedTuple
+
+import polars as pl
+
+from analysis.statistics import Interval, wilson
+
+BINS_PER_DECADE = 4
+
+
+class Point(NamedTuple):
+    """The share of reads, sent around `delay_us` after the acknowledgement, that missed the acknowledged write."""
+
+    delay_us: float
+    stale: int
+    reads: int
+    share: float
+    interval: Interval
+
+
+class Visibility(NamedTuple):
+    """Time until the first fresh read that no stale one followed; the reads' spacing bounds its resolution."""
+
+    probes: int
+    never: int  # probes that stayed stale to their last read
+    p50_us: float | None  # None: that many probes never saw their write
+    p99_us: float | None
+    stale_first: float  # share of probes whose earliest read was stale
+    first_look_us: float  # median delay of that earliest read: nothing faster can be told apart
+
+
+def curve(rows: pl.DataFrame) -> list[Point]:
+    """Points on a log grid of delays, with Wilson intervals; empty bins are left out."""
+    if rows.is_empty():
+        return []
+    grid = (pl.col("delay_us").clip(lower_bound=1).log(10) * BINS_PER_DECADE).round()
+    bins = (
+        rows.group_by(bin=grid)
+        .agg(delay_us=pl.col("delay_us").median(), stale=pl.col("stale").sum(), reads=pl.len())
+        .sort("bin")
+    )
+    return [
+        Point(float(delay_us), int(stale), int(reads), stale / reads, wilson(int(stale), int(reads)))
+        for delay_us, stale, reads in bins.select("delay_us", "stale", "reads").iter_rows()
+    ]
+
+
+def visibility(rows: pl.DataFrame) -> Visibility | None:
+    """None without a probe."""
+    if rows.is_empty():
+        return None
+    probes = (
+        rows.sort("delay_us")
+        .group_by("slice", "operation", "probe")
+        .agg(
+            stale_first=pl.col("stale").first(),
+            first_us=pl.col("delay_us").first(),
+            visible_us=pl.col("visible_us").max(),
+        )
+    )
+    # A write that was never seen took longer than any that was.
+    times = sorted(math.inf if time is None else float(time) for time in probes["visible_us"])
+    return Visibility(
+        probes=len(times),
+        never=int(probes["visible_us"].is_null().sum()),
+        p50_us=_quantile(times, 0.50),
+        p99_us=_quantile(times, 0.99),
+        stale_first=float(probes["stale_first"].cast(pl.Float64).mean()),  # type: ignore[arg-type]
+        first_look_us=float(probes["first_us"].median()),  # type: ignore[arg-type]
+    )
+
+
+def _quantile(ordered: list[float], share: float) -> float | None:
+    """The smallest time by which at least this share of probes had seen their write."""
+    time = ordered[math.ceil(share * len(ordered)) - 1]
+    return None if math.isinf(time) else time

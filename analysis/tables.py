@@ -1,0 +1,153 @@
+"""The run as tables for a terminal of 100 columns, as one sentence, and as data for machines."""
+
+from pathlib import Path
+from typing import Any
+
+from rich import box
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from analysis import words
+from analysis.findings import Cell, Findings, components_of, find
+
+VERDICT_STYLES = {"better": "bold green", "worse": "bold red", "equivalent": "cyan", "inconclusive": "yellow"}
+
+
+def render(run_dir: str | Path) -> RenderableType:
+    """Costs, times and the answer; raises UnusableRun when the run gives no figures."""
+    findings = find(run_dir)
+    notes = [
+        *words.doubt_lines(findings),
+        *words.identical_lines(findings),
+        words.validity_line(findings),
+        words.detectable_line(findings),
+    ]
+    notes += [words.fit_line(findings, target) for target in findings.challengers]
+    notes.append(words.checks_line(findings))
+    # Text, never markup: target names come from users.
+    return Group(
+        _costs(findings),
+        _times(findings),
+        *(Text("· " + note) for note in notes),
+        Text("\n" + words.answer(findings), style="bold"),
+    )
+
+
+def sentence(run_dir: str | Path) -> str:
+    """The answer in words, computed."""
+    return words.answer(find(run_dir))
+
+
+def summary(run_dir: str | Path) -> dict[str, Any]:
+    """The same for machines; what was not measured or is void is null."""
+    findings = find(run_dir)
+    manifest = findings.run.manifest
+    return {
+        "run": manifest.run,
+        "profile": manifest.profile,
+        "answer": words.answer(findings),
+        "baseline": findings.baseline,
+        "cells": [_cell_data(cell) for cell in findings.cells],
+        "crossovers": {name: _plain(found) for name, found in findings.crossovers.items()},
+        "identical": [
+            {"one": p.one, "other": p.other, "failed": p.failed, **_plain(p.comparison)} for p in findings.identical
+        ],
+        "validity": {
+            "rounds": findings.validity.rounds.height,
+            "cpu_rounds": len(findings.validity.cpu_rounds()),
+            "latency_rounds": len(findings.validity.latency_rounds()),
+            "void": findings.validity.counts(),
+        },
+    }
+
+
+def _costs(findings: Findings) -> Table:
+    components = components_of(findings)
+    table = _table("CPU µs per operation; ratio to the baseline with its 95 % interval")
+    for heading in ("all", *components, "ops per\ncore-s"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    table.add_column("ratio", justify="right", no_wrap=True)
+    table.add_column("verdict", no_wrap=True)
+    for cell in findings.cells:
+        verdict = cell.comparison.verdict if cell.comparison else "baseline"
+        parts = cell.cost.by_component_us if cell.cost else {}
+        table.add_row(
+            *_where(findings, cell),
+            f"{cell.cost.total_us:,.0f}" if cell.cost else "–",
+            *(f"{parts[name]:,.0f}" if name in parts else "" for name in components),
+            f"{cell.cost.operations_per_core_second:,.0f}" if cell.cost else "–",
+            words.ratio_text(cell.comparison) if cell.comparison else "1",
+            Text(verdict, style=VERDICT_STYLES.get(verdict, "dim")),
+            end_section=cell.target == findings.run.targets[-1],
+        )
+    return table
+
+
+def _times(findings: Findings) -> Table:
+    table = _table("Latency from the intended start, and time until a write is visible, ms")
+    for heading in ("p50", "p95", "p99", "visible\np50", "visible\np99", "stale\nat once"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    for cell in findings.cells:
+        late, seen = cell.latency, cell.visibility
+        times = [f"{ms:.1f}" for ms in (late.p50_ms, late.p95_ms, late.p99_ms)] if late else ["void", "void", "void"]
+        visible = (
+            [visible_text(time, seen.first_look_us) for time in (seen.p50_us, seen.p99_us)] if seen else ["–", "–"]
+        )
+        table.add_row(
+            *_where(findings, cell),
+            *times,
+            *visible,
+            f"{100 * seen.stale_first:.0f} %" if seen else "–",
+            end_section=cell.target == findings.run.targets[-1],
+        )
+    return table
+
+
+def visible_text(time_us: float | None, first_look_us: float) -> str:
+    """A time to visible in ms; nothing shorter than the earliest read can be told apart."""
+    if time_us is None:
+        return "not seen"
+    return f"≤ {time_us / 1000:.1f}" if time_us <= first_look_us * 1.05 else f"{time_us / 1000:.1f}"
+
+
+def _table(title: str) -> Table:
+    table = Table(
+        title=title,
+        title_justify="left",
+        title_style="bold",
+        box=box.SIMPLE_HEAD,
+        show_edge=False,
+        padding=(0, 1, 0, 0),
+    )
+    table.add_column("read", justify="right", no_wrap=True)
+    table.add_column("target", overflow="fold", max_width=12)
+    return table
+
+
+def _where(findings: Findings, cell: Cell) -> tuple[Text, Text]:
+    first = cell.target == findings.run.targets[0]
+    return Text(f"{cell.read_share_pct:g} %" if first else ""), Text(cell.target)
+
+
+def _cell_data(cell: Cell) -> dict[str, Any]:
+    cost = None
+    if cell.cost:
+        cost = {**cell.cost._asdict(), "operations_per_core_second": cell.cost.operations_per_core_second}
+    return {
+        "read_share_pct": cell.read_share_pct,
+        "target": cell.target,
+        "cost": cost,
+        "latency": _plain(cell.latency),
+        "visibility": _plain(cell.visibility),
+        "comparison": _plain(cell.comparison),
+    }
+
+
+def _plain(value: Any) -> Any:
+    """Named tuples as dicts, all the way down, for JSON."""
+    if isinstance(value, tuple) and hasattr(value, "_asdict"):
+        return {key: _plain(item) for key, item in value._asdict().items()}
+    if isinstance(value, tuple):
+        return [_plain(item) for item in value]
+    return value

@@ -1,0 +1,241 @@
+"""What a run says, in sentences computed from its verdicts: table, plots and report all quote these."""
+
+from analysis.crossover import Crossover
+from analysis.findings import Findings
+from analysis.statistics import Comparison, Interval, Verdict
+
+
+def answer(findings: Findings) -> str:
+    """The answer of the run: one sentence for each target that was compared with the baseline."""
+    if not findings.challengers:
+        return f"Only {findings.baseline} was measured, so there is nothing to compare."
+    return " ".join(crossover_line(findings, target) for target in findings.challengers)
+
+
+def crossover_line(findings: Findings, target: str) -> str:
+    """Where the target starts to need less CPU than the baseline."""
+    base, found = findings.baseline, findings.crossovers[target]
+    meets, interval = f"{_pct(found.share_pct)} reads", f"(95 % interval {_range(found.interval_pct)})"
+    if found.answer == "above":
+        return f"{target} needs less CPU than {base} from {meets} on {interval}{_outside(found)}."
+    if found.answer == "below":
+        return f"{target} needs less CPU than {base} up to {meets} {interval}{_outside(found)}."
+    if found.answer == "always":
+        return f"{target} needs less CPU than {base} at every read share{_span(found)}."
+    if found.answer == "never":
+        return f"{target} needs less CPU than {base} at no read share{_span(found)}."
+    if found.answer == "equal":
+        delta = findings.run.manifest.thresholds.equivalence_delta
+        return f"{target} needs as much CPU as {base}, within {_pct(100 * delta)}, at every measured read share."
+    verdicts = _verdicts(findings, target)
+    measured = "" if verdicts.startswith("inconclusive") and ";" not in verdicts else f" Measured: {verdicts}."
+    return f"From which read share {target} needs less CPU than {base} is inconclusive: {found.reason}.{measured}"
+
+
+def verdict_line(findings: Findings, target: str) -> str:
+    """The verdicts of a target, with the read shares that have each."""
+    return f"CPU per operation of {target} against {findings.baseline}: {_verdicts(findings, target)}."
+
+
+def ratio_text(comparison: Comparison | None, *, interval: bool = True) -> str:
+    if comparison is None or comparison.ratio is None:
+        return "–"
+    if comparison.interval is None or not interval:
+        return f"{comparison.ratio:.2f}"
+    return f"{comparison.ratio:.2f} [{comparison.interval.low:.2f}–{comparison.interval.high:.2f}]"
+
+
+def times_text(ratio: float) -> str:
+    """A ratio as a person would say it: “3.1 times less”, “18 % more”."""
+    if ratio <= 0.5:
+        return f"{1 / ratio:.1f} times less"
+    if ratio >= 2:
+        return f"{ratio:.1f} times more"
+    return f"{abs(1 - ratio):.0%} {'less' if ratio < 1 else 'more'}".replace("%", " %")
+
+
+def fit_line(findings: Findings, target: str) -> str:
+    """The fitted costs, and the ratios they predict beside the measured ones: the check of the straight line."""
+    found = findings.crossovers[target]
+    if found.baseline is None or found.target is None:
+        return f"No costs could be fitted for {target}: {found.reason}."
+    costs = " and ".join(
+        f"{name} {cost.read_us:,.0f} µs a read, {cost.write_us:,.0f} µs a write"
+        for name, cost in ((findings.baseline, found.baseline), (target, found.target))
+    )
+    checks = ", ".join(f"{c.read_share_pct:g} %: {c.predicted:.2f} ({c.measured:.2f})" for c in found.checks)
+    return f"Fit: {costs}. Ratio predicted (measured) at {checks}."
+
+
+def validity_line(findings: Findings) -> str:
+    valid = findings.validity
+    total, counts = valid.rounds.height, valid.counts()
+    late = counts.get("generator late", 0)
+    gone = total - len(valid.cpu_rounds())
+    if not counts:
+        return f"All {total} rounds are valid."
+    reasons = ", ".join(f"{count} {reason}" for reason, count in counts.items() if reason != "generator late")
+    line = f"{gone} of {total} rounds are void{f' ({reasons})' if reasons else ''}."
+    return line + (
+        f" In {late} the generator was late or busy: their latency is void, their CPU counts." if late else ""
+    )
+
+
+def detectable_line(findings: Findings) -> str:
+    """The planning figure: what difference this run could have seen."""
+    known = [
+        cell.comparison for cell in findings.cells if cell.comparison and cell.comparison.detectable_pct is not None
+    ]
+    if not known:
+        return "Too few valid rounds to say what difference this run could have seen."
+    worst = max(comparison.detectable_pct or 0 for comparison in known)
+    needed = max(comparison.rounds_needed or 0 for comparison in known)
+    delta = findings.run.manifest.thresholds.equivalence_delta
+    return (
+        f"This run could have seen a difference of {worst:.1f} % at every read share; "
+        f"to see {_pct(100 * delta)} takes about {needed:,} rounds."
+    )
+
+
+def checks_line(findings: Findings) -> str:
+    conformance, ledger = findings.run.manifest.checks.conformance, findings.run.manifest.checks.ledger
+    assert conformance is not None and ledger is not None, "open_run refuses a run without its checks"
+    return (
+        f"Checked: same answers in {conformance.operations:,} operations ({', '.join(conformance.tempos)}); "
+        f"ledger of {ledger.operations:,} operations: "
+        f"{ledger.lost} lost, {ledger.phantom} phantom, {ledger.differing} differing."
+    )
+
+
+def doubt_lines(findings: Findings) -> list[str]:
+    """Why verdicts are inconclusive: one line for each target and reason."""
+    reasons: dict[tuple[str, str], list[str]] = {}
+    for cell in findings.cells:
+        if cell.comparison and cell.comparison.verdict == "inconclusive":
+            reasons.setdefault((cell.target, cell.comparison.reason), []).append(f"{cell.read_share_pct:g}")
+    return [
+        f"{target} is inconclusive at {', '.join(shares)} % reads: {reason}."
+        for (target, reason), shares in reasons.items()
+    ]
+
+
+def identical_lines(findings: Findings) -> list[str]:
+    lines = []
+    for pair in findings.identical:
+        says = "differs, so the run is void" if pair.failed else "agrees with itself"
+        if pair.comparison.interval is None:
+            says = f"says nothing: {pair.comparison.reason}"
+        lines.append(f"A/A pair {pair.one} and {pair.other}: ratio {ratio_text(pair.comparison)}, {says}.")
+    return lines
+
+
+def staleness_line(findings: Findings, target: str) -> str:
+    """What a reader sees of a write, over all read shares of the run."""
+    seen = [c.visibility for c in findings.cells if c.target == target and c.visibility is not None]
+    if not seen:
+        return f"Staleness of {target} was not measured."
+    probes, never = sum(v.probes for v in seen), sum(v.never for v in seen)
+    stale = sum(v.stale_first * v.probes for v in seen)
+    if not stale and not never:
+        return f"{target}: no read missed an acknowledged write ({probes} probes)."
+    p99 = [v.p99_us for v in seen]
+    slowest = max((time for time in p99 if time is not None), default=None)
+    until = "" if slowest is None or None in p99 else f"; 99 % of writes are visible after {slowest / 1000:.0f} ms"
+    late = f"; {never} were never seen" if never else ""
+    return (
+        f"{target}: {stale / probes:.0%} of the earliest reads miss the write".replace("%", " %", 1)
+        + until
+        + late
+        + "."
+    )
+
+
+def _verdicts(findings: Findings, target: str) -> str:
+    shares: dict[Verdict, list[str]] = {}
+    for share in findings.read_shares:
+        comparison = findings.cell(share, target).comparison
+        if comparison is not None:
+            shares.setdefault(comparison.verdict, []).append(f"{share:g}")
+    return "; ".join(f"{verdict} at {', '.join(where)} % reads" for verdict, where in shares.items())
+
+
+def _outside(found: Crossover) -> str:
+    if not found.outside_measured or found.measured_pct is None:
+        return ""
+    return f"; this lies outside the measured {_range(found.measured_pct)} and is drawn out from there"
+
+
+def _span(found: Crossover) -> str:
+    return f" (measured from {_range(found.measured_pct, to=' to ')})" if found.measured_pct else ""
+
+
+def _pct(value: float | None) -> str:
+    return "–" if value is None else f"{value:.3g} %"
+
+
+def _range(interval: Interval | None, to: str = "–") -> str:
+    return "no interval" if interval is None else f"{interval.low:.3g}{to}{interval.high:.3g} %"
+
+
+def ratio_title(findings: Findings) -> str:
+    """Short: the figure shows the interval."""
+    says = []
+    for target in findings.challengers:
+        found = findings.crossovers[target]
+        says.append(
+            {
+                "above": f"{target} needs less CPU than {findings.baseline} from {_pct(found.share_pct)} reads on",
+                "below": f"{target} needs less CPU than {findings.baseline} up to {_pct(found.share_pct)} reads",
+                "always": f"{target} always needs less CPU than {findings.baseline}",
+                "never": f"{target} never needs less CPU than {findings.baseline}",
+                "equal": f"{target} needs as much CPU as {findings.baseline}",
+                "inconclusive": f"where {target} overtakes {findings.baseline} is inconclusive",
+            }[found.answer]
+        )
+    title = "; ".join(says)
+    return title[:1].upper() + title[1:] if title.startswith("where") else title
+
+
+def cpu_title(findings: Findings) -> str:
+    """Where most CPU goes, at the highest read share and at the lowest."""
+    says = []
+    for target in findings.run.targets:
+        parts = []
+        for share in {findings.read_shares[0]: 0, findings.read_shares[-1]: 0}:
+            cost = findings.cell(share, target).cost
+            if cost is not None:
+                name = max(cost.by_component_us, key=cost.by_component_us.__getitem__)
+                parts.append(
+                    f"{name} at {share:g} % reads ({cost.by_component_us[name] / cost.total_us:.0%})".replace(
+                        "%)", " %)"
+                    )
+                )
+        if parts:
+            says.append(f"{target}: {', '.join(parts)}")
+    return f"Most CPU goes to – {'; '.join(says)}"
+
+
+def latency_title(findings: Findings) -> str:
+    """A description: p99 at the highest read share that has one."""
+    for share in reversed(findings.read_shares):
+        cells = [findings.cell(share, target) for target in findings.run.targets]
+        known = [f"{cell.target} {cell.latency.p99_ms:.1f} ms" for cell in cells if cell.latency]
+        if known:
+            return f"99 % of operations at {share:g} % reads are answered within: {', '.join(known)}"
+    return "No latency is valid in this run"
+
+
+def staleness_title(findings: Findings) -> str:
+    fresh, late = [], []
+    for target in findings.run.targets:
+        seen = [c.visibility for c in findings.cells if c.target == target and c.visibility is not None]
+        if not seen:
+            continue
+        if not any(v.stale_first or v.never for v in seen):
+            fresh.append(target)
+            continue
+        slowest = [v.p99_us for v in seen if v.p99_us is not None]
+        until = f"after {max(slowest) / 1000:.0f} ms" if len(slowest) == len(seen) else "not within the time watched"
+        late.append(f"99 % of writes to {target} are visible {until}")
+    says = late + ([f"{' and '.join(fresh)} never show{'s' if len(fresh) == 1 else ''} old data"] if fresh else [])
+    return "; ".join(says)

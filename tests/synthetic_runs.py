@@ -1,0 +1,219 @@
+"""Writes run folders in the results format whose true costs, noise and staleness are known."""
+
+import hashlib
+import json
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+
+from analysis.runs import COLUMNS
+
+THRESHOLDS = {
+    "achieved_share_min": 0.99,
+    "lag_p99_floor_us": 2_000,
+    "lag_p99_over_p50": 0.25,
+    "generator_core_share_max": 0.70,
+    "steal_share_max": 0.05,
+    "error_share_max": 0.001,
+    "drain_us_max": 10_000_000,
+    "void_share_max": 0.20,
+    "equivalence_delta": 0.05,
+}
+DELAYS_US = (200, 500, 1_000, 2_000, 4_000, 8_000, 15_000, 30_000, 60_000, 120_000, 250_000, 500_000)
+
+
+@dataclass(frozen=True)
+class Truth:
+    """One target as it really is: CPU µs a read and a write, how it splits, its latency and its staleness."""
+
+    name: str
+    rung: str
+    read_us: float
+    write_us: float
+    split: dict[str, float]
+    latency_ms: float = 2.0
+    lag_ms: float = 0.0  # mean time until a write is visible; 0 = at once
+    known_cpu: bool = True
+
+
+CRUD = Truth("crud", "crud", 640.0, 2_200.0, {"app": 0.4, "postgres": 0.6}, 2.4)
+# Totals meet where 460·s = 1,100·(1−s): at 70.5 % reads.
+CQRS = Truth("cqrs", "cqrs", 180.0, 3_300.0, {"app": 0.45, "projector": 0.2, "postgres": 0.25, "redis": 0.1}, 1.1, 3.0)
+MEETING_PCT = 100 * 1_100 / 1_560
+
+
+@dataclass
+class Plan:
+    targets: tuple[Truth, ...] = (CRUD, CQRS)
+    read_shares: tuple[float, ...] = (50.0, 80.0, 95.0, 99.0)
+    rounds: int = 8
+    restarts: int = 1
+    warmups: int = 1
+    operations: int = 150  # a slice
+    slice_noise: float = 0.02  # SD of the log of a slice's CPU
+    round_noise: float = 0.10  # SD that both targets of a round share
+    probes: int = 12
+    seed: int = 1
+    profile: str = "quick"
+    slice_edits: list[Callable[[dict[str, Any]], None]] = field(default_factory=list)
+    manifest: dict[str, Any] = field(default_factory=dict)
+
+
+class Writer:
+    def __init__(self, folder: Path, plan: Plan) -> None:
+        self.folder, self.plan, self.rng = folder, plan, np.random.default_rng(plan.seed)
+        self.slice = self.round = 0
+        self.files: dict[str, str] = {}
+
+    def write(self) -> Path:
+        for restart in range(self.plan.restarts):
+            for share in self.plan.read_shares:
+                for phase, count in (("warmup", self.plan.warmups), ("measure", self.plan.rounds), ("staleness", 1)):
+                    for _ in range(count if phase != "staleness" or self.plan.probes else 0):
+                        self._round(restart, share, phase)
+        (self.folder / "manifest.json").write_text(json.dumps(manifest(self.plan, self.files), indent=1))
+        return self.folder
+
+    def _round(self, restart: int, share: float, phase: str) -> None:
+        self.round += 1
+        tables: dict[str, list[dict[str, Any]]] = {table: [] for table in COLUMNS}
+        shared = self.rng.normal(0, self.plan.round_noise)
+        reads = int(self.rng.binomial(self.plan.operations, share / 100))
+        for place in self.rng.permutation(len(self.plan.targets)):
+            self.slice += 1
+            self._slice(tables, self.plan.targets[place], restart, share, phase, reads, shared)
+        part = self.folder / "rounds" / f"{self.round:05}"
+        part.mkdir(parents=True)
+        for table, rows in tables.items():
+            file = part / f"{table}.parquet"
+            pl.DataFrame(rows, schema=COLUMNS[table]).write_parquet(file)
+            self.files[f"rounds/{part.name}/{file.name}"] = hashlib.sha256(file.read_bytes()).hexdigest()
+
+    def _slice(
+        self,
+        tables: dict[str, list[dict[str, Any]]],
+        truth: Truth,
+        restart: int,
+        share: float,
+        phase: str,
+        reads: int,
+        shared: float,
+    ) -> None:
+        plan, rng = self.plan, self.rng
+        count, writes = plan.operations, plan.operations - reads
+        row = {
+            "slice": self.slice, "round": self.round, "restart": restart, "read_share_pct": share, "target": truth.name,
+            "phase": phase, "started_at_us": self.slice * 600_000, "wall_us": 500_000, "drain_us": 3_000,
+            "offered": count, "completed": count, "dropped": 0, "errors": 0, "reads": reads, "writes": writes,
+            "generator_cpu_us": 30_000, "steal_share": 0.001, "drained": True, "lag_events_at_end": 0,
+        }  # fmt: skip
+        for edit in plan.slice_edits:
+            edit(row)
+        tables["slices"].append(row)
+        tables["samples"] += _samples(rng, self.slice, truth, reads, count)
+        if truth.known_cpu:
+            cpu = (reads * truth.read_us + writes * truth.write_us) * np.exp(shared + rng.normal(0, plan.slice_noise))
+            tables["cpu"] += [
+                {"slice": self.slice, "component": part, "cpu_us": round(cpu * weight)}
+                for part, weight in truth.split.items()
+            ]
+        if phase == "staleness":
+            tables["staleness"] += _probes(rng, self.slice, truth, plan.probes)
+
+
+def write_run(folder: Path, **changes: Any) -> Path:
+    """A run folder of a Plan with these changes."""
+    return Writer(folder, Plan(**changes)).write()
+
+
+def slice_costs(plan: Plan) -> pl.DataFrame:
+    """What analysis.costs.slice_costs would give for the plan, without a folder: fast enough for hundreds."""
+    rng, rows, number = np.random.default_rng(plan.seed), [], 0
+    for restart in range(plan.restarts):
+        for share in plan.read_shares:
+            for _ in range(plan.rounds):
+                number += 1
+                shared = rng.normal(0, plan.round_noise)
+                reads = int(rng.binomial(plan.operations, share / 100))
+                writes = plan.operations - reads
+                for truth in plan.targets:
+                    cpu = (reads * truth.read_us + writes * truth.write_us) * np.exp(
+                        shared + rng.normal(0, plan.slice_noise)
+                    )
+                    rows.append((number, restart, share, truth.name, plan.operations, reads, writes, cpu))
+    columns = ["round", "restart", "read_share_pct", "target", "operations", "reads", "writes", "cpu_us"]
+    return pl.DataFrame(rows, schema=columns, orient="row")
+
+
+def manifest(plan: Plan, files: dict[str, str]) -> dict[str, Any]:
+    targets = [{"name": t.name, "rung": t.rung, "parent": None, "url": "http://127.0.0.1:8080"} for t in plan.targets]
+    return {
+        "format": 1,
+        "kind": "compare",
+        "complete": True,
+        "run": "synthetic",
+        "created_at": "2026-01-01T00:00:00Z",
+        "finished_at": "2026-01-01T00:03:00Z",
+        "profile": plan.profile,
+        "fingerprint": {
+            "commit": "0123abc",
+            "dirty": False,
+            "targets": targets,
+            "workload": {"name": "shop", "rate_per_s": 300},
+            "read_shares": list(plan.read_shares),
+            "rate_per_s": 300.0,
+            "size": "s",
+            "seed": plan.seed,
+            "rounds": plan.rounds,
+            "slice_s": 0.5,
+            "restarts": plan.restarts,
+            "placement": "any core",
+            "durability": "on",
+            "servers": {"postgres": "18.6", "redis": "9.1.2"},
+            "machine": {"cpu": "Synthetic", "cores": 2, "memory_gib": 8, "kernel": "6.1", "python": "3.11"},
+        },
+        "checks": {
+            "conformance": {"operations": 400, "tempos": ["settled", "burst"], "ok": True, "first_difference": None},
+            "ledger": {
+                "ok": True, "operations": 9_000, "acknowledged": 2_000, "unknown": 0, "lost": 0, "phantom": 0,
+                "differing": 0, "first": None,
+            },
+        },
+        "thresholds": THRESHOLDS,
+        "files": files,
+    } | plan.manifest  # fmt: skip
+
+
+def _samples(rng: np.random.Generator, number: int, truth: Truth, reads: int, count: int) -> list[dict[str, Any]]:
+    due = np.sort(rng.integers(0, 500_000, count))
+    lag = rng.integers(20, 200, count)
+    service = (truth.latency_ms * 1_000 * np.exp(rng.normal(0, 0.5, count))).astype(int)
+    is_read = rng.permutation(count) < reads
+    return [
+        {
+            "slice": number, "operation": "order" if is_read[i] else "place", "kind": "read" if is_read[i] else "write",
+            "due_us": int(due[i]), "sent_us": int(due[i] + lag[i]), "done_us": int(due[i] + lag[i] + service[i]),
+            "status": 200, "outcome": "ok", "bytes": 300,
+        }
+        for i in range(count)
+    ]  # fmt: skip
+
+
+def _probes(rng: np.random.Generator, number: int, truth: Truth, probes: int) -> list[dict[str, Any]]:
+    rows = []
+    for probe in range(probes):
+        visible_at = rng.exponential(truth.lag_ms * 1_000) if truth.lag_ms else 0.0
+        stale = [delay < visible_at for delay in DELAYS_US]
+        seen = DELAYS_US[sum(stale)] if not all(stale) else None
+        rows += [
+            {
+                "slice": number, "operation": "place", "probe": probe, "delay_us": delay, "stale": is_stale,
+                "versions_behind": int(is_stale), "visible_us": seen if delay == DELAYS_US[-1] else None,
+            }
+            for delay, is_stale in zip(DELAYS_US, stale, strict=True)
+        ]  # fmt: skip
+    return rows
