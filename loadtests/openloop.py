@@ -17,7 +17,7 @@ from gevent.hub import get_hub
 from locust.contrib.fasthttp import FastHttpSession
 from locust.env import Environment
 
-from loadtests.operations import Operation
+from loadtests.operations import Operation, outcome_of
 
 POOL_SIZE = 256  # far more than a target in health ever needs; a full pool is counted as dropped operations
 TIMEOUT_S = 10.0
@@ -199,9 +199,3 @@ class OpenLoopUser(locust.User):  # type: ignore[misc] # Locust comes without ty
             self._in_flight -= 1
             if not self._in_flight:
                 self._idle.set()
-
-
-def outcome_of(status: int) -> str:
-    if 200 <= status < 300:
-        return "ok"
-    return "refused" if 400 <= status < 500 else "error"

@@ -49,6 +49,13 @@ class Round(NamedTuple):
     probes: list[Probe]
 
 
+def outcome_of(status: int) -> str:
+    """Without an answer (0), as after a 5xx, nobody knows what became of a command."""
+    if 200 <= status < 300:
+        return "ok"
+    return "refused" if 400 <= status < 500 else "error"
+
+
 def read_of(name: str, path: str) -> Operation:
     return Operation(0, name, "read", "GET", path)
 

@@ -1,0 +1,144 @@
+"""Targets for tests of the harness: the contract over memory, honest or with one lie told on purpose."""
+
+import datetime
+import re
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from contract.http import make_app
+from contract.memory import MemoryOrders
+from tests.service import in_thread
+
+Lie = Callable[[str, int, bytes], bytes]  # "METHOD /path", status, body → body
+
+
+def honest() -> ASGIApp:
+    return make_app(MemoryOrders(lambda: datetime.datetime.now(datetime.UTC)))
+
+
+def lying(lie: Lie) -> ASGIApp:
+    """Every answer's body passes through the lie."""
+    app = honest()
+
+    async def liar(scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            return await app(scope, receive, send)
+        status, body = 0, b""
+        start: Message = {}
+
+        async def altered(message: Message) -> None:
+            nonlocal status, body, start
+            if message["type"] == "http.response.start":
+                start, status = message, message["status"]
+            else:
+                body += message.get("body", b"")
+                if not message.get("more_body"):
+                    told = lie(f"{scope['method']} {scope['path']}", status, body)
+                    headers = [pair for pair in start["headers"] if pair[0].lower() != b"content-length"]
+                    await send(start | {"headers": [*headers, (b"content-length", str(len(told)).encode())]})
+                    await send({"type": "http.response.body", "body": told})
+
+        await app(scope, receive, altered)
+
+    return liar
+
+
+def forgetting(every: int) -> ASGIApp:
+    """Acknowledges every n-th order without placing it."""
+    app, seen = honest(), 0
+
+    async def forgetful(scope: Scope, receive: Receive, send: Send) -> None:
+        nonlocal seen
+        if scope["type"] == "http" and scope["method"] == "PUT" and scope["path"].startswith("/orders/"):
+            seen += 1
+            if seen % every == 0:
+                await receive()
+                identity = scope["path"].split("/")[2].encode()
+                body = b'{"id":"' + identity + b'","version":1}'
+                headers = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode())]
+                await send({"type": "http.response.start", "status": 201, "headers": headers})
+                return await send({"type": "http.response.body", "body": body})
+        await app(scope, receive, send)
+
+    return forgetful
+
+
+def two_faced(every: int) -> ASGIApp:
+    """Places every n-th order but tells the client that it was refused."""
+    app, seen = honest(), 0
+
+    async def face(scope: Scope, receive: Receive, send: Send) -> None:
+        nonlocal seen
+        refuse = False
+        if scope["type"] == "http" and scope["method"] == "PUT" and scope["path"].startswith("/orders/"):
+            seen += 1
+            refuse = seen % every == 0
+
+        async def altered(message: Message) -> None:
+            if refuse and message["type"] == "http.response.start":
+                message = message | {"status": 409}
+            await send(message)
+
+        await app(scope, receive, altered)
+
+    return face
+
+
+@contextmanager
+def serving(*apps: ASGIApp) -> Iterator[list[str]]:
+    """URLs of the apps, each in a thread."""
+    with ExitStack() as stack:
+        yield [stack.enter_context(in_thread(app)) for app in apps]
+
+
+# Lies about orders, by name.
+
+
+def wrong_total(asked: str, status: int, body: bytes) -> bytes:
+    return re.sub(rb'"total_cents":(\d+)', lambda m: b'"total_cents":%d' % (int(m[1]) + 1), body)
+
+
+def other_order_of_bytes(asked: str, status: int, body: bytes) -> bytes:
+    return re.sub(rb'("id":"[^"]+"),("version":\d+)', rb"\2,\1", body)
+
+
+def white_space(asked: str, status: int, body: bytes) -> bytes:
+    return body.replace(b'":', b'": ', 1)
+
+
+def wrong_stock(asked: str, status: int, body: bytes) -> bytes:
+    return re.sub(rb'"stock":(\d+)', lambda m: b'"stock":%d' % (int(m[1]) + 5), body) if status == 200 else body
+
+
+def wrong_spending(asked: str, status: int, body: bytes) -> bytes:
+    return re.sub(rb'"spent_cents":\d+', b'"spent_cents":7', body)
+
+
+def wrong_price(asked: str, status: int, body: bytes) -> bytes:
+    """Consistent in itself: only the price the product had tells it."""
+    if not asked.startswith("GET /orders/") or b'"unit_price_cents"' not in body:
+        return body
+    doubled = rb'"(unit_price_cents|amount_cents|total_cents)":(\d+)'
+    return re.sub(doubled, lambda m: b'"%s":%d' % (m[1], 2 * int(m[2])), body)
+
+
+def unpaid(asked: str, status: int, body: bytes) -> bytes:
+    return body.replace(b'"status":"paid"', b'"status":"placed"')
+
+
+def wrong_day(asked: str, status: int, body: bytes) -> bytes:
+    return re.sub(rb'"orders":(\d+),"rev', lambda m: b'"orders":%d,"rev' % (2 * int(m[1])), body)
+
+
+def wrong_top(asked: str, status: int, body: bytes) -> bytes:
+    return body.replace(b'"sold":', b'"sold":1') if asked == "GET /reports/top-products" else body
+
+
+def found_nothing(asked: str, status: int, body: bytes) -> bytes:
+    return b'{"orders":[]}' if asked == "GET /search/orders" and status == 200 else body
+
+
+def other_code(asked: str, status: int, body: bytes) -> bytes:
+    return body.replace(b"urn:crossover:wrong-state", b"urn:crossover:conflict")
