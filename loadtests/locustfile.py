@@ -30,17 +30,18 @@ def _workload(text: str) -> str:
     return text
 
 
-def _read_share(text: str) -> float:
+def _read_share(text: str) -> str:
     try:
-        return workloads.check_read_share(float(text))
+        workloads.check_read_share(float(text))
     except (ValueError, workloads.WorkloadError) as error:
         raise argparse.ArgumentTypeError(str(error)) from error
+    return text  # stays text: that is what the web page sends, too
 
 
 @events.init_command_line_parser.add_listener  # type: ignore[untyped-decorator]
 def _arguments(parser: Any) -> None:
     parser.add_argument("--workload", type=_workload, default="shop", help=f"{', '.join(workloads.names())} or a .toml")
-    parser.add_argument("--read-share", type=_read_share, default=None, help="per cent; default: the workload's")
+    parser.add_argument("--read-share", type=_read_share, default="", help="per cent; empty: the workload's")
     parser.add_argument("--seed", type=int, default=1, help="of the data the target was filled with")
     parser.add_argument("--size", choices=sorted(SIZES), default="s", help="of the data the target was filled with")
     parser.add_argument("--bearer", default=os.environ.get("CROSSOVER_TOKEN", ""), is_secret=True, help="access token")
@@ -64,7 +65,7 @@ class Shopper(FastHttpUser):  # type: ignore[misc] # Locust comes without types 
     def on_start(self) -> None:
         options = self.environment.parsed_options
         workload = workloads.load(options.workload)
-        self._read_share_pct = workload.read_share_pct if options.read_share is None else options.read_share
+        self._read_share_pct = float(options.read_share or workload.read_share_pct)
         self._stream = OperationStream(self.environment.shop_data, workload, uuid.uuid4().hex)
         self._rng = random.Random(self._stream.nonce)
         self._headers = {"Authorization": f"Bearer {options.bearer}"} if options.bearer else {}

@@ -11,7 +11,8 @@ from loadtests.ledger import Ledger
 from loadtests.openloop import OpenLoopUser, Played, Sample
 from loadtests.operations import Operation, Round
 from loadtests.plan import PlannedTarget
-from loadtests.staleness import Row, observe
+from loadtests.staleness import observe
+from loadtests.visibility import Row
 
 DRAIN_S = 10.0
 _READY = Operation(0, "ready", "read", "GET", "/ready")

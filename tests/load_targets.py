@@ -2,6 +2,7 @@
 
 import datetime
 import re
+import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 
@@ -84,6 +85,23 @@ def two_faced(every: int) -> ASGIApp:
         await app(scope, receive, altered)
 
     return face
+
+
+def late(seconds: float) -> ASGIApp:
+    """Shows a new order only some time after it was acknowledged."""
+    app = honest()
+    shown_from: dict[str, float] = {}
+
+    async def behind(scope: Scope, receive: Receive, send: Send) -> None:
+        order = scope["type"] == "http" and scope["path"].startswith("/orders/")
+        if order and scope["method"] == "GET" and time.monotonic() < shown_from.get(scope["path"], 0):
+            await send({"type": "http.response.start", "status": 404, "headers": [(b"content-length", b"0")]})
+            return await send({"type": "http.response.body", "body": b""})
+        await app(scope, receive, send)
+        if order and scope["method"] == "PUT":
+            shown_from[scope["path"]] = time.monotonic() + seconds
+
+    return behind
 
 
 @contextmanager

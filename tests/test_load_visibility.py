@@ -1,0 +1,31 @@
+"""What the reads of one probe say about when its command became visible."""
+
+import pytest
+
+from loadtests.visibility import Look, rows_of
+
+
+@pytest.mark.parametrize(
+    ("versions", "visible_us"),
+    [
+        ((2, 2, 2), 100),  # at the first look
+        ((1, 2, 2), 200),
+        ((1, 1, 1), None),  # never
+        ((2, 1, 2), 300),  # seen, gone again, and seen: visible only when it stays
+        ((2, 2, 1), None),
+        ((0, 3, 3), 200),  # not there at all, then already a later version
+    ],
+)
+def test_an_effect_is_visible_from_the_first_read_after_the_last_stale_one(
+    versions: tuple[int, ...], visible_us: int | None
+) -> None:
+    looks = [Look(100 * (place + 1), version) for place, version in enumerate(versions)]
+    rows = rows_of("pay", 7, 2, list(reversed(looks)))
+    assert [row.delay_us for row in rows] == [100, 200, 300]
+    assert [row.versions_behind for row in rows] == [max(0, 2 - version) for version in versions]
+    assert [row.stale for row in rows] == [version < 2 for version in versions]
+    assert [row.visible_us for row in rows] == [None, None, visible_us]
+
+
+def test_a_probe_without_an_answered_read_says_nothing() -> None:
+    assert rows_of("pay", 0, 2, []) == []
