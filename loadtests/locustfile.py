@@ -32,7 +32,8 @@ def _workload(text: str) -> str:
 
 def _read_share(text: str) -> str:
     try:
-        workloads.check_read_share(float(text))
+        if text:
+            workloads.check_read_share(float(text))
     except (ValueError, workloads.WorkloadError) as error:
         raise argparse.ArgumentTypeError(str(error)) from error
     return text  # stays text: that is what the web page sends, too

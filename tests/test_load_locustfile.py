@@ -16,7 +16,7 @@ def locust(*arguments: str) -> subprocess.CompletedProcess[str]:
 
 
 def test_it_runs_against_an_empty_target_without_a_failure() -> None:
-    options = ("-u", "4", "-r", "4", "-t", "4s", "--size", "empty", "--workload", "checkout", "--read-share", "40")
+    options = ("-u", "4", "-r", "4", "-t", "4s", "--size", "empty", "--workload", "checkout")
     with serving(targets.honest()) as (url,):
         done = locust("-H", url, *options)
     assert done.returncode == 0, done.stderr[-2000:]
