@@ -9,7 +9,7 @@ import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, NullLocator
+from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
 from analysis import colours, words
 from analysis.crossover import predicted_ratio
@@ -37,8 +37,11 @@ class Plot(NamedTuple):
     alt: str
     figure: Figure
 
-    def svg(self) -> str:
-        """The figure as SVG text without a background, the same for the same run."""
+    def svg_untitled(self) -> str:
+        """The figure as SVG without background and title, which the page around it sets as text."""
+        title = self.figure._suptitle  # type: ignore[attr-defined]
+        title.set_visible(False)
+        title.set_in_layout(False)
         buffer = StringIO()
         with matplotlib.rc_context(STYLE):
             self.figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None})
@@ -82,7 +85,7 @@ def ratio(findings: Findings) -> Plot | None:
     axes.set_yscale("log")
     low, high = axes.get_ylim()
     axes.set_ylim(min(low, 0.8), max(high, 1.25))
-    axes.yaxis.set_major_locator(matplotlib.ticker.LogLocator(subs=(1, 2, 3, 5, 7)))
+    axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 3, 5, 7)))
     axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
     axes.yaxis.set_minor_locator(NullLocator())
     axes.set_xlim(min(40.0, findings.read_shares[0] - 5), 102)
@@ -181,8 +184,7 @@ def latency(findings: Findings) -> Plot | None:
             axes.set_visible(False)
             continue
         _latency_panel(axes, findings, shares[place], palette)
-    handles, labels = grid.flat[0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower center", ncols=min(4, len(labels)))
+    grid.flat[0].legend(loc="lower left")
     figure.supxlabel("latency from the intended start, ms", fontsize=10.5)
     figure.supylabel("operations slower than this, %", fontsize=10.5)
     alt = "; ".join(
@@ -214,7 +216,7 @@ def _latency_panel(axes: Axes, findings: Findings, share: float, palette: dict[s
     axes.set_yticks([t for t in (100, 50, 10, 5, 1, 0.1) if t >= max(slowest, 0.05)])
     axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
     axes.yaxis.set_minor_locator(NullLocator())
-    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    _log_times(axes)
     axes.set_title(f"{share:g} % reads", fontsize=10, fontweight="normal")
 
 
@@ -235,7 +237,7 @@ def staleness(findings: Findings) -> Plot | None:
         low, high = ([100 * getattr(point.interval, end) for point in points] for end in ("low", "high"))
         axes.fill_between(delays, low, high, color=palette[target], alpha=0.18, linewidth=0)
     axes.set_xscale("log")
-    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    _log_times(axes)
     axes.set_ylim(-3, 103)
     axes.set_xlabel("time since the acknowledgement of the write, ms")
     axes.set_ylabel("reads that miss the write, %")
@@ -247,6 +249,13 @@ def staleness(findings: Findings) -> Plot | None:
 def _figure(height_in: float) -> tuple[Figure, Axes]:
     figure = Figure(figsize=(WIDTH_IN, height_in), layout="constrained")
     return figure, figure.subplots()
+
+
+def _log_times(axes: Axes) -> None:
+    """Ticks of a log axis of milliseconds as plain numbers."""
+    axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axes.xaxis.set_minor_locator(NullLocator())
 
 
 def _legend_above(axes: Axes, columns: int) -> None:

@@ -64,6 +64,31 @@ def judge(run: Run) -> Validity:
     return Validity(judged.select(columns).sort("round"), limits.void_share_max)
 
 
+class Conditions(NamedTuple):
+    """How quiet machine and generator were over all measured slices; None where nothing was recorded."""
+
+    steal_share_max: float | None
+    generator_core_share_max: float | None
+    lag_p99_ms: float | None
+    achieved_share: float
+    drain_ms_max: float
+
+
+def conditions(run: Run) -> Conditions:
+    measured = run.slices.filter(pl.col("phase") == "measure")
+    samples = run.samples.filter(pl.col("slice").is_in(measured["slice"].to_list()) & (pl.col("outcome") != "dropped"))
+    lag_us = (samples["sent_us"] - samples["due_us"]).quantile(0.99, "higher")
+    steal = measured["steal_share"].fill_nan(None).max()
+    busy = (measured["generator_cpu_us"] / measured["wall_us"]).max()
+    return Conditions(
+        None if steal is None else float(str(steal)),
+        None if busy is None else float(str(busy)),
+        None if lag_us is None else lag_us / 1000,
+        float(measured["completed"].sum()) / max(1.0, float(measured["offered"].sum())),
+        float(str(measured["drain_us"].max())) / 1000,
+    )
+
+
 def generator_lag(samples: pl.DataFrame) -> pl.DataFrame:
     """By slice: p99 of the send lag and p50 of the latency from the intended start, µs."""
     sent = samples.filter(pl.col("outcome") != "dropped")

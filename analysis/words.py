@@ -34,7 +34,22 @@ def crossover_line(findings: Findings, target: str) -> str:
 
 def verdict_line(findings: Findings, target: str) -> str:
     """The verdicts of a target, with the read shares that have each."""
-    return f"CPU per operation of {target} against {findings.baseline}: {_verdicts(findings, target)}."
+    return f"Verdicts on {target} against {findings.baseline}: {_verdicts(findings, target)}."
+
+
+def size_line(findings: Findings, target: str) -> str | None:
+    """How much less or more CPU, at the lowest and the highest read share with a verdict that says so."""
+    told = [
+        (share, comparison.ratio)
+        for share in findings.read_shares
+        if (comparison := findings.cell(share, target).comparison)
+        and comparison.verdict in ("better", "worse")
+        and comparison.ratio is not None
+    ]
+    if not told:
+        return None
+    says = [f"{times_text(ratio)} at {share:g} % reads" for share, ratio in dict([told[0], told[-1]]).items()]
+    return f"CPU per operation of {target} against {findings.baseline}: {_and(says)}."
 
 
 def ratio_text(comparison: Comparison | None, *, interval: bool = True) -> str:
@@ -150,6 +165,10 @@ def staleness_line(findings: Findings, target: str) -> str:
     )
 
 
+def _and(things: list[str]) -> str:
+    return " and ".join([", ".join(things[:-1]), things[-1]] if len(things) > 1 else things)
+
+
 def _verdicts(findings: Findings, target: str) -> str:
     shares: dict[Verdict, list[str]] = {}
     for share in findings.read_shares:
@@ -197,22 +216,17 @@ def ratio_title(findings: Findings) -> str:
 
 
 def cpu_title(findings: Findings) -> str:
-    """Where most CPU goes, at the highest read share and at the lowest."""
-    says = []
-    for target in findings.run.targets:
-        parts = []
-        for share in {findings.read_shares[0]: 0, findings.read_shares[-1]: 0}:
+    """Where most CPU goes at the highest read share, for the baseline and the last challenger."""
+    for share in reversed(findings.read_shares):
+        says = []
+        for target in dict.fromkeys([findings.baseline, *findings.challengers[-1:]]):
             cost = findings.cell(share, target).cost
             if cost is not None:
                 name = max(cost.by_component_us, key=cost.by_component_us.__getitem__)
-                parts.append(
-                    f"{name} at {share:g} % reads ({cost.by_component_us[name] / cost.total_us:.0%})".replace(
-                        "%)", " %)"
-                    )
-                )
-        if parts:
-            says.append(f"{target}: {', '.join(parts)}")
-    return f"Most CPU goes to – {'; '.join(says)}"
+                says.append(f"{name} in {target} ({100 * cost.by_component_us[name] / cost.total_us:.0f} %)")
+        if says:
+            return f"At {share:g} % reads most CPU goes to {_and(says)}"
+    return "No CPU was measured in this run"
 
 
 def latency_title(findings: Findings) -> str:
@@ -237,5 +251,6 @@ def staleness_title(findings: Findings) -> str:
         slowest = [v.p99_us for v in seen if v.p99_us is not None]
         until = f"after {max(slowest) / 1000:.0f} ms" if len(slowest) == len(seen) else "not within the time watched"
         late.append(f"99 % of writes to {target} are visible {until}")
-    says = late + ([f"{' and '.join(fresh)} never show{'s' if len(fresh) == 1 else ''} old data"] if fresh else [])
-    return "; ".join(says)
+    says = late + ([f"no read of {_and(fresh)} missed a write"] if fresh else [])
+    title = "; ".join(says)
+    return title[:1].upper() + title[1:] if title.startswith("no read") else title
