@@ -9,7 +9,15 @@ from typing import Literal, NamedTuple
 import numpy as np
 import polars as pl
 
-from analysis.statistics import Floats, Interval, NotComputable, expanded_tail, hodges_lehmann, resample_indices
+from analysis.statistics import (
+    ROUNDS_MIN,
+    Floats,
+    Interval,
+    NotComputable,
+    expanded_tail,
+    hodges_lehmann,
+    resample_indices,
+)
 
 RESAMPLES = 10_000
 AGREEMENT_MIN = 0.975
@@ -80,6 +88,9 @@ def _find(rounds: pl.DataFrame, baseline: str, target: str, seed: int) -> Crosso
     shares = sorted(pair["read_share_pct"].unique())
     if len(shares) < 2:
         raise NotComputable("the crossover needs rounds at two read shares at least")
+    fewest = min(pair.filter(pl.col("read_share_pct") == share).height for share in shares)
+    if fewest < ROUNDS_MIN:
+        raise NotComputable(f"{fewest} valid rounds at a read share, an interval needs {ROUNDS_MIN}")
     strata = pair.select(pl.struct("read_share_pct", "restart").rank("dense")).to_series().to_numpy().astype(np.int64)
     equations = [_normal_equations(pair, side) for side in ("base", "other")]
     everything = np.ones((1, pair.height))

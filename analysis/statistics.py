@@ -222,7 +222,8 @@ def wilson(hits: int, trials: int) -> Interval:
     share = hits / trials
     middle = (share + z**2 / (2 * trials)) / (1 + z**2 / trials)
     half = z / (1 + z**2 / trials) * math.sqrt(share * (1 - share) / trials + z**2 / (4 * trials**2))
-    return Interval(max(0.0, middle - half), min(1.0, middle + half))
+    # At 0 and 1 the formula gives the end itself, but for rounding.
+    return Interval(0.0 if hits == 0 else middle - half, 1.0 if hits == trials else middle + half)
 
 
 def _spread(values: Floats) -> float:

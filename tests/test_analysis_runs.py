@@ -1,0 +1,205 @@
+"""Folders that are no whole, checked run give one sentence and no figures; void rounds leave with both targets."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from analysis import report, runs, tables, validity
+from analysis.runs import UnusableRun
+from tests.synthetic_runs import CQRS, CRUD, write_run
+
+
+@pytest.fixture
+def run_dir(tmp_path: Path) -> Path:
+    return write_run(tmp_path / "run", read_shares=(50.0, 95.0), rounds=5, warmups=0, operations=20)
+
+
+def rewritten(run_dir: Path, change: Callable[[dict[str, Any]], None]) -> Path:
+    file = run_dir / "manifest.json"
+    manifest = json.loads(file.read_text())
+    change(manifest)
+    file.write_text(json.dumps(manifest))
+    return run_dir
+
+
+def refused(run_dir: Path) -> str:
+    """The one sentence, alike from each way to figures."""
+    sentences = []
+    for ask in (tables.render, tables.summary, tables.sentence, report.write):
+        with pytest.raises(UnusableRun) as refusal:
+            ask(run_dir)
+        sentences.append(str(refusal.value))
+    assert len(set(sentences)) == 1
+    assert "\n" not in sentences[0]
+    assert not (run_dir / "report.html").exists()
+    return sentences[0]
+
+
+def test_a_whole_run_opens(run_dir: Path) -> None:
+    run = runs.open_run(run_dir)
+    assert run.targets == ["crud", "cqrs"]
+    assert run.slices.height == 2 * 2 * (5 + 1)
+
+
+def test_a_folder_that_is_no_run_is_refused(tmp_path: Path) -> None:
+    assert "is no run" in refused(tmp_path)
+    assert "is not a folder" in refused(tmp_path / "nothing")
+
+
+def test_a_killed_run_is_recognised_as_incomplete(run_dir: Path) -> None:
+    assert "incomplete" in refused(rewritten(run_dir, lambda manifest: manifest.update(complete=False)))
+    (run_dir / "manifest.json").unlink()
+    assert "incomplete" in refused(run_dir)
+
+
+def test_a_newer_format_is_refused_before_anything_else_is_read(run_dir: Path) -> None:
+    (run_dir / "manifest.json").write_text('{"format": 2, "all": "different"}')
+    sentence = refused(run_dir)
+    assert "newer" in sentence
+    assert "update" in sentence
+
+
+@pytest.mark.parametrize(
+    "text", ["", "{", "[]", '"run"', '{"format": true}', '{"format": "1"}', '{"format": 0}', "\x00"]
+)
+def test_a_manifest_that_is_none_is_refused(run_dir: Path, text: str) -> None:
+    (run_dir / "manifest.json").write_text(text)
+    refused(run_dir)
+
+
+def test_a_manifest_without_its_thresholds_is_refused(run_dir: Path) -> None:
+    def forget(manifest: dict[str, Any]) -> None:
+        del manifest["thresholds"]["steal_share_max"]
+
+    assert "steal_share_max" in refused(rewritten(run_dir, forget))
+
+
+@pytest.mark.parametrize("table", ["samples", "slices", "cpu", "staleness"])
+def test_a_truncated_file_is_refused_by_name(run_dir: Path, table: str) -> None:
+    file = run_dir / "rounds" / "00003" / f"{table}.parquet"
+    file.write_bytes(file.read_bytes()[:-7])
+    assert f"rounds/00003/{table}.parquet" in refused(run_dir)
+
+
+def test_a_missing_and_an_unknown_round_are_refused(run_dir: Path) -> None:
+    (run_dir / "rounds" / "00099").mkdir()
+    assert "00099" in refused(run_dir)
+    (run_dir / "rounds" / "00099").rmdir()
+    (run_dir / "rounds" / "00002" / "cpu.parquet").unlink()
+    assert "is missing" in refused(run_dir)
+
+
+def test_a_round_that_was_never_finished_is_ignored(run_dir: Path) -> None:
+    (run_dir / "rounds" / ".tmp-00013").mkdir()
+    assert runs.open_run(run_dir).slices["round"].max() == 12
+
+
+def test_a_manifest_cannot_make_us_read_outside_its_run(run_dir: Path) -> None:
+    assert "outside" in refused(rewritten(run_dir, lambda m: m["files"].update({"../secret.parquet": "0"})))
+
+
+def test_a_failed_conformance_check_gives_its_first_difference_and_no_figure(run_dir: Path) -> None:
+    def fail(manifest: dict[str, Any]) -> None:
+        manifest["checks"]["conformance"] |= {"ok": False, "first_difference": "GET /orders/7: 200 against 404"}
+
+    assert "GET /orders/7: 200 against 404" in refused(rewritten(run_dir, fail))
+
+
+def test_a_failed_ledger_gives_its_first_difference_and_no_figure(run_dir: Path) -> None:
+    def fail(manifest: dict[str, Any]) -> None:
+        manifest["checks"]["ledger"] |= {"ok": False, "lost": 1, "first": "order 7 was acknowledged and is gone"}
+
+    sentence = refused(rewritten(run_dir, fail))
+    assert "order 7 was acknowledged and is gone" in sentence
+    assert "1 lost" in sentence
+
+
+def test_a_check_that_was_never_made_gives_no_figure(run_dir: Path) -> None:
+    assert "never made" in refused(rewritten(run_dir, lambda m: m["checks"].update(ledger=None)))
+
+
+def test_unlike_runs_are_refused_with_the_fields_that_differ(run_dir: Path, tmp_path: Path) -> None:
+    other = write_run(tmp_path / "other", read_shares=(50.0,), rounds=5, warmups=0, operations=20)
+    one, two = runs.read_manifest(run_dir), runs.read_manifest(other)
+    with pytest.raises(UnusableRun, match="read_shares differ"):
+        runs.require_alike(one, two)
+    runs.require_alike(one, two, may_differ=frozenset({"read_shares"}))
+    runs.require_alike(one, one)
+
+
+def spoil(**changes: Any) -> Callable[[dict[str, Any]], None]:
+    """Changes the slice of cqrs in the fourth round only: one arm of one round."""
+
+    def edit(row: dict[str, Any]) -> None:
+        if row["round"] == 4 and row["target"] == "cqrs":
+            row.update(changes)
+
+    return edit
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({"completed": 18}, "saturated"),
+        ({"dropped": 1}, "saturated"),
+        ({"offered": 19, "completed": 19}, "unlike load"),
+        ({"steal_share": 0.06}, "steal"),
+        ({"errors": 1}, "errors"),
+        ({"drained": False}, "over capacity"),
+        ({"drain_us": 10_000_001}, "over capacity"),
+        ({"target": "crud"}, "incomplete"),
+    ],
+)
+def test_one_bad_slice_takes_its_whole_round_out(tmp_path: Path, changes: dict[str, Any], reason: str) -> None:
+    folder = write_run(tmp_path / "run", rounds=6, warmups=0, probes=0, operations=20, slice_edits=[spoil(**changes)])
+    found = validity.judge(runs.open_run(folder))
+    assert found.counts() == {reason: 1}
+    assert 4 not in found.cpu_rounds() and 4 not in found.latency_rounds()
+    cells = [cell for cell in tables.summary(folder)["cells"] if cell["read_share_pct"] == 50.0]
+    assert [cell["latency"]["samples"] for cell in cells] == [5 * 20, 5 * 20]
+    assert cells[1]["comparison"]["rounds"] == 5
+
+
+def test_a_busy_generator_voids_latency_and_keeps_cpu(tmp_path: Path) -> None:
+    edit = spoil(generator_cpu_us=360_000)
+    folder = write_run(tmp_path / "run", rounds=6, warmups=0, probes=0, operations=20, slice_edits=[edit])
+    found = validity.judge(runs.open_run(folder))
+    assert 4 in found.cpu_rounds() and 4 not in found.latency_rounds()
+
+
+def test_unknown_steal_voids_nothing(tmp_path: Path) -> None:
+    folder = write_run(tmp_path / "run", rounds=6, warmups=0, operations=20, slice_edits=[spoil(steal_share=None)])
+    assert validity.judge(runs.open_run(folder)).counts() == {}
+
+
+def test_more_than_a_fifth_of_void_rounds_is_inconclusive_whatever_the_rest_says(tmp_path: Path) -> None:
+    def steal(row: dict[str, Any]) -> None:
+        if row["read_share_pct"] == 50.0 and row["round"] % 10 in (1, 2, 3):
+            row["steal_share"] = 0.5
+
+    folder = write_run(tmp_path / "run", rounds=10, warmups=0, probes=0, operations=20, slice_edits=[steal])
+    cells = tables.summary(folder)["cells"]
+    at_50, at_95 = (next(c for c in cells if (c["read_share_pct"], c["target"]) == (s, "cqrs")) for s in (50.0, 95.0))
+    assert at_50["comparison"]["verdict"] == "inconclusive"
+    assert "30% of the rounds are void" in at_50["comparison"]["reason"]
+    assert at_95["comparison"]["verdict"] == "better"
+
+
+def test_an_identical_pair_that_differs_voids_the_whole_run(tmp_path: Path) -> None:
+    twin = type(CRUD)("crud-again", "crud", CRUD.read_us * 1.2, CRUD.write_us * 1.2, CRUD.split)
+    folder = write_run(tmp_path / "run", targets=(CRUD, twin, CQRS), operations=20)
+    data = tables.summary(folder)
+    assert data["identical"][0]["failed"]
+    assert {c["comparison"]["verdict"] for c in data["cells"] if c["comparison"]} == {"inconclusive"}
+    assert data["crossovers"]["cqrs"]["answer"] == "inconclusive"
+
+
+def test_an_identical_pair_that_agrees_leaves_the_verdicts_alone(tmp_path: Path) -> None:
+    twin = type(CRUD)("crud-again", "crud", CRUD.read_us, CRUD.write_us, CRUD.split)
+    data = tables.summary(write_run(tmp_path / "run", targets=(CRUD, twin, CQRS), rounds=10, operations=100))
+    assert not data["identical"][0]["failed"]
+    assert data["crossovers"]["cqrs"]["answer"] == "above"
+    assert "crud-again" not in data["crossovers"]
