@@ -1,0 +1,55 @@
+# Crossover: every target sets up its own .venv first, with nothing but Python and make.
+#   make compare                      both systems under load: table, plots, report.html
+#   make test · make check            the test suite · linters, types, import rules, then the test suite
+#   make serve RUNG=cqrs PORT=8000    a rung in the foreground
+#   make diff RUNG=cqrs               what a rung changes in its parent
+#   make report DIR=results/<run>     the report of a run again; without DIR of the newest
+# ARGS passes more options on: make compare ARGS="--profile standard --size m"
+
+.PHONY: compare test check serve diff report setup
+.DEFAULT_GOAL := compare
+
+SHELL := /bin/sh
+BIN := .venv/bin
+READY := .venv/.ready
+RUNG ?= cqrs
+PORT ?= 8000
+SIZE ?= s
+ARGS ?=
+CANDIDATES := $(or $(PYTHON),python3.13 python3.12 python3.11 python3)
+
+compare: $(READY)
+	@$(BIN)/crossover compare $(ARGS)
+
+test: $(READY)
+	@$(BIN)/python -m pytest $(ARGS)
+
+check: $(READY)
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports
+	@$(MAKE) --no-print-directory test
+
+serve: $(READY)
+	@$(BIN)/crossover serve $(RUNG) --port $(PORT) --size $(SIZE) $(ARGS)
+
+diff: $(READY)
+	@$(BIN)/crossover diff $(RUNG)
+
+report: $(READY)
+	@$(BIN)/crossover report "$(or $(DIR),$(shell ls -td results/*/ 2>/dev/null | head -n 1),results)"
+
+setup: $(READY)
+
+$(READY): requirements.lock pyproject.toml
+	@found=; for python in $(CANDIDATES); do \
+	    if $$python -c 'import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then found=$$python; break; fi; \
+	done; \
+	if [ -z "$$found" ]; then \
+	    echo "Crossover needs Python 3.11 or newer with its venv module: install it, or give make PYTHON=/its/path." >&2; exit 2; \
+	fi; \
+	test -x $(BIN)/python || { echo "Setting up .venv with $$found (once) …"; $$found -m venv .venv; }
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@touch $(READY)
