@@ -13,7 +13,7 @@ RUNGS = {
     "event-sourced": "#44aa99",
     "search": "#999933",
 }
-OTHERS = ("#7f3c8d", "#11a579", "#3969ac", "#e68310", "#80ba5a", "#a5aa99")
+OTHERS = ("#9467bd", "#17a2b8", "#b5651d", "#e377c2", "#8a9a00", "#7a8fd6")
 
 COMPONENTS = {
     "app": "#4e79a7",

@@ -165,7 +165,7 @@ def _why_void(
     if failed:
         return f"the identical pair {failed[0].one} and {failed[0].other} differs: the whole run is void"
     if valid.too_many_gone(share):
-        return f"{valid.void_share(share):.0%} of the rounds are void"
+        return f"{100 * valid.void_share(share):.0f} % of the rounds are void"
     for name in (run.targets[0], target):
         if costs.filter(pl.col("target") == name)["cpu_us"].is_null().all() and not costs.is_empty():
             return f"the CPU of {name} was not measured"

@@ -18,7 +18,7 @@ from analysis.staleness import curve
 
 INK = "#1b1f24"  # text and axes; a page that has a dark side replaces it by its own text colour
 GRID = "#a0a6ad"
-WIDTH_IN = 6.4  # small, so that the text stays readable on a phone
+WIDTH_IN = 5.4  # small, so that the text stays readable on a phone
 CURVE_POINTS = 200
 STYLE: dict[Any, Any] = {
     "font.size": 10.5, "axes.titlesize": 11, "axes.titleweight": "bold", "axes.titlelocation": "left",
@@ -58,7 +58,7 @@ def write(run_dir: str | Path) -> list[Path]:
             path = folder / f"{plot.name}.{suffix}"
             with matplotlib.rc_context(STYLE):
                 plot.figure.savefig(
-                    path, dpi=160, facecolor="white", metadata={"Date": None} if suffix == "svg" else {}
+                    path, dpi=190, facecolor="white", metadata={"Date": None} if suffix == "svg" else {}
                 )
             written.append(path)
     return written
@@ -77,7 +77,7 @@ def ratio(findings: Findings) -> Plot | None:
     measured = [cell for cell in measured if cell.comparison and cell.comparison.ratio]
     if not measured:
         return None
-    figure, axes = _figure(4.2)
+    figure, axes = _figure(3.7)
     palette = colours.of_targets(findings.run.rungs)
     axes.axhline(1, color=palette[findings.baseline], linewidth=2, label=f"{findings.baseline} (baseline)")
     for place, target in enumerate(findings.challengers):
@@ -176,7 +176,7 @@ def latency(findings: Findings) -> Plot | None:
         return None
     columns = 1 if len(shares) == 1 else 2
     rows = -(-len(shares) // columns)
-    figure = Figure(figsize=(WIDTH_IN, 1.3 + 2.1 * rows if columns > 1 else 4.2), layout="constrained")
+    figure = Figure(figsize=(WIDTH_IN, 1.2 + 1.9 * rows if columns > 1 else 3.7), layout="constrained")
     grid = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False)
     palette = colours.of_targets(findings.run.rungs)
     for place, axes in enumerate(grid.flat):
@@ -225,7 +225,7 @@ def staleness(findings: Findings) -> Plot | None:
     curves = {target: curve(staleness_rows(findings.run, target)) for target in findings.run.targets}
     if not any(curves.values()):
         return None
-    figure, axes = _figure(3.9)
+    figure, axes = _figure(3.5)
     palette = colours.of_targets(findings.run.rungs)
     for target, points in curves.items():
         if not points:
@@ -268,7 +268,7 @@ def _finish(name: str, title: str, alt: str, figure: Figure) -> Plot:
     return Plot(name, title, alt, figure)
 
 
-def _broken(text: str, width: int = 74) -> str:
+def _broken(text: str, width: int = 54) -> str:
     lines = [""]
     for word in text.split():
         if lines[-1] and len(lines[-1]) + 1 + len(word) > width:

@@ -165,7 +165,7 @@ def verdict_of(interval: Interval, p_holm: float, delta: float) -> tuple[Verdict
     """
     inside = math.log1p(delta)
     if -inside < interval.low and interval.high < inside:
-        return "equivalent", f"the interval lies inside ±{delta:.0%}"
+        return "equivalent", f"the interval lies inside ±{100 * delta:g} %"
     if interval.low <= 0 <= interval.high:
         return "inconclusive", "the interval reaches from less to more"
     if p_holm >= ALPHA:

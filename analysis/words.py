@@ -66,7 +66,7 @@ def times_text(ratio: float) -> str:
         return f"{1 / ratio:.1f} times less"
     if ratio >= 2:
         return f"{ratio:.1f} times more"
-    return f"{abs(1 - ratio):.0%} {'less' if ratio < 1 else 'more'}".replace("%", " %")
+    return f"{100 * abs(1 - ratio):.0f} % {'less' if ratio < 1 else 'more'}"
 
 
 def fit_line(findings: Findings, target: str) -> str:
@@ -109,6 +109,15 @@ def detectable_line(findings: Findings) -> str:
     return (
         f"This run could have seen a difference of {worst:.1f} % at every read share; "
         f"to see {_pct(100 * delta)} takes about {needed:,} rounds."
+    )
+
+
+def starts_line(findings: Findings) -> str | None:
+    """A process keeps its memory layout for life (Mytkowicz et al. 2009): one start each cannot average that out."""
+    if findings.run.slices["restart"].n_unique() > 1:
+        return None
+    return (
+        "Each target was started once; two starts of one program can differ by some per cent (thorough restarts them)."
     )
 
 
@@ -157,12 +166,7 @@ def staleness_line(findings: Findings, target: str) -> str:
     slowest = max((time for time in p99 if time is not None), default=None)
     until = "" if slowest is None or None in p99 else f"; 99 % of writes are visible after {slowest / 1000:.0f} ms"
     late = f"; {never} were never seen" if never else ""
-    return (
-        f"{target}: {stale / probes:.0%} of the earliest reads miss the write".replace("%", " %", 1)
-        + until
-        + late
-        + "."
-    )
+    return f"{target}: {100 * stale / probes:.0f} % of the earliest reads miss the write" + until + late + "."
 
 
 def _and(things: list[str]) -> str:

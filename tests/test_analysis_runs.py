@@ -184,7 +184,7 @@ def test_more_than_a_fifth_of_void_rounds_is_inconclusive_whatever_the_rest_says
     cells = tables.summary(folder)["cells"]
     at_50, at_95 = (next(c for c in cells if (c["read_share_pct"], c["target"]) == (s, "cqrs")) for s in (50.0, 95.0))
     assert at_50["comparison"]["verdict"] == "inconclusive"
-    assert "30% of the rounds are void" in at_50["comparison"]["reason"]
+    assert "30 % of the rounds are void" in at_50["comparison"]["reason"]
     assert at_95["comparison"]["verdict"] == "better"
 
 
