@@ -23,12 +23,16 @@ def render(run_dir: str | Path) -> RenderableType:
         words.validity_line(findings),
         words.detectable_line(findings),
     ]
+    notes += [line for line in [words.starts_line(findings)] if line]
     notes += [words.fit_line(findings, target) for target in findings.challengers]
     notes.append(words.checks_line(findings))
     # Text, never markup: target names come from users.
     return Group(
+        Text("CPU µs per operation; ratio to the baseline with its 95 % interval", style="bold"),
         _costs(findings),
+        Text("\nLatency from the intended start, and time until a write is visible, ms", style="bold"),
         _times(findings),
+        Text(),
         *(Text("· " + note) for note in notes),
         Text("\n" + words.answer(findings), style="bold"),
     )
@@ -64,7 +68,7 @@ def summary(run_dir: str | Path) -> dict[str, Any]:
 
 def _costs(findings: Findings) -> Table:
     components = components_of(findings)
-    table = _table("CPU µs per operation; ratio to the baseline with its 95 % interval")
+    table = _table()
     for heading in ("all", *components, "ops per\ncore-s"):
         table.add_column(heading, justify="right", no_wrap=True)
     table.add_column("ratio", justify="right", no_wrap=True)
@@ -85,7 +89,7 @@ def _costs(findings: Findings) -> Table:
 
 
 def _times(findings: Findings) -> Table:
-    table = _table("Latency from the intended start, and time until a write is visible, ms")
+    table = _table()
     for heading in ("p50", "p95", "p99", "visible\np50", "visible\np99", "stale\nat once"):
         table.add_column(heading, justify="right", no_wrap=True)
     for cell in findings.cells:
@@ -111,15 +115,8 @@ def visible_text(time_us: float | None, first_look_us: float) -> str:
     return f"≤ {time_us / 1000:.1f}" if time_us <= first_look_us * 1.05 else f"{time_us / 1000:.1f}"
 
 
-def _table(title: str) -> Table:
-    table = Table(
-        title=title,
-        title_justify="left",
-        title_style="bold",
-        box=box.SIMPLE_HEAD,
-        show_edge=False,
-        padding=(0, 1, 0, 0),
-    )
+def _table() -> Table:
+    table = Table(box=box.SIMPLE_HEAD, show_edge=False, padding=(0, 1, 0, 0))
     table.add_column("read", justify="right", no_wrap=True)
     table.add_column("target", overflow="fold", max_width=12)
     return table
