@@ -19,6 +19,7 @@ class Steps:
             TimeElapsedColumn(),
             console=self.console,
             transient=True,
+            disable=not self.console.is_terminal,
         )
         self._title, self._phase, self._task = title, "", TaskID(0)
 

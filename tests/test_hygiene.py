@@ -18,13 +18,13 @@ import pytest
 from crossover.places import make_place, state_dir
 from crossover.processes import alive, household
 from crossover.servers import start_postgres, start_valkey
+from tests.family import GONE_S_MAX, children_of, descendants, folders_of, gone, keepers_of
 from tests.service import wait_until
 
 pytestmark = pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="looks at processes through /proc")
 
 SERVE = [sys.executable, "-m", "crossover.cli", "serve"]
 OWN_SERVERS = {key: value for key, value in os.environ.items() if key not in ("DATABASE_URL", "REDIS_URL")}
-GONE_S_MAX = 20.0
 
 
 @dataclass
@@ -42,44 +42,15 @@ class Served:
         return pid
 
     def leaves_nothing(self) -> None:
-        wait_until(lambda: not [pid for pid in (self.keeper, *self.family) if alive(pid)], GONE_S_MAX)
-        wait_until(lambda: not self.folder.exists() and not self.sockets.exists(), GONE_S_MAX)
+        gone(self.family | {self.keeper: ""}, [self.folder, self.sockets])
 
     def said_last(self) -> str:
         return self.command.communicate(timeout=GONE_S_MAX)[1]
 
 
-def command_line(pid: int) -> str:
-    with contextlib.suppress(OSError):
-        return Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
-    return ""
-
-
-def children_of(parent: int) -> list[int]:
-    found = []
-    for stat in Path("/proc").glob("[0-9]*/stat"):
-        with contextlib.suppress(OSError):
-            if int(stat.read_text().rpartition(")")[2].split()[1]) == parent:
-                found.append(int(stat.parent.name))
-    return found
-
-
-def descendants(parent: int) -> dict[int, str]:
-    family = {}
-    for child in children_of(parent):
-        family[child] = command_line(child)
-        family |= descendants(child)
-    return family
-
-
 def keeper_of(command: subprocess.Popen[str]) -> int:
-    wait_until(lambda: any("keeper.py" in command_line(pid) for pid in children_of(command.pid)), GONE_S_MAX)
-    return next(pid for pid in children_of(command.pid) if "keeper.py" in command_line(pid))
-
-
-def folders_of(keeper: int) -> tuple[Path, Path]:
-    folder, sockets = command_line(keeper).split()[-2:]
-    return Path(folder), Path(sockets)
+    wait_until(lambda: bool(keepers_of(command.pid)), GONE_S_MAX)
+    return keepers_of(command.pid)[0]
 
 
 @contextlib.contextmanager

@@ -1,0 +1,314 @@
+"""The command line says what is wrong in one sentence, ends with the promised code, and every command is documented."""
+
+import contextlib
+import http.server
+import json
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from typer.main import get_command
+
+from crossover.cli import app
+from crossover.doctor import own_postgres, own_redis
+from crossover.errors import UserError
+from crossover.ladder_view import rung_diff
+from crossover.namespaces import drop_namespace, fresh_namespace, namespace_of
+from crossover.places import make_place
+from crossover.preflight import name_each
+from crossover.processes import household
+from crossover.servers import SERVER_ENV, valkey_binary
+from crossover.targets import LOOPBACK, listen
+from ladder.rungs import RUNGS, rung_module
+from tests.family import GONE_S_MAX, descendants, folders_of, gone, keepers_of
+from tests.service import wait_until
+
+README = Path(__file__).parent.parent / "README.md"
+CLEAN = {k: v for k, v in os.environ.items() if k not in ("DATABASE_URL", "REDIS_URL", "CROSSOVER_TOKEN")}
+
+
+def crossover(*words: str, within_s: float = 30, **env: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "crossover.cli", *words]
+    return subprocess.run(command, capture_output=True, text=True, timeout=within_s, env=CLEAN | env)
+
+
+def refused(*words: str, **env: str) -> str:
+    """The one sentence with which bad input is refused."""
+    ended = crossover(*words, **env)
+    assert ended.returncode == 2, ended.stdout + ended.stderr
+    said = [line for line in ended.stderr.splitlines() if not line.startswith(("serve: ", "compare: ", "rebuild: "))]
+    assert len(said) == 1, ended.stderr
+    assert not ended.stdout
+    return said[0]
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        ("nope", "No such command 'nope'"),
+        ("rungs --nope", "No such option: --nope"),
+        ("serve nope", "There is no rung 'nope': choose one of floor, crud"),
+        ("serve crud --size xxl", "There is no size 'xxl': choose one of empty, s, m, l."),
+        ("serve crud --port 70000", "--port"),
+        ("serve floor --host 0.0.0.0", "set CROSSOVER_TOKEN"),
+        ("diff nope", "There is no rung 'nope'"),
+        ("diff crud", "has no parent"),
+        ("rebuild nope", "There is no rung 'nope'"),
+        ("rebuild floor", "nothing to rebuild"),
+        ("rebuild cqrs", "set DATABASE_URL and REDIS_URL."),
+        ("report no-such-folder", "no-such-folder"),
+        ("compare --rungs crud,nope", "There is no rung 'nope'"),
+        ("compare --rungs ,", "There is nothing to compare"),
+        ("compare --workload nope", "There is no workload 'nope': choose one of backoffice, checkout, shop"),
+        ("compare --workload nope.toml", "There is no workload file nope.toml."),
+        ("compare --profile nope", "There is no profile 'nope': choose one of quick, standard, thorough."),
+        ("compare --read-shares 101", "A read share is a number from 0 to 100 per cent, not 101."),
+        ("compare --read-shares many", "A read share is a number from 0 to 100 per cent, not 'many'."),
+        ("compare --read-shares nan", "A read share is a number"),
+        ("compare --read-shares 50,50", "each once"),
+        ("compare --rate 0", "--rate"),
+        ("compare --rate nan", "--rate"),
+        ("compare --size xxl", "There is no size 'xxl'"),
+        ("compare --out tests", "give another --out"),
+        ("compare --out Makefile", "give another --out"),
+        ("compare --target mine", "--target is NAME=URL"),
+        ("compare --target mine=ftp://there", "--target is NAME=URL"),
+        ("compare --target crud=http://127.0.0.1:1", "Two targets are called 'crud'"),
+        ("compare --target mine=http://127.0.0.1:1", "does not answer"),
+    ],
+)
+def test_bad_input_is_refused_with_one_sentence(words: str, expected: str) -> None:
+    assert expected in refused(*words.split())
+
+
+def test_a_port_in_use_is_found_before_anything_starts() -> None:
+    with socket.create_server((LOOPBACK, 0)) as taken:
+        sentence = refused("serve", "cqrs", "--port", str(taken.getsockname()[1]))
+    assert "in use" in sentence
+    assert "--port" in sentence
+
+
+def test_a_database_that_cannot_be_reached_is_refused() -> None:
+    assert "DATABASE_URL" in refused("serve", "crud", "--port", "0", DATABASE_URL="postgresql://a@127.0.0.1:1/none")
+
+
+def test_a_redis_that_cannot_be_reached_is_refused(postgres_url: str) -> None:
+    urls = {"DATABASE_URL": postgres_url, "REDIS_URL": "redis://127.0.0.1:1/0"}
+    assert "REDIS_URL" in refused("serve", "cqrs", "--port", "0", **urls)
+
+
+def test_a_redis_that_evicts_is_refused(postgres_url: str) -> None:
+    with household() as house:
+        path = house.place.sockets / "evicting.sock"
+        words = ["--port", "0", "--unixsocket", path, "--maxmemory-policy", "allkeys-lru", "--save", ""]
+        house.start("evicting", [valkey_binary(), *words], env=SERVER_ENV)
+        wait_until(path.exists)
+        sentence = refused("serve", "cqrs", "--port", "0", DATABASE_URL=postgres_url, REDIS_URL=f"unix://{path}")
+        assert "noeviction" in sentence
+        with pytest.raises(UserError, match="noeviction"):
+            own_redis(f"unix://{path}")
+
+
+def test_foreign_tables_are_refused_and_never_touched(postgres_url: str) -> None:
+    import psycopg
+
+    schema = namespace_of("crud")
+    with psycopg.connect(postgres_url, autocommit=True) as connection:
+        connection.execute(f"CREATE SCHEMA {schema}")
+        try:
+            connection.execute(f"CREATE TABLE {schema}.orders (mine text)")
+            connection.execute(f"INSERT INTO {schema}.orders VALUES ('precious')")
+            assert schema in refused("serve", "crud", "--port", "0", DATABASE_URL=postgres_url)
+            assert connection.execute(f"SELECT mine FROM {schema}.orders").fetchall() == [("precious",)]
+        finally:
+            drop_namespace(schema, postgres_url, None)
+
+
+@contextlib.contextmanager
+def old_postgres() -> Iterator[str]:
+    """A server that greets as PostgreSQL 13 does, and says no more."""
+
+    def parameter(key: bytes, value: bytes) -> bytes:
+        text = key + b"\0" + value + b"\0"
+        return b"S" + (len(text) + 4).to_bytes(4, "big") + text
+
+    greeting = b"R\0\0\0\x08\0\0\0\0" + parameter(b"server_version", b"13.4") + parameter(b"client_encoding", b"UTF8")
+
+    def greet() -> None:
+        with contextlib.suppress(OSError):
+            while True:
+                connection, _ = listening.accept()
+                with connection:
+                    if connection.recv(8)[4:] == (80877103).to_bytes(4, "big"):  # it asks for TLS first
+                        connection.sendall(b"N")
+                        connection.recv(4)
+                    connection.sendall(greeting + b"Z\0\0\0\x05I")
+                    connection.recv(4096)
+
+    with socket.create_server((LOOPBACK, 0)) as listening:
+        threading.Thread(target=greet, daemon=True).start()
+        yield f"postgresql://a@{LOOPBACK}:{listening.getsockname()[1]}/b"
+
+
+def test_a_postgres_older_than_14_is_refused() -> None:
+    with old_postgres() as url:
+        with pytest.raises(UserError, match=r"13\.4.*14 or newer"):
+            own_postgres(url)
+        assert "14" in refused("serve", "crud", "--port", "0", DATABASE_URL=url)
+
+
+def test_a_full_disk_is_said_before_anything_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import shutil
+
+    full = shutil._ntuple_diskusage(10**9, 10**9, 0)  # type: ignore[attr-defined]
+    monkeypatch.setattr("shutil.disk_usage", lambda _: full)
+    with pytest.raises(UserError, match="free some"):
+        make_place(tmp_path)
+    assert not list((tmp_path / "run").iterdir())
+
+
+class Stranger(http.server.BaseHTTPRequestHandler):
+    """A web server that knows nothing of the contract."""
+
+    def do_GET(self) -> None:
+        status = 401 if self.server.server_address[1] == self.server.wants_token else 200  # type: ignore[attr-defined]
+        self.send_response(status)
+        self.end_headers()
+        self.wfile.write(b"<html>Welcome</html>")
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+@contextlib.contextmanager
+def stranger(*, wants_token: bool) -> Iterator[str]:
+    with http.server.ThreadingHTTPServer((LOOPBACK, 0), Stranger) as server:
+        server.wants_token = server.server_address[1] if wants_token else 0  # type: ignore[attr-defined]
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://{LOOPBACK}:{server.server_address[1]}"
+        server.shutdown()
+
+
+def test_a_target_that_does_not_speak_the_contract_is_refused() -> None:
+    with stranger(wants_token=False) as url:
+        assert "does not speak the contract" in refused("compare", "--target", f"mine={url}")
+
+
+def test_a_target_that_wants_a_token_is_refused_with_the_way_to_give_it() -> None:
+    with stranger(wants_token=True) as url:
+        assert "set CROSSOVER_TOKEN" in refused("compare", "--target", f"mine={url}")
+
+
+def test_every_command_is_documented_in_the_readme() -> None:
+    readme = README.read_text("utf-8")
+    commands = get_command(app).commands  # type: ignore[attr-defined]
+    assert set(commands) == {"serve", "rungs", "rebuild", "doctor", "diff", "compare", "report"}
+    assert [name for name in commands if f"crossover {name}" not in readme] == []
+
+
+def test_every_option_of_a_command_says_what_it_is() -> None:
+    for name, command in get_command(app).commands.items():  # type: ignore[attr-defined]
+        assert command.help, name
+        for parameter in command.params:
+            assert getattr(parameter, "help", None), f"{name} {parameter.name}"
+
+
+def test_rungs_shows_the_whole_ladder() -> None:
+    shown = crossover("rungs", COLUMNS="200")
+    assert shown.returncode == 0
+    for rung in RUNGS:
+        assert re.search(rf"\b{rung}\b", shown.stdout)
+
+
+def test_a_step_of_the_ladder_fits_a_screen() -> None:
+    for rung in RUNGS:
+        if rung_module(rung).PARENT is not None:
+            changed = [line for line in rung_diff(rung).splitlines() if line.startswith(("+", "-"))]
+            assert 0 < len(changed) <= 40, rung
+
+
+def test_doctor_finds_nothing_missing_here() -> None:
+    examined = crossover("doctor")
+    assert examined.returncode == 0, examined.stdout
+    assert "PostgreSQL" in examined.stdout
+    assert "missing" not in examined.stdout
+
+
+def test_doctor_ends_with_1_when_something_is_missing() -> None:
+    examined = crossover("doctor", DATABASE_URL="postgresql://a@127.0.0.1:1/none")
+    assert examined.returncode == 1
+    assert "DATABASE_URL cannot be reached" in examined.stdout
+
+
+def test_the_thorough_profile_runs_its_first_rung_twice() -> None:
+    assert name_each(["crud", "cqrs"], pair=True) == {"crud": "crud", "cqrs": "cqrs", "crud-2": "crud"}
+    assert name_each(["crud", "crud"], pair=True) == {"crud": "crud", "crud-2": "crud"}
+
+
+def test_two_runs_never_share_a_namespace() -> None:
+    assert fresh_namespace("crud") != fresh_namespace("crud")
+    assert namespace_of('x"; DROP') == "crossover_x_drop"
+
+
+def test_answers_are_not_held_back_by_nagle() -> None:
+    with listen(LOOPBACK, 0) as listening, socket.create_connection(listening.getsockname()):
+        accepted, _ = listening.accept()
+        with accepted:
+            assert accepted.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
+
+
+def test_served_targets_of_any_origin_are_compared(fresh_target, tmp_path: Path) -> None:
+    urls = [f"--target={name}={fresh_target('floor').url}" for name in ("one", "two")]
+    out = tmp_path / "run"
+    words = ["compare", "--rungs", "", *urls, "--size", "empty", "--read-shares", "90", "--out", str(out)]
+    ended = crossover(*words, within_s=180)
+    assert ended.returncode == 0, ended.stderr
+    assert "report.html" in ended.stdout
+    assert (out / "report.html").exists()
+    assert json.loads((out / "manifest.json").read_bytes())["complete"]
+    assert crossover("report", str(out)).returncode == 0
+    assert "give another --out" in refused(*words)
+
+
+def test_targets_that_answer_differently_get_no_figures(fresh_target, tmp_path: Path) -> None:
+    url = fresh_target("floor").url  # one service under two names: what the first created, the second only repeats
+    words = ["--rungs", "", f"--target=a={url}", f"--target=b={url}", "--size", "empty", "--read-shares", "90"]
+    ended = crossover("compare", *words, "--out", str(tmp_path / "run"), within_s=180)
+    assert ended.returncode == 1
+    assert not ended.stdout
+    assert "do not answer the same" in ended.stderr
+    assert "Traceback" not in ended.stderr
+    assert not (tmp_path / "run" / "report.html").exists()
+
+
+def test_ctrl_c_in_compare_stops_everything_and_keeps_what_was_measured(tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    command = subprocess.Popen(
+        [sys.executable, "-m", "crossover.cli", "compare", "--size", "empty", "--read-shares", "90", "--out", str(out)],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=CLEAN,
+        start_new_session=True,
+    )
+    try:
+        wait_until(lambda: any((out / "rounds").glob("0*")) or command.poll() is not None, 90)
+        family = descendants(command.pid)
+        folders = [folder for keeper in keepers_of(command.pid) for folder in folders_of(keeper)]
+        assert len(folders) == 6, "a place for the plan and one for each target"
+        os.killpg(command.pid, signal.SIGINT)
+        assert command.wait(60) == 130
+        gone(family, folders)
+        manifest = json.loads((out / "manifest.json").read_bytes())
+        assert not manifest["complete"]
+        assert any((out / "rounds").glob("0*"))
+    finally:
+        command.kill()
+        command.communicate(timeout=GONE_S_MAX)
