@@ -142,7 +142,8 @@ def follow(driver: subprocess.Popen[bytes], targets: list[Target], steps: Steps)
             note = f" {said['note']}" if said.get("note") else ""
             steps(f"{said['phase']}{note}", said["done"], said["total"])
             if said["phase"] == "restart":
-                targets[:] = [restarted(target) for target in targets]
+                # A rung without stores would come back empty: it keeps its processes.
+                targets[:] = [restarted(target) if needs_of(target.rung) else target for target in targets]
                 fresh = {"targets": [described(target) for target in targets]}
                 driver.stdin.write(json.dumps(fresh).encode() + b"\n")
                 driver.stdin.flush()
