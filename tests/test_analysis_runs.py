@@ -1,10 +1,12 @@
 """Folders that are no whole, checked run give one sentence and no figures; void rounds leave with both targets."""
 
+import hashlib
 import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import polars as pl
 import pytest
 
 from analysis import report, runs, tables, validity
@@ -82,6 +84,26 @@ def test_a_truncated_file_is_refused_by_name(run_dir: Path, table: str) -> None:
     file = run_dir / "rounds" / "00003" / f"{table}.parquet"
     file.write_bytes(file.read_bytes()[:-7])
     assert f"rounds/00003/{table}.parquet" in refused(run_dir)
+
+
+def test_a_file_that_reads_well_but_was_changed_is_refused(run_dir: Path) -> None:
+    file = run_dir / "rounds" / "00003" / "cpu.parquet"
+    pl.read_parquet(file).with_columns(pl.col("cpu_us") // 2).write_parquet(file)
+    assert "does not match its checksum" in refused(run_dir)
+
+
+def test_a_file_of_other_columns_is_refused_even_with_its_checksum(run_dir: Path) -> None:
+    file = run_dir / "rounds" / "00003" / "cpu.parquet"
+    pl.read_parquet(file).rename({"cpu_us": "cpu_ms"}).write_parquet(file)
+    checksum = hashlib.sha256(file.read_bytes()).hexdigest()
+    assert "cpu_us" in refused(rewritten(run_dir, lambda m: m["files"].update({"rounds/00003/cpu.parquet": checksum})))
+
+
+def test_warm_up_and_probe_rounds_are_not_compared(tmp_path: Path) -> None:
+    folder = write_run(tmp_path / "run", read_shares=(50.0, 95.0), rounds=6, warmups=3, operations=20)
+    data = tables.summary(folder)
+    assert {cell["comparison"]["rounds"] for cell in data["cells"] if cell["comparison"]} == {6}
+    assert data["validity"]["rounds"] == 12
 
 
 def test_a_missing_and_an_unknown_round_are_refused(run_dir: Path) -> None:

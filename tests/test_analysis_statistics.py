@@ -3,17 +3,18 @@
 import math
 
 import numpy as np
+import polars as pl
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from analysis import crossover, statistics
 from analysis.costs import family
+from analysis.runs import COLUMNS
 from analysis.staleness import visibility
 from analysis.statistics import Interval, NotComputable, compare
 from tests.synthetic_runs import CQRS, CRUD, MEETING_PCT, Plan, slice_costs
 
-ONE_RESTART = np.zeros(8, dtype=np.int64)
 ratios = st.lists(st.floats(-3, 3, allow_nan=False), min_size=5, max_size=30).map(np.array)
 
 
@@ -83,6 +84,15 @@ def test_sign_flip_p_values_are_uniform_under_no_difference() -> None:
 
 def test_eight_rounds_that_agree_give_the_smallest_p_there_is() -> None:
     assert statistics.sign_flip_p(np.full(8, -0.5) - np.arange(8) / 100, seed=1) == 2 / 2**8
+
+
+def test_few_rounds_widen_the_interval_as_student_would() -> None:
+    """Φ(−√(8/7)·2.3646) for eight rounds; towards 2.5 % for many."""
+    assert statistics.expanded_tail(8, 1) == pytest.approx(0.00574, abs=1e-5)
+    assert statistics.expanded_tail(24, 3) < statistics.expanded_tail(24, 1) < 0.025
+    assert statistics.expanded_tail(100_000, 1) == pytest.approx(0.025, abs=1e-5)
+    with pytest.raises(NotComputable):
+        statistics.expanded_tail(5, 3)
 
 
 @pytest.mark.parametrize(("freedom", "exact"), [(3, 3.18245), (7, 2.36462), (30, 2.04227), (1000, 1.96234)])
@@ -197,10 +207,6 @@ def test_a_crossover_beyond_the_measured_shares_is_called_so() -> None:
 
 
 def test_a_write_that_was_never_seen_counts_as_slower_than_all_others() -> None:
-    import polars as pl
-
-    from analysis.runs import COLUMNS
-
     rows = [(1, "place", probe, 200, True, 1, None if probe < 2 else 500) for probe in range(100)]
     seen = visibility(pl.DataFrame(rows, schema=COLUMNS["staleness"], orient="row"))
     assert seen is not None
