@@ -13,11 +13,15 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import psycopg
 import pytest
+import redis
 
+from crossover.namespaces import drop_namespace, fresh_namespace
 from crossover.places import make_place, state_dir
 from crossover.processes import alive, household
 from crossover.servers import start_postgres, start_valkey
+from crossover.targets import process_env
 from tests.family import GONE_S_MAX, children_of, descendants, folders_of, gone, keepers_of
 from tests.service import wait_until
 
@@ -206,3 +210,21 @@ def test_socket_paths_stay_short_under_a_long_temp_folder(monkeypatch: pytest.Mo
     finally:
         os.close(place.owned)
         place.remove()
+
+
+def test_a_fleeting_namespace_is_dropped_from_given_servers_at_the_end(postgres_url: str, redis_url: str) -> None:
+    ours, theirs = fresh_namespace("test"), fresh_namespace("test")
+    with psycopg.connect(postgres_url, autocommit=True) as connection, redis.Redis.from_url(redis_url) as store:
+        for name in (ours, theirs):
+            connection.execute(f"CREATE SCHEMA {name}")
+            store.set(f"{name}:key", "value")
+        with household() as held:
+            env = process_env({"DATABASE_URL": postgres_url, "REDIS_URL": redis_url})
+            held.finally_run([sys.executable, "-m", "crossover.namespaces", ours], env=env)
+        left = connection.execute(
+            "SELECT nspname FROM pg_namespace WHERE nspname = ANY(%s)", [[ours, theirs]]
+        ).fetchall()
+        assert left == [(theirs,)]
+        assert [store.exists(f"{name}:key") for name in (ours, theirs)] == [0, 1]
+        drop_namespace(theirs, postgres_url, redis_url)
+        assert not store.exists(f"{theirs}:key")
