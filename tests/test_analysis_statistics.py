@@ -143,6 +143,14 @@ def test_the_estimate_lies_inside_the_data_and_turns_with_its_sign(values: np.nd
     assert statistics.hodges_lehmann(-values) == pytest.approx(-estimate, abs=1e-12)
 
 
+@pytest.mark.parametrize("rounds", [61, 180])
+def test_many_rounds_give_the_interval_that_all_pairs_give(rounds: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    values, strata = np.random.default_rng(7).normal(-0.2, 0.1, rounds), np.arange(rounds) % 3
+    binned = statistics.bootstrap_interval(values, strata, seed=1)
+    monkeypatch.setattr(statistics, "EXACT_PAIRS_UP_TO", rounds)
+    assert binned == pytest.approx(statistics.bootstrap_interval(values, strata, seed=1), abs=2e-4)
+
+
 @given(ratios, st.floats(-2, 2))
 def test_the_interval_moves_with_the_data(values: np.ndarray, shift: float) -> None:
     strata = np.zeros(len(values), dtype=np.int64)
