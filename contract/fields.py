@@ -82,6 +82,8 @@ class Fields:
 
     def integer(self, name: str, low: int, high: int) -> int:
         value = self._values.get(name, low)
+        if isinstance(value, float) and value.is_integer():
+            value = int(value)  # JSON knows one kind of number: 5.0 is 5, as JSON Schema has it too
         if type(value) is not int:  # a bool is an int to Python, and not to the contract
             self._wrong(name, "must be an integer")
         elif not low <= value <= high:

@@ -8,7 +8,6 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 import msgspec
 from prometheus_client import CONTENT_TYPE_PLAIN_0_0_4
 from starlette.routing import Route, Router
-from starlette.types import ASGIApp
 
 from contract import bodies, docs
 from contract.errors import Behind, NotFound, Unauthorized, Unavailable
@@ -51,7 +50,7 @@ def make_app(
     backlog_limit: int = 50_000,
     on_start: Hook | None = None,
     on_stop: Hook | None = None,
-) -> ASGIApp:
+) -> Gate:
     """The contract's HTTP side over a system. With a `token`, every request must bear it; `/ready` refuses
     over `backlog_limit` events."""
     metrics = Metrics(rung)

@@ -6,6 +6,7 @@ from time import perf_counter
 from typing import NamedTuple
 
 import msgspec
+from starlette.routing import Router
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from contract.bodies import Disconnected, read_body
@@ -39,12 +40,12 @@ class Operation(NamedTuple):
 class Gate:
     """What is looked at before the route: the bearer token, and paths that only decoding made look like a route."""
 
-    def __init__(self, inside: ASGIApp, elsewhere: ASGIApp, stranger: ASGIApp, token: str | None) -> None:
-        self._inside, self._elsewhere, self._stranger = inside, elsewhere, stranger
+    def __init__(self, inside: Router, elsewhere: ASGIApp, stranger: ASGIApp, token: str | None) -> None:
+        self.inside, self._elsewhere, self._stranger = inside, elsewhere, stranger
         self._token = None if token is None else token.encode()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        app = self._inside
+        app: ASGIApp = self.inside
         if scope["type"] == "http":
             if self._token is not None and not self._bears_token(scope["headers"]):
                 app = self._stranger

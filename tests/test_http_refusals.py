@@ -51,9 +51,9 @@ def things(client: httpx.Client) -> Things:
     return things
 
 
-def order_of(things: Things, *products: str, quantity: object = 1, customer: str | None = None) -> dict[str, Any]:
+def order_of(things: Things, *products: str, quantity: object = 1, customer: str = "customer") -> dict[str, Any]:
     lines = [{"product_id": things.get(p, p), "quantity": quantity} for p in products]
-    return {"customer_id": customer or things["customer"], "lines": lines}
+    return {"customer_id": things.get(customer, customer), "lines": lines}
 
 
 def chunks(length: int) -> Iterator[bytes]:
@@ -280,7 +280,13 @@ REFUSALS = [
     row(409, "id-reused", "PUT", "/orders/{placed}", lambda t: {"json": order_of(t, "product", quantity=2)}),
     row(409, "id-reused", "PUT", "/orders/{cancelled}", lambda t: {"json": order_of(t, fresh_id(), customer=ID)}),
     # unknown references in the body
-    row(422, "unknown-reference", "PUT", "/orders/{nobody}", lambda t: {"json": order_of(t, "product", customer=ID)}),
+    row(
+        422,
+        "unknown-reference",
+        "PUT",
+        "/orders/{nobody}",
+        lambda t: {"json": order_of(t, "product", customer="nobody")},
+    ),
     row(422, "unknown-reference", "PUT", "/orders/{nobody}", lambda t: {"json": order_of(t, "sold_out", fresh_id())}),
     # another version
     row(412, "version-mismatch", "POST", "/orders/{placed}/pay", headers={"Expected-Version": "2"}),

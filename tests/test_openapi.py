@@ -1,0 +1,87 @@
+"""The service is what `openapi.yaml` says it is: fuzzed by schemathesis, and described completely."""
+
+import re
+from collections.abc import Iterator
+from typing import Any
+
+import httpx
+import pytest
+import schemathesis
+from hypothesis import HealthCheck, settings
+from schemathesis.specs.openapi.checks import positive_data_acceptance
+
+from contract import http
+from contract.docs import openapi
+from contract.errors import Refusal
+from contract.memory import MemoryOrders
+from contract.system import utc_now
+from tests.service import in_thread
+
+schema = schemathesis.openapi.from_dict(openapi())
+RUNGS = ("floor", "crud", "cqrs")
+# What a schema cannot say: opaque text, how many words there are, products that occur twice.
+BEYOND_A_SCHEMA = re.compile(r"Consistency-Token|after|q|lines\[\d+\]\.product_id")
+
+
+@pytest.fixture(scope="module", params=RUNGS)
+def url(request: pytest.FixtureRequest, serve: Any) -> str:
+    return str(serve(request.param).url)
+
+
+def valid_requests_are_accepted(
+    _: schemathesis.CheckContext, response: schemathesis.Response, case: schemathesis.Case
+) -> None:
+    """Where schemathesis' own check is too strict: a valid request can meet a refusal by what is there."""
+    if case.meta is not None and case.meta.generation.mode.is_positive:
+        assert response.status_code not in (400, 405, 413, 415), response.text
+        if response.status_code == 422 and response.json()["type"] == "urn:crossover:invalid":
+            for error in response.json()["errors"]:
+                assert BEYOND_A_SCHEMA.fullmatch(error["field"]), response.text
+
+
+@schema.parametrize()
+@settings(max_examples=40, deadline=None, database=None, derandomize=True, suppress_health_check=list(HealthCheck))
+def test_every_operation_answers_as_described(case: schemathesis.Case, url: str) -> None:
+    case.call_and_validate(
+        base_url=url,
+        additional_checks=[valid_requests_are_accepted],
+        excluded_checks=[positive_data_acceptance],
+    )
+
+
+@pytest.fixture(scope="module")
+def floor() -> Iterator[httpx.Client]:
+    with in_thread(http.make_app(MemoryOrders(utc_now))) as url, httpx.Client(base_url=url) as client:
+        yield client
+
+
+def test_the_description_is_served_as_it_is_written(floor: httpx.Client) -> None:
+    assert floor.get("/openapi.json").json() == openapi()
+    schema.validate()
+
+
+def test_every_route_is_described_and_every_description_is_served(floor: httpx.Client) -> None:
+    for path, item in openapi()["paths"].items():
+        allowed = set(floor.request("TRACE", re.sub(r"{\w+}", "x", path)).headers["allow"].lower().split(", "))
+        described = item.keys() - {"parameters"}
+        assert allowed - {"head"} == described, path
+    served = http.make_app(MemoryOrders(utc_now)).inside.routes
+    assert {route.path for route in served} == set(openapi()["paths"])
+
+
+def test_every_refusal_is_described() -> None:
+    text = str(openapi()["components"]["responses"])
+    for refusal in Refusal.__subclasses__():
+        if refusal.code != "method-not-allowed":  # it belongs to no operation
+            assert f"`{refusal.code}`" in text
+
+
+def test_the_page_shows_every_operation_and_loads_nothing_from_elsewhere(floor: httpx.Client) -> None:
+    page = floor.get("/docs")
+    assert page.headers["content-type"] == "text/html; charset=utf-8"
+    assert page.headers["content-security-policy"].startswith("default-src 'none'")
+    for item in openapi()["paths"].values():
+        for method, operation in item.items():
+            assert method == "parameters" or f'id="{operation["operationId"]}"' in page.text
+    assert not re.search(r"(src|href|url)\s*[=(]\s*[\"']?\s*(https?:)?//", page.text)
+    assert "<script" not in page.text
