@@ -6,6 +6,8 @@ from ladder.rung import Rung
 
 PARENT: str | None = None
 IDEA = "No store at all: the floor under every figure, plotted beside the others and never subtracted."
+NEEDS: frozenset[str] = frozenset()
+WORKERS: tuple[str, ...] = ()
 
 
 def build(env: Environment) -> Rung:
