@@ -1,0 +1,62 @@
+"""The tables of the truth, their indexes and their last lines of defence; alike on every rung that keeps state.
+
+Every rung gets every index, also those that only a reading of the truth wants: the rungs then differ in their
+one idea alone. No index holds a column that changes with an order's status, so paying and shipping stay HOT
+updates (no index entry is written).
+"""
+
+TRUTH = """
+CREATE TABLE IF NOT EXISTS customers (
+    id uuid PRIMARY KEY,
+    version int NOT NULL,
+    name text NOT NULL,
+    words text[] NOT NULL,            -- of the name, as the contract's search splits it
+    registered_name text NOT NULL
+);
+CREATE INDEX IF NOT EXISTS customers_by_word ON customers USING gin (words);
+
+CREATE TABLE IF NOT EXISTS products (
+    id uuid PRIMARY KEY,
+    version int NOT NULL,
+    name text NOT NULL,
+    words text[] NOT NULL,
+    price_cents bigint NOT NULL CHECK (price_cents BETWEEN 0 AND 100000000),
+    stock bigint NOT NULL CONSTRAINT products_stock_not_negative CHECK (stock >= 0),
+    added_price_cents bigint NOT NULL,
+    added_stock bigint NOT NULL
+) WITH (fillfactor = 70);             -- room for HOT updates of the stock on the same page
+CREATE INDEX IF NOT EXISTS products_by_word ON products USING gin (words);
+
+CREATE TABLE IF NOT EXISTS deliveries (
+    product_id uuid NOT NULL REFERENCES products,
+    delivery_id uuid NOT NULL,
+    quantity bigint NOT NULL CHECK (quantity > 0),
+    PRIMARY KEY (product_id, delivery_id)
+);
+
+CREATE TABLE IF NOT EXISTS orders (
+    id uuid PRIMARY KEY,
+    version int NOT NULL,
+    status text NOT NULL CHECK (status IN ('placed', 'paid', 'shipped', 'cancelled')),
+    customer_id uuid NOT NULL REFERENCES customers,
+    placed_at timestamptz NOT NULL,
+    paid_at timestamptz,
+    shipped_at timestamptz,
+    cancelled_at timestamptz,
+    line_count int NOT NULL CHECK (line_count BETWEEN 1 AND 50),
+    total_cents bigint NOT NULL CHECK (total_cents >= 0)
+) WITH (fillfactor = 80);
+CREATE INDEX IF NOT EXISTS orders_by_customer ON orders (customer_id, placed_at DESC, id DESC);
+CREATE INDEX IF NOT EXISTS orders_by_day ON orders (((placed_at AT TIME ZONE 'UTC')::date)) INCLUDE (total_cents);
+CREATE INDEX IF NOT EXISTS orders_by_time ON orders (placed_at DESC, id DESC);
+
+CREATE TABLE IF NOT EXISTS order_lines (
+    order_id uuid NOT NULL REFERENCES orders,
+    position smallint NOT NULL,
+    product_id uuid NOT NULL REFERENCES products,
+    quantity int NOT NULL CHECK (quantity BETWEEN 1 AND 1000),
+    unit_price_cents bigint NOT NULL CHECK (unit_price_cents >= 0),
+    PRIMARY KEY (order_id, position)
+);
+CREATE INDEX IF NOT EXISTS order_lines_by_product ON order_lines (product_id) INCLUDE (order_id, quantity);
+"""
