@@ -4,13 +4,18 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Protocol
 
-from contract.messages import Answer, Command, Done, Query, Readiness
+from contract.messages import Answer, Command, Done, PlaceOrder, Query, Readiness, Transition
 
 Clock = Callable[[], datetime]
 
 
 def utc_now() -> datetime:
     return datetime.now(UTC)
+
+
+def recorded_at(clock: Clock, command: Command) -> datetime:
+    """The time a command is recorded with, read once; only what happens to orders is recorded with a time."""
+    return clock() if isinstance(command, PlaceOrder | Transition) else datetime.min
 
 
 class OrderSystem(Protocol):

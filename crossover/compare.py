@@ -160,12 +160,15 @@ def end(driver: subprocess.Popen[bytes]) -> None:
 
 
 def show(folder: Path) -> None:
-    """Write the report of a run and print its table and where the report is."""
-    from analysis import report, tables
+    """Write the report and the plots of a run and print its table and where they are."""
+    from analysis import plots, report, tables
     from analysis.runs import UnusableRun
 
     try:
         Console().print(tables.render(folder))
+        drawn = plots.write(folder)
         print(f"Report: {report.write(folder)}")
+        if drawn:
+            print(f"Plots:  {drawn[0].parent} (PNG and SVG)")
     except UnusableRun as error:
         raise UserError(str(error)) from None

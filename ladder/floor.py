@@ -7,6 +7,7 @@ from ladder.rung import Rung
 PARENT: str | None = None
 IDEA = "No store at all: the floor under every figure, plotted beside the others and never subtracted."
 NEEDS: frozenset[str] = frozenset()
+TABLES = ""
 WORKERS: tuple[str, ...] = ()
 
 

@@ -3,11 +3,12 @@
 import importlib
 from types import ModuleType
 
-RUNGS = ("floor", "crud", "handlers", "views", "cqrs")
+RUNGS = ("floor", "crud", "handlers", "cqrs")
 
 
 def rung_module(name: str) -> ModuleType:
-    """The module that composes a rung: `PARENT`, `IDEA`, `NEEDS` (servers), `WORKERS` (names), `build(env)`."""
+    """The module that composes a rung: `PARENT`, `IDEA`, `NEEDS` (servers), `TABLES`,
+    `WORKERS` (names), `build(env)`."""
     if name not in RUNGS:
         raise KeyError(f"There is no rung '{name}'; the ladder has {', '.join(RUNGS)}.")
     return importlib.import_module(f"ladder.{name}")

@@ -272,6 +272,7 @@ def test_served_targets_of_any_origin_are_compared(fresh_target, tmp_path: Path)
     assert ended.returncode == 0, ended.stderr
     assert "report.html" in ended.stdout
     assert (out / "report.html").exists()
+    assert {plot.suffix for plot in (out / "plots").iterdir()} == {".png", ".svg"}
     assert json.loads((out / "manifest.json").read_bytes())["complete"]
     assert crossover("report", str(out)).returncode == 0
     assert "give another --out" in refused(*words)

@@ -1,0 +1,64 @@
+"""The relay: reads the outbox in an order in which nothing can appear behind the reader."""
+
+import msgspec
+import psycopg
+
+from contract.messages import Event, Position
+from cqrs_impl.ports import Batch, Placed
+
+# A row is given only once every transaction that could still write before it has ended: those are the ones below
+# the snapshot's xmin. Horizon and rows are taken in one statement, hence of one snapshot.
+READ = """
+SELECT xid::text::bigint, id, body, xid < pg_snapshot_xmin(pg_current_snapshot()) AS settled
+FROM outbox WHERE (xid, id) > (%(xid)s::text::xid8, %(id)s) ORDER BY xid, id LIMIT %(limit)s"""
+
+_decode = msgspec.json.Decoder(Event).decode  # type: ignore[arg-type]
+
+
+class OutboxFeed:
+    """Holds one connection, which also listens; opens it again after `disconnect`."""
+
+    def __init__(self, database_url: str, namespace: str) -> None:
+        self._database_url, self._namespace = database_url, namespace
+        self._connection: psycopg.AsyncConnection | None = None
+
+    async def read(self, after: Position, limit: int) -> Batch:
+        connection = await self._connected()
+        rows = await (
+            await connection.execute(READ, {"xid": str(after.transaction), "id": after.sequence, "limit": limit})
+        ).fetchall()
+        events: list[Placed] = []
+        for xid, sequence, body, settled in rows:
+            if not settled:
+                return Batch(events, more_soon=True)
+            events.append(Placed(Position(xid, sequence), _decode(body)))
+        return Batch(events, more_soon=len(rows) == limit)
+
+    async def wait(self, timeout_s: float) -> None:
+        connection = await self._connected()
+        async for _ in connection.notifies(timeout=timeout_s, stop_after=1):
+            pass
+
+    async def count(self) -> int:
+        """How many events there are in all, for the progress of a rebuild."""
+        row = await (await (await self._connected()).execute("SELECT count(*) FROM outbox")).fetchone()
+        assert row is not None
+        return int(row[0])
+
+    async def disconnect(self) -> None:
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            await connection.close()
+
+    async def _connected(self) -> psycopg.AsyncConnection:
+        if self._connection is None:
+            connection = await psycopg.AsyncConnection.connect(
+                self._database_url,
+                autocommit=True,
+                prepare_threshold=1,
+                connect_timeout=2,
+                options=f"-c search_path={self._namespace}",
+            )
+            await connection.execute(f'LISTEN "{self._namespace}"')
+            self._connection = connection
+        return self._connection

@@ -1,0 +1,68 @@
+"""Feed to views: the only code that knows both. A process of its own."""
+
+import asyncio
+from collections.abc import Callable
+
+import psycopg
+import redis.exceptions as redis_errors
+
+from cqrs_impl.carry.outbox_feed import OutboxFeed
+from cqrs_impl.ports import Views
+
+BATCH_MAX = 500
+WINDOW_MAX = 64_000  # how far it looks for what a waiting event waits for
+IDLE_WAIT_S = 1.0  # a notification comes sooner; this is for one that was lost
+SOON_WAIT_S = (0.001, 0.05)  # for events that are committed, but not yet the next ones
+
+STORE_GONE = (psycopg.OperationalError, redis_errors.ConnectionError, redis_errors.TimeoutError)
+
+
+class Projector:
+    name = "projector"
+
+    def __init__(self, feed: OutboxFeed, views: Views) -> None:
+        self._feed, self._views = feed, views
+        self._limit = BATCH_MAX
+
+    async def run(self) -> None:
+        pause_s, gone_s = SOON_WAIT_S[0], 0.02
+        while True:
+            try:
+                moved, more_soon = await self.step()
+                gone_s = 0.02
+                if moved:
+                    pause_s = SOON_WAIT_S[0]
+                elif more_soon:
+                    await asyncio.sleep(pause_s)
+                    pause_s = min(pause_s * 2, SOON_WAIT_S[1])
+                else:
+                    await self._feed.wait(IDLE_WAIT_S)
+            except STORE_GONE:
+                await self._feed.disconnect()
+                await asyncio.sleep(gone_s)
+                gone_s = min(gone_s * 2, 0.5)
+
+    async def step(self) -> tuple[bool, bool]:
+        """One batch: (whether the position moved, whether more is on its way)."""
+        before = await self._views.position()
+        batch = await self._feed.read(before, self._limit)
+        if not batch.events:
+            return False, batch.more_soon
+        reached = await self._views.apply(batch.events)
+        waiting = reached < batch.events[-1].position
+        # What the first event waits for may lie behind the window: look further until it is found.
+        self._limit = min(self._limit * 2, WINDOW_MAX) if waiting and reached == before else BATCH_MAX
+        return reached > before, waiting or batch.more_soon
+
+    async def rebuild(self, progress: Callable[[int, int], None]) -> None:
+        """Clear the views and replay everything that is settled now."""
+        await self._views.clear()
+        total, done = await self._feed.count(), 0
+        while True:
+            before = await self._views.position()
+            batch = await self._feed.read(before, BATCH_MAX)
+            if not batch.events:
+                return
+            await self._views.apply(batch.events)
+            done += len(batch.events)
+            progress(min(done, total), total)

@@ -1,0 +1,340 @@
+"""The views in Redis: folds events into the documents that the queries fetch, and moves the checkpoint with them.
+
+A batch is one optimistic transaction: WATCH the checkpoint, read what the events touch, fold in memory, and
+write everything with the new checkpoint in one MULTI/EXEC. If somebody else moved the checkpoint meanwhile (a second
+projector, a rebuild), Redis refuses the whole and the batch starts over from what is there now.
+"""
+
+from collections import defaultdict
+from collections.abc import Sequence
+from typing import Any, TypeVar
+
+import msgspec
+import redis.asyncio as redis
+from msgspec.structs import replace
+from redis.exceptions import WatchError
+
+from contract.messages import (
+    START,
+    Change,
+    CustomerRef,
+    CustomerRegistered,
+    CustomerRenamed,
+    CustomerView,
+    DaySales,
+    Event,
+    HistoryView,
+    OrderCancelled,
+    OrderEvent,
+    OrderItem,
+    OrderPaid,
+    OrderPlaced,
+    OrderShipped,
+    OrderView,
+    Position,
+    ProductAdded,
+    ProductRepriced,
+    ProductView,
+    StockDelivered,
+    TopProduct,
+)
+from contract.text import time_text, token_position, token_text, words
+from cqrs_impl.ports import Placed
+from cqrs_impl.read.keys import TIME_WIDTH, Keys, member
+
+CACHE_MAX = 50_000
+RANK_TOP = 10**19  # ranks count down from here, so that the highest revenue comes first
+
+_encode = msgspec.json.Encoder().encode
+_decoders: dict[type, msgspec.json.Decoder[Any]] = {
+    kind: msgspec.json.Decoder(kind) for kind in (OrderView, HistoryView, CustomerView, ProductView, DaySales, int)
+}
+V = TypeVar("V")
+
+
+class NotYet(Exception):
+    """The event builds on one that has not come by yet."""
+
+
+class RedisViews:
+    """The only writer of its keys. Keeps copies of the documents it wrote for as long as nobody else moves the checkpoint."""
+
+    def __init__(self, client: "redis.Redis", keys: Keys) -> None:
+        self._client, self._keys = client, keys
+        self._copies: dict[str, Any] = {}
+        self._copies_at: Position | None = None
+
+    async def position(self) -> Position:
+        found = await self._client.get(self._keys.checkpoint)
+        if found is None:
+            # An empty store says so, and then replays itself; SET NX because another projector may be there too.
+            await self._client.set(self._keys.checkpoint, token_text(START), nx=True)
+            return START
+        return token_position(found.decode())
+
+    async def apply(self, batch: Sequence[Placed]) -> Position:
+        while True:
+            async with self._client.pipeline(transaction=True) as pipe:
+                await pipe.watch(self._keys.checkpoint)
+                found = await pipe.get(self._keys.checkpoint)
+                if found is None:
+                    return START  # emptied under our hands: nothing of this batch may land before what it follows
+                at = token_position(found.decode())
+                if at != self._copies_at or len(self._copies) > CACHE_MAX:
+                    self._copies = {}
+                news = [placed for placed in batch if placed.position > at]
+                work = _Work(self._client, self._keys, self._copies)
+                self._copies_at = None  # until the write is known to have happened, the copies prove nothing
+                reached = await work.fold(news, at)
+                if not work.documents and reached == at:
+                    return at
+                pipe.multi()
+                work.write(pipe, reached)
+                try:
+                    await pipe.execute()
+                except WatchError:
+                    continue
+                self._copies_at = reached
+                return reached
+
+    async def clear(self) -> None:
+        """The checkpoint goes first: a projector in the middle of a batch is refused by it."""
+        await self._client.delete(self._keys.checkpoint)
+        self._copies_at = None
+        async for key in self._client.scan_iter(match=f"{self._keys.prefix}*", count=1000):
+            await self._client.unlink(key)
+        await self.position()
+
+
+class _Work:
+    """One batch being folded: documents as they become, and the list members that come and go."""
+
+    def __init__(self, client: "redis.Redis", keys: Keys, copies: dict[str, Any]) -> None:
+        self._client, self._keys, self._copies = client, keys, copies
+        self.documents: dict[str, Any] = {}
+        self._members: dict[str, dict[str | bytes, bool]] = defaultdict(dict)  # list → member → in or out
+
+    # Reading
+
+    async def _get(self, kind: type[V], key: str) -> V | None:
+        if key in self._copies:
+            return self._copies[key]  # type: ignore[no-any-return]
+        found = await self._client.get(key)
+        value = None if found is None else _decoders[kind].decode(found)
+        self._copies[key] = value
+        return value
+
+    async def _need(self, kind: type[V], key: str) -> V:
+        value = await self._get(kind, key)
+        if value is None:
+            raise NotYet(key)
+        return value
+
+    async def _prefetch(self, wanted: dict[str, type]) -> None:
+        missing = [key for key in wanted if key not in self._copies]
+        if missing:
+            for key, found in zip(missing, await self._client.mget(missing), strict=True):
+                self._copies[key] = None if found is None else _decoders[wanted[key]].decode(found)
+
+    async def _list(self, key: str) -> list[str]:
+        """The members of a list, with this batch's changes."""
+        there = {m.decode() for m in await self._client.zrange(key, 0, -1)}
+        for name, present in self._members[key].items():
+            (there.add if present else there.discard)(str(name))
+        return sorted(there)
+
+    # Writing
+
+    def _put(self, key: str, value: Any) -> None:
+        self._copies[key] = self.documents[key] = value
+
+    def write(self, pipe: Any, reached: Position) -> None:
+        texts: dict[str, Any] = {key: _encode(value) for key, value in self.documents.items()}
+        texts[self._keys.checkpoint] = token_text(reached)
+        pipe.mset(texts)
+        for key, members in self._members.items():
+            if gone := [m for m, present in members.items() if not present]:
+                pipe.zrem(key, *gone)
+            if come := {m: 0 for m, present in members.items() if present}:
+                pipe.zadd(key, come)
+
+    # Folding
+
+    async def fold(self, news: Sequence[Placed], at: Position) -> Position:
+        """Apply all that can be; an event that comes before what it builds on waits inside the batch. Returns the
+        place before the first that still waits at the end."""
+        await self._prefetch(self._touched(news))
+        waiting = list(news)
+        while True:
+            still = []
+            for placed in waiting:
+                try:
+                    await self._apply(placed.event)
+                except NotYet:
+                    still.append(placed)
+            if not still or len(still) == len(waiting):
+                break
+            waiting = still
+        if not still:
+            return news[-1].position if news else at
+        before = [placed.position for placed in news if placed.position < still[0].position]
+        return before[-1] if before else at
+
+    def _touched(self, news: Sequence[Placed]) -> dict[str, type]:
+        keys, wanted = self._keys, {}
+        for _, event in news:
+            match event:
+                case CustomerRegistered() | CustomerRenamed():
+                    wanted[keys.customer(event.id)] = CustomerView
+                case ProductAdded() | ProductRepriced() | StockDelivered():
+                    wanted[keys.product(event.id)] = ProductView
+                case OrderPlaced():
+                    wanted[keys.order(event.id)] = OrderView
+                    wanted[keys.customer(event.customer_id)] = CustomerView
+                    wanted[keys.day(time_text(event.at)[:10])] = DaySales
+                    for line in event.lines:
+                        wanted[keys.product(line.product_id)] = ProductView
+                        wanted[keys.revenue(line.product_id)] = int
+                case _:
+                    wanted[keys.order(event.id)] = OrderView
+                    wanted[keys.history(event.id)] = HistoryView
+        return wanted
+
+    async def _apply(self, event: Event) -> None:
+        """Versions guard every apply: an old one is a repeat and changes nothing, one too new waits."""
+        match event:
+            case CustomerRegistered() | CustomerRenamed():
+                customer = await self._get(CustomerView, self._keys.customer(event.id))
+                if _next(customer.version if customer else 0, event.version):
+                    await self._name(customer, event)
+            case ProductAdded() | ProductRepriced() | StockDelivered():
+                product = await self._get(ProductView, self._keys.product(event.id))
+                if _next(product.version if product else 0, event.version):
+                    self._product(product, event)
+            case _:
+                order = await self._get(OrderView, self._keys.order(event.id))
+                if _next(order.version if order else 0, event.version):
+                    await self._order(order, event)
+
+    async def _name(self, customer: CustomerView | None, event: CustomerRegistered | CustomerRenamed) -> None:
+        keys = self._keys
+        if customer is None:
+            self._put(keys.customer(event.id), CustomerView(event.id, event.version, event.name, 0, 0, None))
+            return
+        for name in await self._list(keys.orders_of(event.id)):
+            order = await self._need(OrderView, keys.order(name[TIME_WIDTH:]))
+            in_products = {word for line in order.lines for word in words(line.product_name)}
+            for word in words(customer.name):
+                if word not in in_products:
+                    self._members[keys.word(word)][name] = False
+            for word in words(event.name):
+                self._members[keys.word(word)][name] = True
+            self._put(keys.order(order.id), replace(order, customer=CustomerRef(event.id, event.name)))
+        self._put(keys.customer(event.id), replace(customer, version=event.version, name=event.name))
+
+    def _product(self, product: ProductView | None, event: ProductAdded | ProductRepriced | StockDelivered) -> None:
+        match event:
+            case ProductAdded():
+                view = ProductView(event.id, event.version, event.name, event.price_cents, event.stock, 0)
+            case ProductRepriced():
+                assert product is not None, "version 2 comes after version 1"
+                view = replace(product, version=event.version, price_cents=event.price_cents)
+            case StockDelivered():
+                assert product is not None, "version 2 comes after version 1"
+                view = replace(product, version=event.version, stock=product.stock + event.quantity)
+        self._put(self._keys.product(event.id), view)
+
+    async def _order(self, order: OrderView | None, event: OrderEvent) -> None:
+        keys = self._keys
+        at = time_text(event.at)
+        if isinstance(event, OrderPlaced):
+            customer = await self._need(CustomerView, keys.customer(event.customer_id))
+            for line in event.lines:
+                await self._need(ProductView, keys.product(line.product_id))
+            view = OrderView(
+                event.id,
+                event.version,
+                "placed",
+                at,
+                CustomerRef(customer.id, customer.name),
+                event.lines,
+                event.total_cents,
+            )
+            history = HistoryView((Change(1, "placed", at),))
+            name = member(at, event.id)
+            self._members[keys.orders_of(customer.id)][name] = True
+            for word in {*words(customer.name), *(w for line in event.lines for w in words(line.product_name))}:
+                self._members[keys.word(word)][name] = True
+            await self._count(view, 1)
+        else:
+            assert order is not None, "version 2 comes after version 1"
+            before = await self._need(HistoryView, keys.history(event.id))
+            match event:
+                case OrderPaid():
+                    view = replace(order, version=event.version, status="paid")
+                case OrderShipped():
+                    view = replace(order, version=event.version, status="shipped")
+                case OrderCancelled():
+                    view = replace(order, version=event.version, status="cancelled")
+                    await self._count(view, -1)
+            history = HistoryView((*before.changes, Change(view.version, view.status, at)))
+        self._put(keys.order(view.id), view)
+        self._put(keys.history(view.id), history)
+        self._put(
+            keys.item(view.id),
+            OrderItem(view.id, view.version, view.status, view.placed_at, len(view.lines), view.total_cents),
+        )
+
+    async def _count(self, order: OrderView, sign: int) -> None:
+        """Into every total when placed (+1), out of every total when cancelled (-1)."""
+        keys = self._keys
+        customer = await self._need(CustomerView, keys.customer(order.customer.id))
+        name = member(order.placed_at, order.id)
+        self._members[keys.active_of(customer.id)][name] = sign > 0
+        if sign > 0:
+            last = max(customer.last_order_at or "", order.placed_at)
+        else:
+            active = await self._list(keys.active_of(customer.id))
+            last = active[-1][:TIME_WIDTH] if active else ""
+        self._put(
+            keys.customer(customer.id),
+            replace(
+                customer,
+                orders=customer.orders + sign,
+                spent_cents=customer.spent_cents + sign * order.total_cents,
+                last_order_at=last or None,
+            ),
+        )
+        day = order.placed_at[:10]
+        sales = await self._get(DaySales, keys.day(day)) or DaySales(day, 0, 0)
+        after = DaySales(day, sales.orders + sign, sales.revenue_cents + sign * order.total_cents)
+        self._members[keys.days][_day(sales)] = False
+        if after.orders:
+            self._members[keys.days][_day(after)] = True
+        self._put(keys.day(day), after)
+        for line in order.lines:
+            product = await self._need(ProductView, keys.product(line.product_id))
+            revenue = await self._get(int, keys.revenue(line.product_id)) or 0
+            pieces, amount = sign * line.quantity, sign * line.amount_cents
+            now = replace(product, stock=product.stock - pieces, sold=product.sold + pieces)
+            self._members[keys.top][_rank(product, revenue)] = False
+            if now.sold:
+                self._members[keys.top][_rank(now, revenue + amount)] = True
+            self._put(keys.product(product.id), now)
+            self._put(keys.revenue(product.id), revenue + amount)
+
+
+def _next(seen: int, version: int) -> bool:
+    """Whether to apply: True for the next version, False for one seen; raises `NotYet` for a later one."""
+    if version > seen + 1:
+        raise NotYet
+    return version == seen + 1
+
+
+def _rank(product: ProductView, revenue_cents: int) -> bytes:
+    top = TopProduct(product.id, product.name, product.sold, revenue_cents)
+    return f"{RANK_TOP - revenue_cents:020d}{product.id}".encode() + _encode(top)
+
+
+def _day(sales: DaySales) -> bytes:
+    return sales.day.encode() + _encode(sales)

@@ -1,0 +1,23 @@
+"""The split itself: one object for commands, another for queries."""
+
+from contract.messages import Answer, Command, Done, Query, Readiness
+from cqrs_impl.ports import Queries
+from cqrs_impl.write.commands import Commands
+
+
+class Split:
+    def __init__(self, commands: Commands, queries: Queries) -> None:
+        self._commands, self._queries = commands, queries
+
+    async def execute(self, command: Command) -> Done:
+        return await self._commands.execute(command)
+
+    async def answer(self, query: Query) -> Answer:
+        return await self._queries.answer(query)
+
+    async def readiness(self) -> Readiness:
+        return await self._queries.readiness()
+
+    def pool_use(self) -> tuple[int, int]:
+        (writing, writers), (reading, readers) = self._commands.in_use(), self._queries.in_use()
+        return writing + reading, writers + readers

@@ -1,0 +1,38 @@
+"""The command side: decide, save the truth and record the event, in one transaction."""
+
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from contract.connections import Writer
+from contract.messages import START, Command, Done, Event, Position
+from contract.system import Clock, recorded_at
+from contract.truth import carry_out
+from cqrs_impl.ports import Journal
+
+
+class Commands:
+    def __init__(self, writer: Writer, journal: Journal, clock: Clock) -> None:
+        self._writer, self._journal, self._clock = writer, journal, clock
+
+    async def execute(self, command: Command) -> Done:
+        now = recorded_at(self._clock, command)
+
+        async def work(connection: AsyncConnection) -> Done:
+            effect = await carry_out(connection, command, now)
+            if effect.event is None:
+                return Done(effect.receipt, False, await self._journal.position_of(connection, command))
+            return Done(effect.receipt, effect.created, await self._journal.record(connection, effect.event))
+
+        return await self._writer.transact(work)
+
+    def in_use(self) -> tuple[int, int]:
+        return self._writer.in_use()
+
+
+class NoJournal:
+    """Nobody follows: the queries read the truth itself."""
+
+    async def record(self, connection: AsyncConnection, event: Event) -> Position:
+        return START
+
+    async def position_of(self, connection: AsyncConnection, command: Command) -> Position:
+        return START

@@ -1,0 +1,77 @@
+"""The outbox: each event is a row, written in the transaction of the command that caused it, and kept.
+
+`xid` is the transaction that wrote the row. Sequence numbers are taken before the commit, so their order is not
+the order of commits and `id > last` skips rows for ever; `cqrs_impl/carry/outbox_feed.py` reads by `xid`.
+"""
+
+import msgspec
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from contract.messages import (
+    AddProduct,
+    Command,
+    CustomerRegistered,
+    CustomerRenamed,
+    DeliverStock,
+    Event,
+    Position,
+    ProductAdded,
+    ProductRepriced,
+    RegisterCustomer,
+    RenameCustomer,
+    RepriceProduct,
+    StockDelivered,
+)
+
+OUTBOX = """
+CREATE TABLE IF NOT EXISTS outbox (
+    id bigserial PRIMARY KEY,
+    xid xid8 NOT NULL DEFAULT pg_current_xact_id(),
+    stream text NOT NULL,
+    version int NOT NULL,
+    body text NOT NULL,
+    recorded_at timestamptz NOT NULL DEFAULT clock_timestamp(),
+    UNIQUE (stream, version)          -- of two writers at one version, one fails
+);
+CREATE INDEX IF NOT EXISTS outbox_by_position ON outbox (xid, id);
+"""
+
+# The notification is sent at commit; it carries nothing, so that many of one moment are one.
+RECORD = """
+WITH row AS (
+    INSERT INTO outbox (stream, version, body) VALUES (%(stream)s, %(version)s, %(body)s) RETURNING xid, id)
+SELECT xid::text::bigint, id, pg_notify(%(channel)s, '') FROM row"""
+LAST = """
+SELECT xid::text::bigint, id FROM outbox WHERE stream = %(stream)s ORDER BY version DESC LIMIT 1"""
+
+_encode = msgspec.json.Encoder().encode
+
+
+def stream_of(message: Event | Command) -> str:
+    """Customers, products and orders have id spaces of their own, so a stream is named by both."""
+    match message:
+        case RegisterCustomer() | RenameCustomer() | CustomerRegistered() | CustomerRenamed():
+            return f"customer-{message.id}"
+        case AddProduct() | RepriceProduct() | DeliverStock() | ProductAdded() | ProductRepriced() | StockDelivered():
+            return f"product-{message.id}"
+        case _:
+            return f"order-{message.id}"
+
+
+class Outbox:
+    def __init__(self, channel: str) -> None:
+        self._channel = channel
+
+    async def record(self, connection: AsyncConnection, event: Event) -> Position:
+        row = {
+            "stream": stream_of(event),
+            "version": event.version,
+            "body": _encode(event).decode(),
+            "channel": self._channel,
+        }
+        xid, sequence, _ = (await connection.exec_driver_sql(RECORD, row)).one()
+        return Position(xid, sequence)
+
+    async def position_of(self, connection: AsyncConnection, command: Command) -> Position:
+        row = (await connection.exec_driver_sql(LAST, {"stream": stream_of(command)})).one()
+        return Position(*row)

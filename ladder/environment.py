@@ -1,0 +1,126 @@
+"""What a rung is built from: connections and settings, read from the environment in this one place."""
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from urllib.parse import urlsplit
+
+import redis.asyncio as redis
+from redis.backoff import NoBackoff
+from redis.retry import Retry
+from sqlalchemy import make_url
+from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
+
+from contract.connections import Reader, Writer
+from contract.system import Clock, utc_now
+
+# Alike on every rung: a default would be a hidden variable of the experiment.
+POOL_CONNECTIONS = 4
+POOL_TIMEOUT_S = 1.0
+REDIS_TIMEOUT_S = 1.0
+
+
+class BadSetting(Exception):
+    """A setting or a store that cannot be used; its text is the one sentence the user reads."""
+
+
+@dataclass
+class Environment:
+    """Hands out connections that open on first use; `close` closes those that did."""
+
+    database_url: str | None = None
+    redis_url: str | None = None
+    namespace: str = "crossover"
+    token: str | None = None
+    clock: Clock = utc_now
+    _engines: list[AsyncEngine] = field(default_factory=list)
+    _readers: list[Reader] = field(default_factory=list)
+    _clients: list["redis.Redis"] = field(default_factory=list)
+
+    @classmethod
+    def from_environ(cls, environ: Mapping[str, str] = os.environ) -> "Environment":
+        return cls(
+            database_url=environ.get("DATABASE_URL"),
+            redis_url=environ.get("REDIS_URL"),
+            namespace=environ.get("CROSSOVER_NAMESPACE", "crossover"),
+            token=environ.get("CROSSOVER_TOKEN"),
+            clock=_clock(environ.get("CROSSOVER_CLOCK")),
+        )
+
+    def reader(self) -> Reader:
+        """Autocommit: no transaction and no ROLLBACK, which would make psycopg forget its prepared statements."""
+        engine = self._engine(isolation_level="AUTOCOMMIT", skip_autocommit_rollback=True)
+        reader = Reader(engine, connections=POOL_CONNECTIONS, timeout_s=POOL_TIMEOUT_S)
+        self._readers.append(reader)
+        return reader
+
+    def writer(self) -> Writer:
+        return Writer(self._engine(isolation_level="READ COMMITTED"), connections=POOL_CONNECTIONS)
+
+    def redis(self) -> "redis.Redis":
+        """Retries nothing by itself: a command that timed out may have been carried out."""
+        if not self.redis_url:
+            raise BadSetting("Set REDIS_URL: this rung keeps its views in Redis.")
+        client = redis.Redis.from_url(
+            self.redis_url,
+            socket_timeout=REDIS_TIMEOUT_S,
+            socket_connect_timeout=REDIS_TIMEOUT_S,
+            retry=Retry(NoBackoff(), 0),
+        )
+        self._clients.append(client)
+        return client
+
+    def libpq_url(self) -> str:
+        """The database's address for psycopg itself."""
+        if not self.database_url:
+            raise BadSetting("Set DATABASE_URL: this rung keeps its truth in PostgreSQL.")
+        return self.database_url
+
+    def _engine(self, **settings: object) -> AsyncEngine:
+        url = make_url(self.libpq_url()).set(drivername="postgresql+psycopg")
+        engine = create_async_engine(
+            url,
+            pool_size=POOL_CONNECTIONS,
+            max_overflow=0,
+            pool_timeout=POOL_TIMEOUT_S,
+            connect_args={
+                "options": f"-c search_path={self.namespace}",
+                "prepare_threshold": 1,
+                "connect_timeout": 2,
+            },
+            **settings,
+        )
+        self._engines.append(engine)
+        return engine
+
+    async def close(self) -> None:
+        for reader in self._readers:
+            await reader.close()
+        for engine in self._engines:
+            await engine.dispose()
+        for client in self._clients:
+            await client.aclose()
+
+
+def _clock(setting: str | None) -> Clock:
+    """The system's clock, or for tests `step:<time>`: that time first, a millisecond later at each call."""
+    if setting is None:
+        return utc_now
+    kind, _, start = setting.partition(":")
+    if kind != "step":
+        raise BadSetting("CROSSOVER_CLOCK must be step:<RFC 3339 time>.")
+    now = datetime.fromisoformat(start)
+
+    def step() -> datetime:
+        nonlocal now
+        at, now = now, now + timedelta(milliseconds=1)
+        return at
+
+    return step
+
+
+def redis_host(url: str) -> str:
+    """Where a Redis is, without its password."""
+    parts = urlsplit(url)
+    return parts.hostname or parts.path

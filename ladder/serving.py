@@ -1,0 +1,176 @@
+"""Serving a rung: prepare its stores, run its app, run a worker, rebuild its views; each a process of its own.
+
+`python -m ladder.serving prepare|app|worker|rebuild RUNG …`, told everything else by the environment. What the
+user can mend ends with one sentence on the error output and exit code 2.
+"""
+
+import argparse
+import asyncio
+import json
+import signal
+import socket
+import sys
+
+import psycopg
+import redis
+import redis.exceptions as redis_errors
+import uvicorn
+import uvloop
+from psycopg import sql
+
+from contract.http import make_app
+from cqrs_impl.projector import Projector
+from ladder.environment import BadSetting, Environment
+from ladder.rungs import RUNGS, rung_module
+
+POSTGRES_VERSION_MIN = 14
+LOOPBACK = ("127.0.0.1", "localhost", "::1")
+
+
+def needs(rung: str) -> set[str]:
+    """The servers a rung needs: of "postgres" and "redis"."""
+    return set(rung_module(rung).NEEDS)
+
+
+def workers_of(rung: str) -> tuple[str, ...]:
+    return tuple(rung_module(rung).WORKERS)
+
+
+def needs_rebuild(rung: str) -> bool:
+    """Whether views of its own have to be built after the truth was filled behind its back."""
+    return bool(workers_of(rung))
+
+
+def prepare(rung: str, env: Environment) -> None:
+    """Create the rung's tables in a schema of our own, and refuse stores that cannot be used. Repeatable."""
+    module = rung_module(rung)
+    if "postgres" in module.NEEDS:
+        _prepare_postgres(env, module.TABLES)
+    if "redis" in module.NEEDS:
+        check_redis(env)
+
+
+def _prepare_postgres(env: Environment, tables: str) -> None:
+    try:
+        connection = psycopg.connect(env.libpq_url(), autocommit=True, connect_timeout=5)
+    except psycopg.OperationalError as error:
+        reason = str(error).strip().splitlines()[-1]
+        raise BadSetting(
+            f"DATABASE_URL cannot be reached ({reason}): start the server or correct the address."
+        ) from None
+    with connection:
+        if connection.info.server_version < POSTGRES_VERSION_MIN * 10_000:
+            raise BadSetting(
+                f"DATABASE_URL is PostgreSQL {connection.info.server_version // 10_000}: 14 or newer is needed."
+            )
+        schema = sql.Identifier(env.namespace)
+        ours = _tables_named_in(tables)
+        found = {
+            row[0]
+            for row in connection.execute(
+                "SELECT relname FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace"
+                " WHERE n.nspname = %s AND c.relkind IN ('r', 'p', 'v', 'm')",
+                [env.namespace],
+            )
+        }
+        if foreign := found - ours - {"outbox"}:
+            raise BadSetting(
+                f"The schema {env.namespace} holds tables that are not ours ({', '.join(sorted(foreign)[:3])});"
+                " nothing was touched: give another database in DATABASE_URL."
+            )
+        connection.execute(sql.SQL("CREATE SCHEMA IF NOT EXISTS {}").format(schema))
+        with connection.transaction():
+            connection.execute(sql.SQL("SET LOCAL search_path = {}").format(schema))
+            connection.execute(tables)  # type: ignore[call-overload]
+
+
+def _tables_named_in(ddl: str) -> set[str]:
+    mark = "CREATE TABLE IF NOT EXISTS "
+    return {line[len(mark) :].split()[0] for line in ddl.splitlines() if line.startswith(mark)}
+
+
+def check_redis(env: Environment) -> None:
+    """A read store that may evict loses views silently, so it is refused."""
+    if not env.redis_url:
+        raise BadSetting("Set REDIS_URL: this rung keeps its views in Redis.")
+    try:
+        with redis.Redis.from_url(env.redis_url, socket_timeout=5, socket_connect_timeout=5) as client:
+            memory = client.info("memory")
+    except (redis_errors.RedisError, ValueError, OSError) as error:
+        raise BadSetting(f"REDIS_URL cannot be reached ({error}): start the server or correct the address.") from None
+    policy = memory.get("maxmemory_policy", "noeviction")
+    if policy != "noeviction":
+        raise BadSetting(f"The Redis at REDIS_URL evicts ({policy}): set its maxmemory-policy to noeviction.")
+
+
+async def serve_app(rung: str, env: Environment, host: str, port: int, fd: int | None) -> None:
+    if host not in LOOPBACK and not env.token:
+        raise BadSetting(f"Binding {host} needs a token: set CROSSOVER_TOKEN, or bind 127.0.0.1.")
+    system = rung_module(rung).build(env).system
+    app = make_app(system, token=env.token, rung=rung, on_stop=env.close)
+    config = uvicorn.Config(
+        app,
+        host=host,
+        port=port,
+        loop="uvloop",
+        http="httptools",
+        ws="none",
+        access_log=False,
+        log_level="warning",
+        server_header=False,
+    )
+    await uvicorn.Server(config).serve(sockets=None if fd is None else [socket.socket(fileno=fd)])
+
+
+async def run_worker(rung: str, name: str, env: Environment) -> None:
+    worker = next((worker for worker in rung_module(rung).build(env).workers if worker.name == name), None)
+    if worker is None:
+        raise BadSetting(f"The rung {rung} has no worker '{name}'.")
+    running = asyncio.ensure_future(worker.run())
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, running.cancel)
+    try:
+        await running
+    except asyncio.CancelledError:
+        await env.close()
+
+
+async def rebuild(rung: str, env: Environment) -> None:
+    projector = next((w for w in rung_module(rung).build(env).workers if isinstance(w, Projector)), None)
+    if projector is None:
+        raise BadSetting(f"The rung {rung} has no views of its own to rebuild.")
+    await projector.rebuild(lambda done, total: print(json.dumps({"done": done, "total": total}), flush=True))
+    await env.close()
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m ladder.serving", description=__doc__)
+    parser.add_argument("what", choices=("prepare", "app", "worker", "rebuild"))
+    parser.add_argument("rung", choices=RUNGS)
+    parser.add_argument("worker", nargs="?", default="")
+    parser.add_argument("--host", default="127.0.0.1")
+    parser.add_argument("--port", type=int, default=8000)
+    parser.add_argument("--fd", type=int)
+    wish = parser.parse_args()
+    try:
+        env = Environment.from_environ()
+        match wish.what:
+            case "prepare":
+                prepare(wish.rung, env)
+            case "app":
+                uvloop.run(serve_app(wish.rung, env, wish.host, wish.port, wish.fd))
+            case "worker":
+                uvloop.run(run_worker(wish.rung, wish.worker, env))
+            case "rebuild":
+                uvloop.run(rebuild(wish.rung, env))
+    except BadSetting as reason:
+        sys.exit(_refuse(str(reason)))
+
+
+def _refuse(sentence: str) -> int:
+    print(sentence, file=sys.stderr)
+    return 2
+
+
+if __name__ == "__main__":
+    main()

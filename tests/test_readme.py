@@ -1,0 +1,74 @@
+"""What the README tells a stranger to type and to open is there."""
+
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+from typer.main import get_command
+
+from crossover.cli import app
+from ladder.rungs import RUNGS
+
+HOME = Path(__file__).parent.parent
+README = (HOME / "README.md").read_text("utf-8")
+CODE = [
+    line.split(" #")[0].strip()
+    for block in re.findall(r"^```sh\n(.*?)^```", README, re.DOTALL | re.MULTILINE)
+    for line in block.splitlines()
+]
+INLINE = re.findall(r"`([^`\n]+)`", re.sub(r"^```.*?^```", "", README, flags=re.DOTALL | re.MULTILINE))
+
+
+def typed(program: str) -> list[str]:
+    """Every line of the README that calls the program, in blocks and within sentences."""
+    return sorted({line for line in CODE + INLINE if line.split()[:1] == [program]})
+
+
+def test_the_code_blocks_are_read() -> None:
+    assert len(typed("crossover")) >= 7 and len(typed("make")) >= 2 and len(typed("locust")) == 1
+
+
+@pytest.mark.parametrize("line", typed("make"))
+def test_every_make_target_exists(line: str) -> None:
+    makefile = (HOME / "Makefile").read_text("utf-8")
+    for target in line.split()[1:]:
+        assert re.search(rf"^{re.escape(target)}:", makefile, re.MULTILINE), target
+
+
+@pytest.mark.parametrize("line", [line for line in typed("crossover") if line != "crossover --help"])
+def test_every_command_takes_the_options_and_arguments_shown(line: str) -> None:
+    name, *words = shlex.split(line)[1:]
+    command = get_command(app).commands.get(name)  # type: ignore[attr-defined]
+    assert command is not None, name
+    if words or line in CODE:  # a bare name within a sentence is a mention, not a call
+        command.make_context(name, words)  # refuses what it does not know
+
+
+def test_every_rung_of_the_ladder_is_explained_in_order() -> None:
+    ladder = README.split("## The ladder")[1].split("\n## ")[0]
+    assert tuple(re.findall(r"^\| `(\w+)` \|", ladder, re.MULTILINE)) == RUNGS
+
+
+@pytest.mark.parametrize("option", [word for word in INLINE if word.startswith("--")])
+def test_every_option_named_in_a_sentence_exists(option: str) -> None:
+    flag = option.split()[0]
+    commands = get_command(app).commands.values()  # type: ignore[attr-defined]
+    assert any(flag in parameter.opts for command in commands for parameter in command.params)
+
+
+def paths() -> list[str]:
+    """The files and folders the README names, the parts of a package relative to it included."""
+    return sorted(
+        {word for word in INLINE if re.fullmatch(r"[\w./]+(/|\.(py|md|yaml))|LICENSE", word) and word[0] != "/"}
+    )
+
+
+@pytest.mark.parametrize("path", paths())
+def test_every_path_exists(path: str) -> None:
+    assert any((HOME / folder / path).exists() for folder in (".", "contract", "cqrs_impl")), path
+
+
+def test_every_link_goes_to_a_file_that_is_there() -> None:
+    for link in re.findall(r"\]\(([^)#]+)", README):
+        assert link.startswith("https://") or (HOME / link).exists(), link
