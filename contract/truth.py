@@ -220,10 +220,9 @@ CANCEL = "UPDATE orders SET version = %(version)s, status = 'cancelled', cancell
 async def _place(connection: AsyncConnection, command: PlaceOrder, now: datetime) -> Effect:
     """Three statements where nothing stands in the way; what does is looked into afterwards."""
     product_ids = [line.product_id for line in command.lines]
-    rows = (
-        await connection.exec_driver_sql(LOCK_PRODUCTS, {"customer": command.customer_id, "products": product_ids})
-    ).fetchall()
-    products = {row[0]: rules.Product(*tuple(row)[:7]) for row in rows}
+    locked = await connection.exec_driver_sql(LOCK_PRODUCTS, {"customer": command.customer_id, "products": product_ids})
+    rows: list[Any] = [tuple(row) for row in locked]
+    products = {row[0]: rules.Product(*row[:7]) for row in rows}
     customer_known = bool(rows and rows[0][7]) or (not rows and await _known(connection, command.customer_id))
     try:
         event = rules.place(None, customer_known, products, command, now)
@@ -276,7 +275,7 @@ async def find_order(connection: AsyncConnection, order_id: str) -> rules.Order 
 
 async def _advance(connection: AsyncConnection, command: Transition, now: datetime) -> Effect:
     row = await _one(connection, LOCK_ORDER, id=command.id)
-    order = row and rules.Order(command.id, *tuple(row), lines=())
+    order = row and rules.Order(command.id, row[0], row[1], row[2], row[3], ())
     event = rules.advance(order, command, now)
     if event is None:
         return Effect(Receipt(command.id, order.version), None)

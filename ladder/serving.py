@@ -81,7 +81,7 @@ def _prepare_postgres(env: Environment, tables: str) -> None:
         connection.execute(sql.SQL("CREATE SCHEMA IF NOT EXISTS {}").format(schema))
         with connection.transaction():
             connection.execute(sql.SQL("SET LOCAL search_path = {}").format(schema))
-            connection.execute(tables)  # type: ignore[call-overload]
+            connection.execute(tables)
 
 
 def _tables_named_in(ddl: str) -> set[str]:

@@ -12,7 +12,7 @@ READ = """
 SELECT xid::text::bigint, id, body, xid < pg_snapshot_xmin(pg_current_snapshot()) AS settled
 FROM outbox WHERE (xid, id) > (%(xid)s::text::xid8, %(id)s) ORDER BY xid, id LIMIT %(limit)s"""
 
-_decode = msgspec.json.Decoder(Event).decode  # type: ignore[arg-type]
+_decode = msgspec.json.Decoder(Event).decode
 
 
 class OutboxFeed:

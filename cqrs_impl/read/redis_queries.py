@@ -64,7 +64,8 @@ REDIS_GONE = (redis_errors.ConnectionError, redis_errors.TimeoutError, redis_err
 
 class RedisQueries:
     def __init__(self, client: "redis.Redis", keys: Keys, outbox: Reader) -> None:
-        self._client, self._keys, self._outbox = client, keys, outbox
+        self._client: Any = client  # redis-py types every answer as text or bytes; ours are bytes
+        self._keys, self._outbox = keys, outbox
         self._page = client.register_script(PAGE)
 
     async def answer(self, query: Query) -> Answer:

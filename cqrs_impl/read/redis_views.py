@@ -57,10 +57,11 @@ class NotYet(Exception):
 
 
 class RedisViews:
-    """The only writer of its keys. Keeps copies of the documents it wrote for as long as nobody else moves the checkpoint."""
+    """The only writer of its keys. Keeps copies of what it wrote for as long as nobody else moves the checkpoint."""
 
     def __init__(self, client: "redis.Redis", keys: Keys) -> None:
-        self._client, self._keys = client, keys
+        self._client: Any = client  # redis-py types every answer as text or bytes; ours are bytes
+        self._keys = keys
         self._copies: dict[str, Any] = {}
         self._copies_at: Position | None = None
 
@@ -110,7 +111,8 @@ class _Work:
     """One batch being folded: documents as they become, and the list members that come and go."""
 
     def __init__(self, client: "redis.Redis", keys: Keys, copies: dict[str, Any]) -> None:
-        self._client, self._keys, self._copies = client, keys, copies
+        self._client: Any = client
+        self._keys, self._copies = keys, copies
         self.documents: dict[str, Any] = {}
         self._members: dict[str, dict[str | bytes, bool]] = defaultdict(dict)  # list → member → in or out
 
@@ -181,7 +183,8 @@ class _Work:
         return before[-1] if before else at
 
     def _touched(self, news: Sequence[Placed]) -> dict[str, type]:
-        keys, wanted = self._keys, {}
+        keys = self._keys
+        wanted: dict[str, type] = {}
         for _, event in news:
             match event:
                 case CustomerRegistered() | CustomerRenamed():

@@ -4,6 +4,8 @@
 the order of commits and `id > last` skips rows for ever; `cqrs_impl/carry/outbox_feed.py` reads by `xid`.
 """
 
+from typing import Any
+
 import msgspec
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -63,15 +65,15 @@ class Outbox:
         self._channel = channel
 
     async def record(self, connection: AsyncConnection, event: Event) -> Position:
-        row = {
+        values = {
             "stream": stream_of(event),
             "version": event.version,
             "body": _encode(event).decode(),
             "channel": self._channel,
         }
-        xid, sequence, _ = (await connection.exec_driver_sql(RECORD, row)).one()
-        return Position(xid, sequence)
+        row: Any = (await connection.exec_driver_sql(RECORD, values)).one()
+        return Position(row[0], row[1])
 
     async def position_of(self, connection: AsyncConnection, command: Command) -> Position:
-        row = (await connection.exec_driver_sql(LAST, {"stream": stream_of(command)})).one()
-        return Position(*row)
+        row: Any = (await connection.exec_driver_sql(LAST, {"stream": stream_of(command)})).one()
+        return Position(row[0], row[1])
