@@ -24,6 +24,7 @@ from ladder.environment import BadSetting, Environment
 from ladder.rungs import RUNGS, rung_module
 
 POSTGRES_VERSION_MIN = 14
+OURS = "made by Crossover"  # the mark on a schema: without it, a schema and its tables are somebody else's
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
 
@@ -64,29 +65,20 @@ def _prepare_postgres(env: Environment, tables: str) -> None:
                 f"DATABASE_URL is PostgreSQL {connection.info.server_version // 10_000}: 14 or newer is needed."
             )
         schema = sql.Identifier(env.namespace)
-        ours = _tables_named_in(tables)
-        found = {
-            row[0]
-            for row in connection.execute(
-                "SELECT relname FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace"
-                " WHERE n.nspname = %s AND c.relkind IN ('r', 'p', 'v', 'm')",
-                [env.namespace],
-            )
-        }
-        if foreign := found - ours - {"outbox"}:
+        found = connection.execute(
+            "SELECT coalesce(obj_description(oid, 'pg_namespace'), '') FROM pg_namespace WHERE nspname = %s",
+            [env.namespace],
+        ).fetchone()
+        if found is not None and found[0] != OURS:
             raise BadSetting(
-                f"The schema {env.namespace} holds tables that are not ours ({', '.join(sorted(foreign)[:3])});"
-                " nothing was touched: give another database in DATABASE_URL."
+                f"DATABASE_URL has a schema {env.namespace} that Crossover did not make; nothing was touched:"
+                " rename that schema or give another database."
             )
-        connection.execute(sql.SQL("CREATE SCHEMA IF NOT EXISTS {}").format(schema))
-        with connection.transaction():
+        with connection.transaction():  # the schema and its mark, or neither
+            connection.execute(sql.SQL("CREATE SCHEMA IF NOT EXISTS {}").format(schema))
+            connection.execute(sql.SQL("COMMENT ON SCHEMA {} IS {}").format(schema, sql.Literal(OURS)))
             connection.execute(sql.SQL("SET LOCAL search_path = {}").format(schema))
             connection.execute(tables)
-
-
-def _tables_named_in(ddl: str) -> set[str]:
-    mark = "CREATE TABLE IF NOT EXISTS "
-    return {line[len(mark) :].split()[0] for line in ddl.splitlines() if line.startswith(mark)}
 
 
 def check_redis(env: Environment) -> None:
