@@ -42,7 +42,9 @@ def test_every_command_takes_the_options_and_arguments_shown(line: str) -> None:
     command = get_command(app).commands.get(name)  # type: ignore[attr-defined]
     assert command is not None, name
     if words or line in CODE:  # a bare name within a sentence is a mention, not a call
-        command.make_context(name, words)  # refuses what it does not know
+        given = command.make_context(name, words).params  # refuses what it does not know
+        named = [given["rung"]] if "rung" in given else given.get("rungs", "").split(",")
+        assert {rung for rung in named if rung} <= set(RUNGS)
 
 
 def test_every_rung_of_the_ladder_is_explained_in_order() -> None:
