@@ -12,7 +12,7 @@ from cqrs_impl.write.outbox import OUTBOX, Outbox
 from ladder.environment import Environment
 from ladder.rung import Rung
 
-PARENT: str | None = "handlers"
+PARENT: str | None = "views"
 IDEA = "The reads move to Redis views, fed by an outbox and a projector process."
 NEEDS = frozenset({"postgres", "redis"})
 TABLES = TRUTH + OUTBOX

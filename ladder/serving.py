@@ -39,7 +39,7 @@ def workers_of(rung: str) -> tuple[str, ...]:
 
 def needs_rebuild(rung: str) -> bool:
     """Whether views of its own have to be built after the truth was filled behind its back."""
-    return bool(workers_of(rung))
+    return bool(workers_of(rung)) or hasattr(rung_module(rung), "REBUILD_SQL")
 
 
 def prepare(rung: str, env: Environment) -> None:
@@ -128,6 +128,14 @@ async def run_worker(rung: str, name: str, env: Environment) -> None:
 
 
 async def rebuild(rung: str, env: Environment) -> None:
+    """Views in tables are filled from the truth by SQL, views elsewhere by replaying the events."""
+    module = rung_module(rung)
+    if hasattr(module, "REBUILD_SQL"):
+        with psycopg.connect(env.libpq_url(), options=f"-c search_path={env.namespace} -c statement_timeout=0") as one:
+            one.execute(module.REBUILD_SQL)
+            row = one.execute("SELECT count(*) FROM order_views").fetchone()
+        print(json.dumps({"done": row and row[0], "total": row and row[0]}), flush=True)
+        return
     projector = next((w for w in rung_module(rung).build(env).workers if isinstance(w, Projector)), None)
     if projector is None:
         raise BadSetting(f"The rung {rung} has no views of its own to rebuild.")
