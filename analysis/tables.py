@@ -118,7 +118,7 @@ def visible_text(time_us: float | None, first_look_us: float) -> str:
 def _table() -> Table:
     table = Table(box=box.SIMPLE_HEAD, show_edge=False, padding=(0, 1, 0, 0))
     table.add_column("read", justify="right", no_wrap=True)
-    table.add_column("target", overflow="fold", max_width=12)
+    table.add_column("target", overflow="fold", min_width=8, max_width=12)
     return table
 
 

@@ -159,13 +159,18 @@ def end(driver: subprocess.Popen[bytes]) -> None:
         driver.wait()
 
 
+TABLE_WIDTH = 100
+
+
 def show(folder: Path) -> None:
     """Write the report and the plots of a run and print its table and where they are."""
     from analysis import plots, report, tables
     from analysis.runs import UnusableRun
 
     try:
-        Console().print(tables.render(folder))
+        console = Console()
+        console = console if console.is_terminal else Console(width=TABLE_WIDTH)  # a file or pipe has no width
+        console.print(tables.render(folder))
         drawn = plots.write(folder)
         print(f"Report: {report.write(folder)}")
         if drawn:
