@@ -102,8 +102,13 @@ class RedisViews:
         """The checkpoint goes first: a projector in the middle of a batch is refused by it."""
         await self._client.delete(self._keys.checkpoint)
         self._copies_at = None
-        async for key in self._client.scan_iter(match=f"{self._keys.prefix}*", count=1000):
-            await self._client.unlink(key)
+        cursor = 0
+        while True:
+            cursor, keys = await self._client.scan(cursor, match=f"{self._keys.prefix}*", count=1000)
+            if keys:
+                await self._client.unlink(*keys)
+            if cursor == 0:
+                break
         await self.position()
 
 
