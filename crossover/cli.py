@@ -115,6 +115,12 @@ def compare(
     target: Annotated[
         list[str] | None, typer.Option(metavar="NAME=URL", help="A service of yours that speaks the contract.")
     ] = None,
+    pids: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME=PID[,PID]", help="Processes of a --target, whose CPU (with all their children's) is its cost."
+        ),
+    ] = None,
     workload: Annotated[str, typer.Option(help="shop, backoffice, checkout, or a TOML file.")] = "shop",
     read_shares: Annotated[str, typer.Option(help="Shares of reads, in per cent, by commas.")] = "50,80,95,99",
     rate: Annotated[float | None, typer.Option(help="Operations a second; otherwise the workload's.")] = None,
@@ -133,6 +139,7 @@ def compare(
     wish = wanted(
         rungs=rungs,
         targets=target or [],
+        pids=pids or [],
         workload=workload,
         read_shares=read_shares,
         rate_per_s=rate,

@@ -70,7 +70,10 @@ def plan_of(wish: Wish, targets: list[Target]) -> dict[str, Any]:
         "out": str(wish.out),
         "run": wish.run,
         "targets": [described(target) for target in targets]
-        + [{"name": name, "url": url, "token": wish.token} for name, url in wish.external.items()],
+        + [
+            {"name": name, "url": url, "token": wish.token, "processes": wish.pids.get(name, {})}
+            for name, url in wish.external.items()
+        ],
         "workload": wish.workload,
         "read_shares": wish.read_shares,
         "rate_per_s": wish.rate_per_s,

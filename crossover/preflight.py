@@ -15,6 +15,7 @@ from pathlib import Path
 from crossover.errors import UserError
 from crossover.targets import authorization, known_rung, known_size
 from loadtests import workload as workloads
+from loadtests.cpu import process_clock_ns
 
 
 @dataclass(frozen=True)
@@ -39,6 +40,7 @@ class Wish:
     out: Path
     rungs: dict[str, str]  # name of the target → rung
     external: dict[str, str]  # name of the target → URL
+    pids: dict[str, dict[str, list[int]]]  # name of an external target → component → root pids
     workload: str
     read_shares: tuple[float, ...]
     rate_per_s: float | None
@@ -54,6 +56,7 @@ def wanted(
     *,
     rungs: str,
     targets: list[str],
+    pids: list[str],
     workload: str,
     read_shares: str,
     rate_per_s: float | None,
@@ -70,6 +73,7 @@ def wanted(
         raise UserError(f"There is no profile '{profile}': choose one of {', '.join(PROFILES)}.")
     named = name_each(ours, pair=PROFILES[profile].pair)
     external = addresses(targets, taken=set(named))
+    processes = process_trees(pids, external)
     if not named and not external:
         raise UserError("There is nothing to compare: give --rungs, or --target NAME=URL.")
     try:
@@ -92,6 +96,7 @@ def wanted(
         folder,
         named,
         external,
+        processes,
         str(Path(workload).absolute()) if workload.endswith(".toml") else workload,
         shares,
         rate_per_s,
@@ -134,6 +139,25 @@ def addresses(targets: list[str], *, taken: set[str]) -> dict[str, str]:
         if name in found or name in taken:
             raise UserError(f"Two targets are called '{name}': give each a name of its own.")
         found[name] = url.rstrip("/")
+    return found
+
+
+def process_trees(listed: list[str], external: dict[str, str]) -> dict[str, dict[str, list[int]]]:
+    """`NAME=PID[,PID]` is the component app, `NAME:COMPONENT=PID[,PID]` another; each pid stands for its whole tree."""
+    found: dict[str, dict[str, list[int]]] = {}
+    for word in listed:
+        who, _, pids = word.partition("=")
+        name, _, component = who.partition(":")
+        if not pids or not all(pid.isascii() and pid.isdigit() for pid in pids.split(",")):
+            raise UserError(f"--pids is NAME=PID[,PID], for instance mine=4711, or mine:postgres=4712, not '{word}'.")
+        if name not in external:
+            raise UserError(f"--pids names '{name}', which is no --target of this comparison.")
+        for pid in map(int, pids.split(",")):
+            try:
+                process_clock_ns(pid)
+            except (OSError, OverflowError):
+                raise UserError(f"--pids {word}: no process {pid} runs here whose CPU time can be read.") from None
+            found.setdefault(name, {}).setdefault(component or "app", []).append(pid)
     return found
 
 

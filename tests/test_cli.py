@@ -16,6 +16,7 @@ from pathlib import Path
 import pytest
 from typer.main import get_command
 
+from analysis.tables import summary
 from crossover.cli import app
 from crossover.doctor import own_postgres, own_redis
 from crossover.errors import UserError
@@ -82,6 +83,10 @@ def refused(*words: str, **env: str) -> str:
         ("compare --target mine=ftp://there", "--target is NAME=URL"),
         ("compare --target crud=http://127.0.0.1:1", "Two targets are called 'crud'"),
         ("compare --target mine=http://127.0.0.1:1", "does not answer"),
+        ("compare --target mine=http://127.0.0.1:1 --pids mine", "--pids is NAME=PID"),
+        ("compare --target mine=http://127.0.0.1:1 --pids mine=1,x", "--pids is NAME=PID"),
+        ("compare --target mine=http://127.0.0.1:1 --pids other=1", "no --target of this comparison"),
+        ("compare --target mine=http://127.0.0.1:1 --pids mine=999999999", "no process 999999999"),
     ],
 )
 def test_bad_input_is_refused_with_one_sentence(words: str, expected: str) -> None:
@@ -265,15 +270,20 @@ def test_answers_are_not_held_back_by_nagle() -> None:
 
 
 def test_served_targets_of_any_origin_are_compared(fresh_target, tmp_path: Path) -> None:
-    urls = [f"--target={name}={fresh_target('floor').url}" for name in ("one", "two")]
+    targets = {name: fresh_target("floor") for name in ("one", "two")}
+    urls = [f"--target={name}={target.url}" for name, target in targets.items()]
+    pids = [f"--pids=one={targets['one'].processes['app'][0]}", f"--pids=two:web={targets['two'].processes['app'][0]}"]
     out = tmp_path / "run"
-    words = ["compare", "--rungs", "", *urls, "--size", "empty", "--read-shares", "90", "--out", str(out)]
+    words = ["compare", "--rungs", "", *urls, *pids, "--size", "empty", "--read-shares", "90", "--out", str(out)]
     ended = crossover(*words, within_s=180)
     assert ended.returncode == 0, ended.stderr
     assert "report.html" in ended.stdout
     assert (out / "report.html").exists()
     assert {plot.suffix for plot in (out / "plots").iterdir()} == {".png", ".svg"}
     assert json.loads((out / "manifest.json").read_bytes())["complete"]
+    measured = {cell["target"]: cell["cost"] for cell in summary(out)["cells"]}
+    assert list(measured["one"]["by_component_us"]) == ["app"] and list(measured["two"]["by_component_us"]) == ["web"]
+    assert 20 < measured["one"]["total_us"] < 20_000
     assert crossover("report", str(out)).returncode == 0
     assert "give another --out" in refused(*words)
 
