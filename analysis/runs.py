@@ -28,6 +28,7 @@ COLUMNS: dict[str, dict[str, pl.DataType]] = {
         "round": pl.UInt32(),
         "restart": pl.UInt8(),
         "read_share_pct": pl.Float64(),
+        "cell": pl.String(),
         "target": pl.String(),
         "phase": pl.String(),
         "started_at_us": pl.Int64(),
@@ -55,6 +56,9 @@ COLUMNS: dict[str, dict[str, pl.DataType]] = {
         "visible_us": pl.Int64(),
     },
 }
+
+
+LATER = {"slices": ("cell",)}  # columns that the first runs of this format do not have: null there
 
 
 class UnusableRun(Exception):
@@ -100,6 +104,7 @@ class Fingerprint(Struct, frozen=True):
     durability: Any = None
     servers: dict[str, Any] = {}
     machine: dict[str, Any] = {}
+    cells: tuple[Any, ...] = ()
 
 
 class Conformance(Struct, frozen=True):
@@ -260,6 +265,7 @@ def _read_table(path: Path, manifest: Manifest, table: str) -> pl.DataFrame:
     for name in names:
         try:
             part = pl.read_parquet(path / name)
+            part = part.with_columns(pl.lit(None).alias(c) for c in LATER.get(table, ()) if c not in part.columns)
             parts.append(part.select([pl.col(column).cast(kind) for column, kind in schema.items()]))
         except pl.exceptions.PolarsError as error:
             reason = str(error).splitlines()[0]

@@ -85,6 +85,9 @@ def plan_of(wish: Wish, targets: list[Target]) -> dict[str, Any]:
         "fill_over_http": filled_over_http(wish),
         "profile": wish.profile,
         "fingerprint": fingerprint(targets),
+        "kind": wish.kind,
+        "operations": wish.operations,
+        "probes": 0 if wish.kind == "costs" else None,
     }
 
 

@@ -50,6 +50,8 @@ class Wish:
     database_url: str | None
     redis_url: str | None
     token: str | None
+    kind: str = "compare"
+    operations: tuple[str, ...] = ()  # of a run of costs
 
 
 def wanted(

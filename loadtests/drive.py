@@ -22,7 +22,7 @@ from loadtests.dataset import POPULATION, Dataset
 from loadtests.fill import FillRefused, fill
 from loadtests.ledger import NotFilled, Verdict
 from loadtests.operations import OperationStream, Round
-from loadtests.plan import PROBES_PER_S, WATCHED, BadPlan, Plan, PlannedTarget, read
+from loadtests.plan import PROBES_PER_S, WATCHED, BadPlan, Cell, Plan, PlannedTarget, read
 from loadtests.slices import Bench, ComponentGone, Figures, completed
 
 SETTLE_S = 60.0
@@ -59,8 +59,8 @@ class Run:
             for restart in range(self.plan.restarts):
                 if restart:
                     self._restart(restart)
-                for read_share_pct in self.plan.read_shares:
-                    self._load(restart, read_share_pct)
+                for cells in self.plan.blocks:
+                    self._load(restart, cells)
             self._close_books()
         except BaseException:
             self.folder.write_manifest(finished_at=_now())
@@ -113,33 +113,44 @@ class Run:
             self._settle(bench)
             bench.ledger.open(customers, products)
 
-    def _load(self, restart: int, read_share_pct: float) -> None:
-        plan, note = self.plan, f"{read_share_pct:g} % reads"
+    def _load(self, restart: int, cells: list[Cell]) -> None:
+        plan = self.plan
+        note = "operations" if plan.kind == "costs" else f"{cells[0].read_share_pct:g} % reads"
         warmth = Warmth()
         while not warmth.enough(plan.warm_up_most_s):
-            self.say("warm-up", int(warmth.seconds * 10), int(plan.warm_up_most_s * 10), note)
-            warmth.add(plan.slice_s, self._round(restart, read_share_pct, "warmup"))
-        for number in range(plan.rounds):
-            self.say("load", number, plan.rounds, note)
-            self._round(restart, read_share_pct, "measure")
-        self.say("load", plan.rounds, plan.rounds, note)
+            for cell in cells:
+                self.say("warm-up", int(warmth.seconds * 10), int(plan.warm_up_most_s * 10), note)
+                warmth.add(plan.slice_s, self._round(restart, cell, "warmup"))
+        turns = [cell for _ in range(plan.rounds) for cell in self.rng.sample(cells, len(cells))]
+        for number, cell in enumerate(turns):
+            self.say("load", number, len(turns), note)
+            self._round(restart, cell, "measure")
+        self.say("load", len(turns), len(turns), note)
         if plan.probes_a_share:
             self.say("staleness", 0, 1, note)
-            self._round(restart, read_share_pct, "staleness")
+            self._round(restart, cells[0], "staleness")
             self.say("staleness", 1, 1, note)
 
-    def _round(self, restart: int, read_share_pct: float, phase: str) -> dict[str, Figures]:
+    def _round(self, restart: int, cell: Cell, phase: str) -> dict[str, Figures]:
         """Every target once, in random order, with the same operations; on disk when all had their turn."""
         plan, self.rounds = self.plan, self.rounds + 1
         probes = plan.probes_a_share if phase == "staleness" else 0
         slice_s = max(plan.slice_s, probes / PROBES_PER_S) if probes else plan.slice_s
-        work = self.stream.round(read_share_pct, self.rounds, slice_s=slice_s, rate_per_s=plan.rate, probes=probes)
+        work = self.stream.round(
+            cell.read_share_pct,
+            self.rounds,
+            slice_s=slice_s,
+            rate_per_s=plan.rate,
+            probes=probes,
+            shares=cell.shares,
+        )
         tables: dict[str, list[tuple[Any, ...]]] = {table: [] for table in results.SCHEMAS}
         found = {}
         for bench in self.rng.sample(self.benches, len(self.benches)):
             self.slices += 1
             figures = found[bench.name] = bench.run(work, slice_s)
-            _add_rows(tables, self.slices, (self.rounds, restart, read_share_pct, bench.name, phase), work, figures)
+            where = (self.rounds, restart, cell.read_share_pct, cell.name, bench.name, phase)
+            _add_rows(tables, self.slices, where, work, figures)
             if self.stopping:
                 raise Stopped
         self.folder.write_round(self.rounds, tables)
@@ -235,6 +246,7 @@ def _manifest(plan: Plan) -> dict[str, Any]:
         "targets": targets,
         "workload": msgspec.to_builtins(plan.load),
         "read_shares": plan.read_shares,
+        "cells": msgspec.to_builtins(plan.blocks[0]) if plan.kind == "costs" else [],
         "rate_per_s": plan.rate,
         "size": plan.size.name,
         "seed": plan.seed,
@@ -243,7 +255,7 @@ def _manifest(plan: Plan) -> dict[str, Any]:
         "restarts": plan.restarts,
     }
     return {
-        "kind": "compare",
+        "kind": plan.kind,
         "run": plan.run,
         "created_at": _now(),
         "finished_at": None,

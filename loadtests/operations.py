@@ -7,7 +7,7 @@ in one round: operations of a round overlap, so their order at the target would 
 import math
 import random
 from bisect import bisect
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from itertools import accumulate
 from typing import Generic, NamedTuple, TypeVar
 from urllib.parse import quote
@@ -16,7 +16,7 @@ import msgspec
 
 from loadtests.dataset import Dataset, Ids, person
 from loadtests.popularity import Zipf, latest
-from loadtests.workload import Key, Workload
+from loadtests.workload import READS, Key, Workload
 
 T = TypeVar("T")
 
@@ -85,21 +85,34 @@ class OperationStream:
         self._touched: set[str] = set()  # renamed or repriced in this round already
 
     def round(
-        self, read_share_pct: float, number: int, *, slice_s: float, rate_per_s: float | None = None, probes: int = 0
+        self,
+        read_share_pct: float,
+        number: int,
+        *,
+        slice_s: float,
+        rate_per_s: float | None = None,
+        probes: int = 0,
+        shares: Mapping[str, float] | None = None,
     ) -> Round:
-        """The operations of one round, due at the times of a Poisson process."""
+        """The operations of one round, due at the times of a Poisson process: of the workload, or by these shares."""
         rng = random.Random(f"{self.dataset.seed}/{self.nonce}/{read_share_pct:g}/{number}")
         probing = [self._probe(rng, number) for number in range(probes)]
         mean_us, end_us = 1e6 / (rate_per_s or self.workload.rate_per_s), slice_s * 1e6
         operations = []
         due_us = _gap(rng, mean_us)
-        while due_us < end_us:
-            operations.append(self.draw(rng, read_share_pct, int(due_us)))
+        mix = None if shares is None else _Choice(list(shares), list(shares.values()))
+        while due_us < end_us and shares != {}:
+            operations.append(self.draw(rng, read_share_pct, int(due_us), mix))
             due_us += _gap(rng, mean_us)
         self.settle()
         return Round(operations, probing)
 
-    def draw(self, rng: random.Random, read_share_pct: float, due_us: int = 0) -> Operation:
+    def draw(
+        self, rng: random.Random, read_share_pct: float, due_us: int = 0, mix: "_Choice[str] | None" = None
+    ) -> Operation:
+        if mix is not None:
+            name = mix.at(rng.random())
+            return self._read(rng, name, due_us) if name in READS else self._write(rng, name, due_us)
         if rng.random() * 100 < read_share_pct:
             return self._read(rng, self._reads.at(rng.random()), due_us)
         return self._write(rng, self._writes.at(rng.random()), due_us)

@@ -9,11 +9,19 @@ from msgspec import Struct
 
 from loadtests import workload as workloads
 from loadtests.dataset import Size
-from loadtests.workload import Workload
+from loadtests.workload import READS, WRITES, Workload
 
 WARM_UP_S = {"quick": 3.0, "standard": 10.0, "thorough": 30.0}  # at most, for each target and read share
 PROBES = {"quick": 12, "standard": 30, "thorough": 90}  # of staleness, for each target and read share
 PROBES_PER_S = 8.0  # few enough that their reads add little to the load
+COMPANY = {  # what shares a cell with an operation, in per cent; an operation not named here is alone
+    "top_products": {"order": 90.0},
+    "daily_sales": {"order": 90.0},
+    "search": {"order": 90.0},
+    "pay": {"place": 50.0},
+    "ship": {"place": 34.0, "pay": 33.0},
+    "cancel": {"place": 50.0},
+}
 WATCHED = 500  # customers, and products, whose totals the ledger follows
 
 
@@ -39,6 +47,14 @@ class PlannedSize(Struct, frozen=True):
     orders: int
 
 
+class Cell(Struct, frozen=True):
+    """What a slice asks: the workload at a read share or, where `shares` (in per cent) are given, these operations."""
+
+    read_share_pct: float
+    name: str | None = None
+    shares: dict[str, float] | None = None
+
+
 class Plan(Struct, frozen=True):
     """`rate_per_s` null: the workload's. `restarts`: after each but the last the driver asks for fresh processes."""
 
@@ -58,10 +74,20 @@ class Plan(Struct, frozen=True):
     fingerprint: dict[str, Any] = {}
     warm_up_s: float | None = None  # None: the profile's
     probes: int | None = None  # None: the profile's
+    kind: Literal["compare", "costs"] = "compare"
+    operations: tuple[str, ...] = ()  # whose costs are asked; none: those of the workload
 
     @property
     def load(self) -> Workload:
         return workloads.load(self.workload)
+
+    @property
+    def blocks(self) -> list[list[Cell]]:
+        """Cells that are measured together, in random order within each round of them, after a warm-up of their own."""
+        if self.kind == "compare":
+            return [[Cell(share)] for share in self.read_shares]
+        asked = {name for shares in (self.load.reads, self.load.writes) for name, share in shares.items() if share}
+        return [cells_of_operations(set(self.operations) or asked)]
 
     @property
     def rate(self) -> float:
@@ -78,6 +104,24 @@ class Plan(Struct, frozen=True):
     @property
     def data(self) -> Size:
         return Size(self.size.customers, self.size.products, self.size.orders)
+
+
+def cells_of_operations(names: set[str]) -> list[Cell]:
+    """As many cells as unknown costs: each operation in one of its own, and one in which nothing is asked.
+
+    A transition shares its cell with what makes its orders, a heavy read with a light one: the rate is the same in
+    all, because the cost of an operation depends on it, and no cell may saturate its target.
+    """
+    for _ in COMPANY:  # company may want company
+        names = names | {other for name in names for other in COMPANY.get(name, ())}
+    cells = [Cell(0, "idle", {})]
+    for name in (*READS, *WRITES):
+        if name in names:
+            company = COMPANY.get(name, {})
+            shares = company | {name: 100 - sum(company.values())}
+            read_share_pct = sum(share for other, share in shares.items() if other in READS)
+            cells.append(Cell(read_share_pct, name, shares))
+    return cells
 
 
 def read(path: str) -> Plan:
@@ -106,7 +150,9 @@ def _problem(plan: Plan) -> str | None:
         return "it names no target"
     if len(set(names)) != len(names):
         return "two targets have the same name"
-    if not plan.read_shares or len(set(plan.read_shares)) != len(plan.read_shares):
+    if plan.kind == "costs" and (unknown := set(plan.operations) - {*READS, *WRITES}):
+        return f"there is no operation {min(unknown)!r}, only {', '.join((*READS, *WRITES))}"
+    if (plan.kind == "compare" and not plan.read_shares) or len(set(plan.read_shares)) != len(plan.read_shares):
         return "it needs at least one read share, each once"
     if plan.rounds < 1 or plan.restarts < 1:
         return "rounds and restarts must be at least 1"

@@ -28,6 +28,7 @@ SCHEMAS: dict[str, dict[str, Any]] = {
         "round": pl.UInt32,
         "restart": pl.UInt8,
         "read_share_pct": pl.Float64,
+        "cell": pl.String,
         "target": pl.String,
         "phase": pl.String,
         "started_at_us": pl.Int64,

@@ -205,6 +205,24 @@ def test_restarts_ask_for_fresh_processes_and_keep_the_books(tmp_path: Path) -> 
     assert set(slices["restart"]) == {0, 1}
 
 
+def test_a_run_of_costs_asks_each_operation_in_a_cell_of_its_own_at_one_rate(tmp_path: Path) -> None:
+    with serving(targets.honest()) as urls:
+        wishes = {"kind": "costs", "read_shares": [], "operations": ["search", "ship"], "rounds": 6, "probes": 0}
+        done = drive(plan_for(tmp_path, urls, **wishes, warm_up_s=0.1, slice_s=0.25))
+    assert done.returncode == 0, done.stderr
+    run = open_run(tmp_path / "run")
+    assert run.manifest.kind == "costs" and len(run.manifest.fingerprint.cells) == 6
+    measured = run.slices.filter(pl.col("phase") == "measure")
+    asked = run.samples.join(measured.select("slice", "cell"), on="slice")
+    cells = {cell: set(rows["operation"]) for (cell,), rows in asked.group_by("cell")}
+    assert cells["order"] == {"order"} and cells["place"] == {"place"} and cells["search"] == {"order", "search"}
+    assert cells["ship"] == {"place", "pay", "ship"} and "idle" not in cells
+    offered = measured.group_by("cell").agg(pl.col("offered").sum())
+    assert offered.filter(pl.col("cell") != "idle")["offered"].min() > 0.8 * 6 * 0.25 * 200  # type: ignore[operator]
+    passes = measured["cell"].to_list()
+    assert all(sorted(passes[at : at + 6]) == sorted(cells | {"idle": set()}) for at in range(0, 36, 6))
+
+
 @pytest.mark.parametrize(
     ("changes", "says"),
     [
@@ -215,6 +233,7 @@ def test_restarts_ask_for_fresh_processes_and_keep_the_books(tmp_path: Path) -> 
         ({"profile": "slow"}, "Invalid enum value 'slow'"),
         ({"rate_per_s": -1}, "rate_per_s must be above 0"),
         ({"rate_per_s": 1, "slice_s": 0.1}, "would mostly be empty"),
+        ({"kind": "costs", "operations": ["nope"]}, "no operation 'nope', only order, customer_orders"),
         ({"rounds": "many"}, "Expected `int`, got `str` - at `$.rounds`"),
     ],
 )
