@@ -162,6 +162,14 @@ def report(folder: Annotated[Path, typer.Argument(metavar="DIR", help="The folde
     show(folder)
 
 
+@app.command()
+def publish(folder: Annotated[Path, typer.Argument(metavar="DIR", help="The folder of a run.")]) -> None:
+    """Keep a run in results/published, compacted, and write the README's answer from it."""
+    from crossover.publish import publish as keep
+
+    keep(folder)
+
+
 class Stopped(BaseException):
     """A signal asked for the end; the stack is left in order on the way out."""
 

@@ -1,0 +1,91 @@
+"""A run made small enough to keep in git, and the README's answer written from it."""
+
+import hashlib
+import os
+import re
+import shutil
+from pathlib import Path
+
+import msgspec
+import polars as pl
+
+from analysis import plots, report, words
+from analysis.findings import Cell, Findings, find
+from analysis.runs import COLUMNS, open_run, read_manifest
+
+BEGIN, END = "<!-- answer:begin -->", "<!-- answer:end -->"
+
+
+def compacted(run_dir: Path, into: Path) -> Path:
+    """The same run with all its rounds in one folder: the same rows, a fraction of the bytes; returns `into`.
+
+    Raises UnusableRun for a run without figures and FileExistsError where something is already.
+    """
+    open_run(run_dir)
+    names = list(read_manifest(run_dir).files)
+    rounds = into / "rounds" / "all"
+    rounds.mkdir(parents=True)
+    files = {}
+    for table in COLUMNS:
+        parts = sorted(name for name in names if Path(name).name == f"{table}.parquet")
+        if not parts:
+            continue
+        path = rounds / f"{table}.parquet"
+        pl.concat([pl.read_parquet(run_dir / name) for name in parts]).write_parquet(path, compression_level=19)
+        files[path.relative_to(into).as_posix()] = hashlib.sha256(path.read_bytes()).hexdigest()
+    manifest = msgspec.json.decode((run_dir / "manifest.json").read_bytes()) | {"files": files}
+    (into / "manifest.json").write_bytes(msgspec.json.format(msgspec.json.encode(manifest), indent=2) + b"\n")
+    return into
+
+
+def published(run_dir: Path, folder: Path) -> Path:
+    """The run under `folder`, compacted unless it lies there already, with its report and plots written anew."""
+    into = run_dir if run_dir.resolve().parent == folder.resolve() else folder / run_dir.name
+    if into is not run_dir:
+        building = into.with_name(f".{into.name}.tmp")
+        shutil.rmtree(building, ignore_errors=True)
+        compacted(run_dir, building).rename(into)
+    plots.write(into)
+    report.write(into)
+    return into
+
+
+def answer_in(readme: str, run_dir: Path, home: Path) -> str:
+    """The README with its answer, between the two marks, taken from this run; ValueError where a mark is missing."""
+    if readme.count(BEGIN) != 1 or readme.count(END) != 1:
+        raise ValueError(f"The README needs the marks {BEGIN} and {END}, once each.")
+    block = answer(find(run_dir), os.path.relpath(run_dir, home))
+    return re.sub(f"{BEGIN}.*?{END}", lambda _: f"{BEGIN}\n{block}\n{END}", readme, flags=re.DOTALL)
+
+
+def answer(findings: Findings, path: str) -> str:
+    """The answer in Markdown: picture, sentence, table, price."""
+    fingerprint = findings.run.manifest.fingerprint
+    workload = fingerprint.workload["name"] if isinstance(fingerprint.workload, dict) else "?"
+    heading = " | ".join(f"{name}, CPU µs an operation" for name in [findings.baseline, *findings.challengers])
+    ratios = " | ".join(f"{name} / {findings.baseline} (95 % interval) | verdict" for name in findings.challengers)
+    columns = 1 + len(findings.challengers) * 3 + 1
+    rows = [f"| read share | {heading} | {ratios} |", "|---" * columns + "|"]
+    rows += [_row(findings, share) for share in findings.read_shares]
+    price = " ".join(words.staleness_line(findings, name) for name in findings.challengers)
+    return "\n".join(
+        [
+            f"![{words.ratio_title(findings)}]({path}/plots/ratio.png)\n",
+            f"**{words.answer(findings)}**\n",
+            f"Workload `{workload}`, size `{fingerprint.size}`, {fingerprint.rate_per_s:g} operations a second, "
+            f"{findings.run.manifest.profile} profile; {fingerprint.placement}.\n",
+            *rows,
+            f"\nThe price: {price} The run, with its report, is in `{path}/`.",
+        ]
+    )
+
+
+def _row(findings: Findings, share: float) -> str:
+    cells = [findings.cell(share, name) for name in [findings.baseline, *findings.challengers]]
+    costs = [f"{cell.cost.total_us:,.0f}" if cell.cost else "–" for cell in cells]
+    return f"| {share:g} % | {' | '.join(costs)} | {' | '.join(map(_ratio, cells[1:]))} |"
+
+
+def _ratio(cell: Cell) -> str:
+    verdict = cell.comparison.verdict if cell.comparison else "–"
+    return f"{words.ratio_text(cell.comparison)} | {verdict}"

@@ -1,0 +1,47 @@
+"""What is kept of a run says the same as the run, and the README says what is kept."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from analysis import publish, tables
+from crossover.errors import UserError
+from crossover.publish import HOME
+from crossover.publish import publish as keep
+from tests.synthetic_runs import write_run
+
+README = (HOME / "README.md").read_text("utf-8")
+
+
+def test_a_compacted_run_gives_the_same_figures(tmp_path: Path) -> None:
+    run_dir = write_run(tmp_path / "run")
+    kept = publish.compacted(run_dir, tmp_path / "kept")
+    assert tables.summary(kept) == tables.summary(run_dir)
+    assert len(list(kept.glob("rounds/*/*"))) == 4
+
+
+def test_the_readme_gives_the_answer_of_the_run_it_names() -> None:
+    (named,) = set(re.findall(r"\((results/published/[^/)]+)/plots/ratio.png\)", README))
+    assert publish.answer_in(README, HOME / named, HOME) == README
+
+
+def test_publishing_leads_the_readme_and_keeps_what_stands_around_it(tmp_path: Path) -> None:
+    run_dir = write_run(tmp_path / "a-run")
+    (tmp_path / "README.md").write_text(f"before\n{publish.BEGIN}\nold\n{publish.END}\nafter\n")
+    keep(run_dir, tmp_path)
+    text = (tmp_path / "README.md").read_text()
+    assert text.startswith("before\n") and text.endswith("after\n") and "old" not in text
+    assert "results/published/a-run/plots/ratio.png" in text and tables.sentence(run_dir) in text
+    keep(tmp_path / "results" / "published" / "a-run", tmp_path)
+    assert (tmp_path / "README.md").read_text() == text, "a kept run published again changes nothing"
+
+
+def test_what_cannot_be_published_is_said_in_one_sentence(tmp_path: Path) -> None:
+    run_dir = write_run(tmp_path / "run")
+    (tmp_path / "README.md").write_text("no marks\n")
+    with pytest.raises(UserError, match="needs the marks"):
+        keep(run_dir, tmp_path)
+    (run_dir / "manifest.json").unlink()
+    with pytest.raises(UserError, match="no manifest"):
+        keep(run_dir, tmp_path / "elsewhere")
