@@ -1,7 +1,7 @@
 """The figures of a run; each title states what the figure shows, computed from the run."""
 
 from collections.abc import Callable
-from io import StringIO
+from io import BytesIO, StringIO
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -14,6 +14,7 @@ from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 from analysis import colours, words
 from analysis.crossover import predicted_ratio
 from analysis.findings import Findings, components_of, find, latency_samples, staleness_rows
+from analysis.runs import UnusableRun
 from analysis.staleness import curve
 
 INK = "#1b1f24"  # text and axes; a page that has a dark side replaces it by its own text colour
@@ -36,6 +37,16 @@ class Plot(NamedTuple):
     title: str
     alt: str
     figure: Figure
+
+    def __repr__(self) -> str:
+        return f"{self.title}. {self.alt}"
+
+    def _repr_png_(self) -> bytes:
+        """What a notebook shows."""
+        buffer = BytesIO()
+        with matplotlib.rc_context(STYLE):
+            self.figure.savefig(buffer, format="png", dpi=110, facecolor="white", metadata={"Software": None})
+        return buffer.getvalue()
 
     def svg_untitled(self) -> str:
         """The figure as SVG without background and title, which the page around it sets as text."""
@@ -69,6 +80,14 @@ def draw(findings: Findings) -> list[Plot]:
     drawers: tuple[Callable[[Findings], Plot | None], ...] = (ratio, cpu, latency, staleness)
     with matplotlib.rc_context(STYLE):
         return [plot for plot in (drawer(findings) for drawer in drawers) if plot is not None]
+
+
+def one(findings: Findings, name: str) -> Plot:
+    """The figure of that name; raises UnusableRun when this run has no data for it."""
+    found = [plot for plot in draw(findings) if plot.name == name]
+    if not found:
+        raise UnusableRun(f"{findings.run.folder} has no data for the figure {name}.")
+    return found[0]
 
 
 def ratio(findings: Findings) -> Plot | None:
