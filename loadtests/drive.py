@@ -12,7 +12,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-import locust.contrib.fasthttp  # noqa: F401 - first of all modules with sockets: it monkey-patches the process
+import locust  # noqa: F401 - first of all modules with sockets: it monkey-patches the process
 import msgspec
 
 from loadtests import conformance, results

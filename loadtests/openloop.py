@@ -1,6 +1,7 @@
 """The open-loop user: sends each operation at its due time, whatever became of those before.
 
-Built on Locust's FastHttpSession. Importing this module imports Locust, which monkey-patches the process.
+A Locust user whose requests are Locust's events, on sockets of its own: a FastHttpSession would take most of what a
+small target takes itself. Importing this module imports Locust, which monkey-patches the process.
 """
 
 import ctypes
@@ -8,19 +9,17 @@ import gc
 import os
 import time
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-import gevent
 import locust
 from gevent.event import Event
 from gevent.hub import get_hub
-from locust.contrib.fasthttp import FastHttpSession
 from locust.env import Environment
 
 from loadtests.operations import Operation, outcome_of
+from loadtests.wire import TIMEOUT_S, Line, Wire
 
 POOL_SIZE = 256  # far more than a target in health ever needs; a full pool is counted as dropped operations
-TIMEOUT_S = 10.0
 
 _CLOCK_MONOTONIC, _ABSOLUTE, _CLOEXEC, _NONBLOCK = 1, 1, 0o2000000, 0o4000
 
@@ -34,7 +33,6 @@ class Sample(NamedTuple):
     status: int
     outcome: str  # "ok", "refused", "error" or "dropped"
     size: int
-    version: int = 0
 
 
 class Played(NamedTuple):
@@ -42,6 +40,11 @@ class Played(NamedTuple):
     started_at_us: int  # by the monotonic clock
     wall_us: int  # until the last answer, at least the slice
     generator_cpu_us: int
+
+
+def sample_of(operation: Operation, start_ns: int, sent_ns: int, status: int, body: bytes) -> Sample:
+    sent_us, done_us = (sent_ns - start_ns) // 1_000, (time.monotonic_ns() - start_ns) // 1_000
+    return Sample(operation, sent_us, done_us, status, outcome_of(status), len(body))
 
 
 class Alarm:
@@ -103,72 +106,64 @@ class OpenLoopUser(locust.User):  # type: ignore[misc] # Locust comes without ty
     def __init__(self, url: str, *, token: str | None = None, pool_size: int = POOL_SIZE) -> None:
         # An environment of its own without a runner: nobody listens, so Locust keeps no statistics at our cost.
         super().__init__(Environment(host=url))
-        self._session = FastHttpSession(
-            base_url=url.rstrip("/"),
-            request_event=self.environment.events.request,
-            user=None,
-            concurrency=pool_size,
-            max_retries=0,
-            max_redirects=0,
-            network_timeout=TIMEOUT_S,
-            connection_timeout=TIMEOUT_S,
-        )
-        self._session.client.cookiejar = None  # nobody sets cookies here; looking for them costs time
-        # A refusal is an answer: as an exception it would cost the generator more than the request did.
-        self._session.client.valid_response_codes = frozenset(range(100, 600))
-        self._headers = {"Accept-Encoding": "identity"} | ({"Authorization": f"Bearer {token}"} if token else {})
-        self._body_headers = self._headers | {"Content-Type": "application/json"}
-        self._pool_size, self._in_flight = pool_size, 0
-        self._idle = Event()
+        self._wire, self._pool_size = Wire(url, token=token), pool_size
 
-    def send(self, operation: Operation, start_ns: int) -> tuple[Sample, Any]:
-        """One request, now; the answer is Locust's response object."""
+    def send(self, operation: Operation, start_ns: int) -> tuple[Sample, bytes]:
+        """One request, now, and the body of its answer; others run while it waits."""
+        found: list[tuple[Sample, bytes]] = []
+        there = Event()
+
+        def answered(status: int, body: bytes) -> None:
+            found.append((sample_of(operation, start_ns, sent_ns, status, body), body))
+            there.set()
+
+        request = self._request(operation)
         sent_ns = time.monotonic_ns()
-        response = self._session.request(
-            operation.method,
-            operation.path,
-            data=operation.body,
-            headers=self._headers if operation.body is None else self._body_headers,
-        )
-        done_ns = time.monotonic_ns()
-        status = response.status_code or 0
-        sample = Sample(
-            operation,
-            (sent_ns - start_ns) // 1_000,
-            (done_ns - start_ns) // 1_000,
-            status,
-            outcome_of(status),
-            len(response.content or b"") if status else 0,
-        )
-        return sample, response
+        line = self._wire.line()
+        line.ask(request, answered)
+        if not there.wait(TIMEOUT_S):
+            line.hang_up()
+        return found[0]
 
     def play(self, operations: Sequence[Operation], slice_s: float) -> Played:
-        """Sends every operation at its due time and waits for all answers; samples keep the operations’ order."""
+        """Sends every operation at its due time and waits for all answers; samples keep the operations’ order.
+
+        What has no answer ten seconds after the end of the slice is an error.
+        """
         samples: list[Sample | None] = [None] * len(operations)
-        over = Event()
-        waiting = iter(enumerate(operations))
-        upcoming = next(waiting, None)
+        requests = [self._request(operation) for operation in operations]
+        in_flight: dict[int, Line] = {}
+        over, idle = Event(), Event()
+        upcoming, end_us = 0, int(slice_s * 1e6)
 
         def send_what_is_due() -> None:
             """Runs in the hub: what is late goes at once, together with what is due."""
             nonlocal upcoming
             now_us = (time.monotonic_ns() - start_ns) // 1_000
-            while upcoming is not None and upcoming[1].due_us <= now_us:
-                index, operation = upcoming
-                if self._in_flight >= self._pool_size:
-                    samples[index] = Sample(operation, now_us, now_us, 0, "dropped", 0)
+            while upcoming < len(operations) and operations[upcoming].due_us <= now_us:
+                if len(in_flight) < self._pool_size:
+                    send(upcoming)
                 else:
-                    self._in_flight += 1
-                    gevent.spawn_raw(self._send_one, operation, index, start_ns, samples)
-                upcoming = next(waiting, None)
-            if upcoming is not None:
-                alarm.set(start_ns + upcoming[1].due_us * 1_000)
+                    samples[upcoming] = Sample(operations[upcoming], now_us, now_us, 0, "dropped", 0)
+                upcoming += 1
+            if upcoming < len(operations):
+                alarm.set(start_ns + operations[upcoming].due_us * 1_000)
             elif now_us < end_us:
                 alarm.set(start_ns + end_us * 1_000)
             else:
                 over.set()
 
-        end_us = int(slice_s * 1e6)
+        def send(index: int) -> None:
+            def answered(status: int, body: bytes) -> None:
+                samples[index] = sample_of(operations[index], start_ns, sent_ns, status, body)
+                del in_flight[index]
+                if not in_flight and over.is_set():
+                    idle.set()
+
+            sent_ns = time.monotonic_ns()
+            line = in_flight[index] = self._wire.line()
+            line.ask(requests[index], answered)
+
         # A collection in the middle of a slice would delay what is due just then.
         gc.collect()
         gc.disable()
@@ -176,26 +171,35 @@ class OpenLoopUser(locust.User):  # type: ignore[misc] # Locust comes without ty
         cpu_ns = time.process_time_ns()
         start_ns = time.monotonic_ns()
         try:
-            alarm.set(start_ns + (upcoming[1].due_us if upcoming else end_us) * 1_000)
+            alarm.set(start_ns + (operations[0].due_us if operations else end_us) * 1_000)
             over.wait()
-            while self._in_flight:
-                self._idle.clear()
-                self._idle.wait()
+            if in_flight and not idle.wait(TIMEOUT_S):
+                for line in [*in_flight.values()]:
+                    line.hang_up()
         finally:
             alarm.close()
             gc.enable()
         wall_us = (time.monotonic_ns() - start_ns) // 1_000
         cpu_us = (time.process_time_ns() - cpu_ns) // 1_000
-        assert None not in samples, "every operation has a sample"
-        return Played([sample for sample in samples if sample is not None], start_ns // 1_000, wall_us, cpu_us)
+        played = [sample for sample in samples if sample is not None]
+        assert len(played) == len(operations), "every operation has a sample"
+        self._tell_locust(played)
+        return Played(played, start_ns // 1_000, wall_us, cpu_us)
 
     def close(self) -> None:
-        self._session.client.close()
+        self._wire.close()
 
-    def _send_one(self, operation: Operation, index: int, start_ns: int, samples: list[Sample | None]) -> None:
-        try:
-            samples[index] = self.send(operation, start_ns)[0]
-        finally:
-            self._in_flight -= 1
-            if not self._in_flight:
-                self._idle.set()
+    def _request(self, operation: Operation) -> bytes:
+        return self._wire.request(operation.method, operation.path, operation.body)
+
+    def _tell_locust(self, samples: Sequence[Sample]) -> None:
+        """Its request events, after the slice: listeners cost the load nothing."""
+        for sample in samples:
+            self.environment.events.request.fire(
+                request_type=sample.operation.method,
+                name=sample.operation.name,
+                response_time=(sample.done_us - sample.operation.due_us) / 1_000,
+                response_length=sample.size,
+                exception=None if sample.outcome in ("ok", "refused") else RuntimeError(sample.outcome),
+                context={},
+            )

@@ -89,9 +89,9 @@ class Bench:
 
     def _lag(self) -> int:
         """Over its limit a target answers 503 with the same body; one that says nothing counts as behind."""
-        _, answer = self.user.send(_READY, 0)
+        _, body = self.user.send(_READY, 0)
         try:
-            return msgspec.json.decode(answer.content or b"", type=_Lag).lag_events
+            return msgspec.json.decode(body, type=_Lag).lag_events
         except msgspec.DecodeError:
             return 1
 

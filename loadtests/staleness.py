@@ -40,10 +40,10 @@ def observe(user: OpenLoopUser, operations: Sequence[Operation], probes: Sequenc
 
 
 def _probe(user: OpenLoopUser, probe: Probe) -> tuple[Sample, list[Look], int]:
-    command, answer = user.send(probe.command, 0)
+    command, body = user.send(probe.command, 0)
     if command.outcome != "ok":
         return command, [], 0
-    version = probe.version or _version(answer.content)
+    version = probe.version or _version(body)
     acknowledged_ns = command.done_us * 1_000
     looks: list[Look] = []
     greenlets = []
@@ -55,11 +55,11 @@ def _probe(user: OpenLoopUser, probe: Probe) -> tuple[Sample, list[Look], int]:
 
 
 def _look(user: OpenLoopUser, read: Operation, acknowledged_ns: int, looks: list[Look]) -> None:
-    sample, answer = user.send(read, acknowledged_ns)
+    sample, body = user.send(read, acknowledged_ns)
     if sample.status == 404:
         looks.append(Look(sample.sent_us, 0))
     elif sample.outcome == "ok":
-        looks.append(Look(sample.sent_us, _version(answer.content)))
+        looks.append(Look(sample.sent_us, _version(body)))
 
 
 class _Versioned(msgspec.Struct):

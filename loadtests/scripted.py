@@ -1,6 +1,6 @@
 """A raw HTTP server with known latencies: what a load generator says about it can be checked.
 
-`python -m tests.scripted_target FIXED_US SLOW_US EVERY STALL_AT STALL_S` answers each request after FIXED_US, every
+`python -m loadtests.scripted FIXED_US SLOW_US EVERY STALL_AT STALL_S` answers each request after FIXED_US, every
 EVERY-th after SLOW_US, and at request number STALL_AT the whole process stands still for STALL_S. Prints its port.
 """
 
