@@ -3,16 +3,25 @@
 from collections.abc import Sequence
 from typing import NamedTuple, Protocol
 
+from msgspec import Struct
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from contract.messages import Answer, Command, Event, Position, Query, Readiness
+
+
+class Unreadable(NamedTuple):
+    """What is known of an event whose body is none."""
+
+    stream: str
+    version: int
+    reason: str
 
 
 class Placed(NamedTuple):
     """An event at its place in the order of events."""
 
     position: Position
-    event: Event
+    event: Event | Unreadable
 
 
 class Batch(NamedTuple):
@@ -20,6 +29,20 @@ class Batch(NamedTuple):
 
     events: Sequence[Placed]
     more_soon: bool
+
+
+class Parked(Struct, frozen=True):
+    """A stream whose events from `version` to `last` wait, because the first of them could not be applied."""
+
+    stream: str
+    version: int
+    last: int
+    before: Position  # of all that come before the first that waits
+    reason: str
+
+    @property
+    def events(self) -> int:
+        return self.last - self.version + 1
 
 
 class Journal(Protocol):
@@ -57,7 +80,16 @@ class Views(Protocol):
     async def position(self) -> Position: ...
     async def apply(self, batch: Sequence[Placed]) -> Position:
         """Apply what can be applied, ignore what was; returns the position reached, which is before the first
-        event that has to wait for one still missing."""
+        event that has to wait for one still missing. A stream whose event fails again and again is parked."""
+        ...
+
+    async def parked(self) -> tuple[Sequence[Parked], Position]:
+        """The parked streams in the order of their first waiting events, and the position of the views."""
+        ...
+
+    async def replay(self, stream: str, events: Sequence[Placed], at: Position) -> int | None:
+        """Apply a parked stream's events, which are all up to `at`; returns how many could be, the others staying
+        parked with their new reason, or None where the views are at another position by now."""
         ...
 
     async def clear(self) -> None: ...

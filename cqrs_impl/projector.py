@@ -1,20 +1,25 @@
 """Feed to views: the only code that knows both. A process of its own."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import psycopg
 import redis.exceptions as redis_errors
 
 from cqrs_impl.carry.outbox_feed import OutboxFeed
-from cqrs_impl.ports import Views
+from cqrs_impl.ports import Parked, Views
 
 BATCH_MAX = 500
 WINDOW_MAX = 64_000  # how far it looks for what a waiting event waits for
 IDLE_WAIT_S = 1.0  # a notification comes sooner; this is for one that was lost
 SOON_WAIT_S = (0.001, 0.05)  # for events that are committed, but not yet the next ones
 
-STORE_GONE = (psycopg.OperationalError, redis_errors.ConnectionError, redis_errors.TimeoutError)
+STORE_GONE = (
+    psycopg.OperationalError,
+    redis_errors.ConnectionError,
+    redis_errors.TimeoutError,
+    redis_errors.OutOfMemoryError,  # it does not evict, so it may refuse
+)
 
 
 class Projector:
@@ -66,3 +71,26 @@ class Projector:
             await self._views.apply(batch.events)
             done += len(batch.events)
             progress(min(done, total), total)
+
+    async def parked(self) -> Sequence[Parked]:
+        return (await self._views.parked())[0]
+
+    async def replay(self) -> tuple[int, Sequence[Parked]]:
+        """Try every parked stream again, and those that waited for it: (events applied, what is parked still)."""
+        applied = 0
+        while True:
+            healed = [await self._replay(one.stream) for one in await self.parked()]
+            applied += sum(healed)
+            if not any(healed):
+                return applied, await self.parked()
+
+    async def _replay(self, stream: str) -> int:
+        """One stream, on its own: a projector that is at work moves the views in between, and is let through."""
+        while True:
+            parked, at = await self._views.parked()
+            one = next((one for one in parked if one.stream == stream), None)
+            if one is None:
+                return 0
+            applied = await self._views.replay(stream, await self._feed.parked(one, at), at)
+            if applied is not None:
+                return applied

@@ -102,6 +102,24 @@ def rebuild(rung: RungName, database_url: DatabaseUrl = None, redis_url: RedisUr
 
 
 @app.command()
+def parked(rung: RungName, database_url: DatabaseUrl = None, redis_url: RedisUrl = None) -> None:
+    """Show the streams that wait because an event of theirs could not be applied, on servers of yours."""
+    from crossover.parked import show_parked
+    from crossover.rebuild import given_stores
+
+    show_parked(Console(), rung, given_stores(rung, "Looking", database_url, redis_url))
+
+
+@app.command()
+def replay(rung: RungName, database_url: DatabaseUrl = None, redis_url: RedisUrl = None) -> None:
+    """Try the parked streams again, once what was wrong is mended, on servers of yours."""
+    from crossover.parked import replay_parked
+    from crossover.rebuild import given_stores
+
+    replay_parked(Console(), rung, given_stores(rung, "Replaying", database_url, redis_url))
+
+
+@app.command()
 def doctor(database_url: DatabaseUrl = None, redis_url: RedisUrl = None) -> None:
     """Show which servers and versions would be used, what the machine offers, and what is missing."""
     from crossover.doctor import examine

@@ -20,8 +20,8 @@ from crossover.targets import (
 REBUILD_S_MAX = 3600.0
 
 
-def rebuild_views(rung: str, database_url: str | None, redis_url: str | None, progress: Progress) -> int:
-    """Clear and replay, with progress; returns the number of events replayed."""
+def given_stores(rung: str, doing: str, database_url: str | None, redis_url: str | None) -> dict[str, str]:
+    """The variables of what a rung keeps on servers of the user's."""
     needs = needs_of(known_rung(rung))
     missing = [
         variable
@@ -29,13 +29,18 @@ def rebuild_views(rung: str, database_url: str | None, redis_url: str | None, pr
         if need in needs and not url
     ]
     if not needs:
-        raise UserError(f"{rung} keeps nothing in a store, so there is nothing to rebuild.")
+        raise UserError(f"{rung} keeps nothing in a store, so there is nothing to rebuild or replay.")
     if missing:
         raise UserError(
-            f"Rebuilding needs servers of yours, as private ones end with their command: set {' and '.join(missing)}."
+            f"{doing} needs servers of yours, as private ones end with their command: set {' and '.join(missing)}."
         )
     stores = Stores(database_url if "postgres" in needs else None, redis_url if "redis" in needs else None)
-    env = target_env(stores, namespace=namespace_of(rung), clock=None, token=None)
+    return target_env(stores, namespace=namespace_of(rung), clock=None, token=None)
+
+
+def rebuild_views(rung: str, database_url: str | None, redis_url: str | None, progress: Progress) -> int:
+    """Clear and replay, with progress; returns the number of events replayed."""
+    env = given_stores(rung, "Rebuilding", database_url, redis_url)
     with household() as house:
         prepare(house, rung, rung, env)
         house.start("rebuild", ladder_command("rebuild", rung), env=process_env(env))

@@ -136,11 +136,16 @@ async def rebuild(rung: str, env: Environment) -> None:
             row = one.execute("SELECT count(*) FROM order_views").fetchone()
         print(json.dumps({"done": row and row[0], "total": row and row[0]}), flush=True)
         return
-    projector = next((w for w in rung_module(rung).build(env).workers if isinstance(w, Projector)), None)
-    if projector is None:
-        raise BadSetting(f"The rung {rung} has no views of its own to rebuild.")
+    projector = projector_of(rung, env)
     await projector.rebuild(lambda done, total: print(json.dumps({"done": done, "total": total}), flush=True))
     await env.close()
+
+
+def projector_of(rung: str, env: Environment) -> Projector:
+    projector = next((w for w in rung_module(rung).build(env).workers if isinstance(w, Projector)), None)
+    if projector is None:
+        raise BadSetting(f"The rung {rung} has no projector: it follows no events, parks none and rebuilds from none.")
+    return projector
 
 
 def main() -> None:

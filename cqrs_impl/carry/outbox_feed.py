@@ -4,13 +4,17 @@ import msgspec
 import psycopg
 
 from contract.messages import Event, Position
-from cqrs_impl.ports import Batch, Placed
+from cqrs_impl.ports import Batch, Parked, Placed, Unreadable
 
 # A row is given only once every transaction that could still write before it has ended: those are the ones below
 # the snapshot's xmin. Horizon and rows are taken in one statement, hence of one snapshot.
 READ = """
 SELECT xid::text::bigint, id, body, xid < pg_snapshot_xmin(pg_current_snapshot()) AS settled
 FROM outbox WHERE (xid, id) > (%(xid)s::text::xid8, %(id)s) ORDER BY xid, id LIMIT %(limit)s"""
+STREAM = """
+SELECT xid::text::bigint, id, body FROM outbox WHERE stream = %(stream)s AND version >= %(version)s
+AND (xid, id) <= (%(xid)s::text::xid8, %(id)s) ORDER BY version"""
+NAME = "SELECT stream, version FROM outbox WHERE id = %(id)s"
 
 _decode = msgspec.json.Decoder(Event).decode
 
@@ -31,8 +35,24 @@ class OutboxFeed:
         for xid, sequence, body, settled in rows:
             if not settled:
                 return Batch(events, more_soon=True)
-            events.append(Placed(Position(xid, sequence), _decode(body)))
+            events.append(await self._placed(xid, sequence, body))
         return Batch(events, more_soon=len(rows) == limit)
+
+    async def parked(self, parked: Parked, upto: Position) -> list[Placed]:
+        """The events of a parked stream that wait, in the order of their versions."""
+        at = {"xid": str(upto.transaction), "id": upto.sequence}
+        wanted = {"stream": parked.stream, "version": parked.version} | at
+        rows = await (await (await self._connected()).execute(STREAM, wanted)).fetchall()
+        return [await self._placed(*row) for row in rows]
+
+    async def _placed(self, xid: int, sequence: int, body: str) -> Placed:
+        try:
+            return Placed(Position(xid, sequence), _decode(body))
+        except msgspec.DecodeError as error:
+            row = await (await (await self._connected()).execute(NAME, {"id": sequence})).fetchone()
+            assert row is not None, "events are kept"
+            stream, version = row
+            return Placed(Position(xid, sequence), Unreadable(stream, version, f"its body is no event ({error})"))
 
     async def wait(self, timeout_s: float) -> None:
         connection = await self._connected()

@@ -11,6 +11,7 @@ class Keys:
     def __init__(self, namespace: str) -> None:
         self.prefix = f"{namespace}:"
         self.checkpoint = f"{namespace}:checkpoint"
+        self.parked = f"{namespace}:parked"  # streams whose events wait
         self.top = f"{namespace}:top"  # members: rank, then the answer's JSON
         self.days = f"{namespace}:days"  # members: day, then the answer's JSON
 

@@ -26,7 +26,9 @@ from contract.messages import (
     TopProducts,
 )
 from contract.text import cursor_text, time_text, token_position
+from cqrs_impl.read.checkpoint import Checkpoint
 from cqrs_impl.read.keys import TIME_WIDTH, Keys, member
+from cqrs_impl.read.parking import parked_events
 
 # Members of KEYS[2] (of all lists from KEYS[2] on), newest first: walks the shortest list and looks the others up.
 PAGE = """
@@ -134,17 +136,21 @@ class RedisQueries:
 
     async def readiness(self) -> Readiness:
         try:
-            at = _position(await self._client.get(self._keys.checkpoint))
+            checkpoint, parked = await self._client.mget(self._keys.checkpoint, self._keys.parked)
         except REDIS_GONE as error:
             raise Unavailable("The read store cannot be asked right now.") from error
+        if checkpoint is None:
+            raise Unavailable("The read store has not been built yet.")
+        at = Checkpoint.of(checkpoint).reached
         rows = await self._outbox.rows(BACKLOG, {"xid": str(at.transaction), "id": at.sequence})
-        return Readiness(rows[0][0], max(0.0, rows[0][1]), 0)
+        return Readiness(rows[0][0], max(0.0, rows[0][1]), parked_events(parked))
 
     def in_use(self) -> tuple[int, int]:
         return self._outbox.in_use()
 
 
 def _position(checkpoint: Any) -> Position:
+    """How far everything is reflected, which is the first word of the checkpoint."""
     if checkpoint is None:
         raise Unavailable("The read store has not been built yet.")
-    return token_position(checkpoint.decode())
+    return token_position(checkpoint.split(b" ", 1)[0].decode())

@@ -1,18 +1,19 @@
 """The views in Redis: folds events into the documents that the queries fetch, and moves the checkpoint with them.
 
 A batch is one optimistic transaction: WATCH the checkpoint, read what the events touch, fold in memory, and
-write everything with the new checkpoint in one MULTI/EXEC. If somebody else moved the checkpoint meanwhile (a second
-projector, a rebuild), Redis refuses the whole and the batch starts over from what is there now.
+write everything with the new checkpoint in one MULTI/EXEC. If somebody else wrote meanwhile (a second projector, a
+rebuild, a replay), Redis refuses the whole and the batch starts over from what is there now.
 """
 
 from collections import defaultdict
 from collections.abc import Sequence
+from secrets import randbits
 from typing import Any, TypeVar
 
 import msgspec
 import redis.asyncio as redis
 from msgspec.structs import replace
-from redis.exceptions import WatchError
+from redis.exceptions import RedisError, WatchError
 
 from contract.messages import (
     START,
@@ -38,9 +39,12 @@ from contract.messages import (
     StockDelivered,
     TopProduct,
 )
-from contract.text import time_text, token_position, token_text, words
-from cqrs_impl.ports import Placed
+from contract.text import time_text, words
+from cqrs_impl.ports import Parked, Placed, Unreadable
+from cqrs_impl.read.checkpoint import Checkpoint
 from cqrs_impl.read.keys import TIME_WIDTH, Keys, member
+from cqrs_impl.read.parking import NotYet, Parking, Tries
+from cqrs_impl.write.outbox import stream_of
 
 CACHE_MAX = 50_000
 RANK_TOP = 10**19  # ranks count down from here, so that the highest revenue comes first
@@ -52,51 +56,76 @@ _decoders: dict[type, msgspec.json.Decoder[Any]] = {
 V = TypeVar("V")
 
 
-class NotYet(Exception):
-    """The event builds on one that has not come by yet."""
-
-
 class RedisViews:
-    """The only writer of its keys. Keeps copies of what it wrote for as long as nobody else moves the checkpoint."""
+    """The only writer of its keys. Keeps copies of what it wrote for as long as nobody else writes."""
 
     def __init__(self, client: "redis.Redis", keys: Keys) -> None:
         self._client: Any = client  # redis-py types every answer as text or bytes; ours are bytes
         self._keys = keys
         self._copies: dict[str, Any] = {}
-        self._copies_at: Position | None = None
+        self._copies_at: Checkpoint | None = None
+        self._tries = Tries()
 
     async def position(self) -> Position:
         found = await self._client.get(self._keys.checkpoint)
         if found is None:
             # An empty store says so, and then replays itself; SET NX because another projector may be there too.
-            await self._client.set(self._keys.checkpoint, token_text(START), nx=True)
+            await self._client.set(self._keys.checkpoint, Checkpoint(START, START, randbits(48)).text, nx=True)
             return START
-        return token_position(found.decode())
+        return Checkpoint.of(found).reached
 
     async def apply(self, batch: Sequence[Placed]) -> Position:
         while True:
             async with self._client.pipeline(transaction=True) as pipe:
-                await pipe.watch(self._keys.checkpoint)
-                found = await pipe.get(self._keys.checkpoint)
-                if found is None:
+                at, parking = await self._watched(pipe)
+                if at is None:
                     return START  # emptied under our hands: nothing of this batch may land before what it follows
-                at = token_position(found.decode())
-                if at != self._copies_at or len(self._copies) > CACHE_MAX:
-                    self._copies = {}
-                news = [placed for placed in batch if placed.position > at]
-                work = _Work(self._client, self._keys, self._copies)
-                self._copies_at = None  # until the write is known to have happened, the copies prove nothing
-                reached = await work.fold(news, at)
-                if not work.documents and reached == at:
-                    return at
-                pipe.multi()
-                work.write(pipe, reached)
+                news = [placed for placed in batch if placed.position > at.reached]
+                work = _Work(self._client, self._keys, self._copies, parking, self._tries)
+                reached = await work.fold(news, at.reached)
+                if not work.documents and not parking.changed and reached == at.reached:
+                    return reached
                 try:
-                    await pipe.execute()
+                    await self._write(pipe, work, at, reached)
                 except WatchError:
                     continue
-                self._copies_at = reached
                 return reached
+
+    async def parked(self) -> tuple[Sequence[Parked], Position]:
+        found, text = await self._client.mget(self._keys.checkpoint, self._keys.parked)
+        streams = sorted(Parking(text).streams.values(), key=lambda parked: parked.before)
+        return streams, Checkpoint.of(found).reached if found else START
+
+    async def replay(self, stream: str, events: Sequence[Placed], at: Position) -> int | None:
+        async with self._client.pipeline(transaction=True) as pipe:
+            now, parking = await self._watched(pipe)
+            if now is None or now.reached != at or stream not in parking.streams:
+                return None
+            work = _Work(self._client, self._keys, self._copies, parking, None)
+            parking.release(stream)
+            await work.fold(events, at)
+            try:
+                await self._write(pipe, work, now, at)
+            except WatchError:
+                return None
+            return len(events) - (parking.streams[stream].events if stream in parking.streams else 0)
+
+    async def _watched(self, pipe: Any) -> tuple[Checkpoint | None, Parking]:
+        """What the views hold now; from here on, our write fails if another comes before it."""
+        await pipe.watch(self._keys.checkpoint)
+        found, parked = await pipe.mget(self._keys.checkpoint, self._keys.parked)
+        at = found and Checkpoint.of(found)
+        if at is None or at != self._copies_at or len(self._copies) > CACHE_MAX:
+            self._copies = {}
+        self._copies_at = None  # until a write is known to have happened, the copies prove nothing
+        return at, Parking(parked)
+
+    async def _write(self, pipe: Any, work: "_Work", at: Checkpoint, reached: Position) -> None:
+        after = Checkpoint(work.parking.reflected(reached), reached, at.writes + 1)
+        pipe.multi()
+        work.write(pipe, after)
+        await pipe.execute()
+        self._copies_at = after
 
     async def clear(self) -> None:
         """The checkpoint goes first: a projector in the middle of a batch is refused by it."""
@@ -113,17 +142,28 @@ class RedisViews:
 
 
 class _Work:
-    """One batch being folded: documents as they become, and the list members that come and go."""
+    """One batch being folded: documents as they become, and the list members that come and go.
 
-    def __init__(self, client: "redis.Redis", keys: Keys, copies: dict[str, Any]) -> None:
+    What an event changes is staged, and kept when it has been applied as a whole. `tries` None says that an event
+    gets one try alone, and that all of them come from before the checkpoint.
+    """
+
+    def __init__(
+        self, client: "redis.Redis", keys: Keys, copies: dict[str, Any], parking: Parking, tries: Tries | None
+    ) -> None:
         self._client: Any = client
         self._keys, self._copies = keys, copies
+        self.parking, self._tries = parking, tries
         self.documents: dict[str, Any] = {}
         self._members: dict[str, dict[str | bytes, bool]] = defaultdict(dict)  # list → member → in or out
+        self._staged: dict[str, Any] = {}
+        self._staged_members: dict[tuple[str, str | bytes], bool] = {}
 
     # Reading
 
     async def _get(self, kind: type[V], key: str) -> V | None:
+        if key in self._staged:
+            return self._staged[key]  # type: ignore[no-any-return]
         if key in self._copies:
             return self._copies[key]  # type: ignore[no-any-return]
         found = await self._client.get(key)
@@ -134,7 +174,7 @@ class _Work:
     async def _need(self, kind: type[V], key: str) -> V:
         value = await self._get(kind, key)
         if value is None:
-            raise NotYet(key)
+            raise NotYet(key.removeprefix(self._keys.prefix).replace(":", "-", 1))
         return value
 
     async def _prefetch(self, wanted: dict[str, type]) -> None:
@@ -146,18 +186,35 @@ class _Work:
     async def _list(self, key: str) -> list[str]:
         """The members of a list, with this batch's changes."""
         there = {m.decode() for m in await self._client.zrange(key, 0, -1)}
-        for name, present in self._members[key].items():
+        staged = {name: present for (of, name), present in self._staged_members.items() if of == key}
+        for name, present in (self._members[key] | staged).items():
             (there.add if present else there.discard)(str(name))
         return sorted(there)
 
     # Writing
 
     def _put(self, key: str, value: Any) -> None:
-        self._copies[key] = self.documents[key] = value
+        self._staged[key] = value
 
-    def write(self, pipe: Any, reached: Position) -> None:
+    def _member(self, key: str, name: str | bytes, present: bool) -> None:
+        self._staged_members[key, name] = present
+
+    def _keep(self) -> None:
+        self._copies |= self._staged
+        self.documents |= self._staged
+        for (key, name), present in self._staged_members.items():
+            self._members[key][name] = present
+        self._drop()
+
+    def _drop(self) -> None:
+        self._staged.clear()
+        self._staged_members.clear()
+
+    def write(self, pipe: Any, after: Checkpoint) -> None:
         texts: dict[str, Any] = {key: _encode(value) for key, value in self.documents.items()}
-        texts[self._keys.checkpoint] = token_text(reached)
+        texts[self._keys.checkpoint] = after.text
+        if self.parking.changed:
+            texts[self._keys.parked] = self.parking.text
         pipe.mset(texts)
         for key, members in self._members.items():
             if gone := [m for m, present in members.items() if not present]:
@@ -172,26 +229,45 @@ class _Work:
         place before the first that still waits at the end."""
         await self._prefetch(self._touched(news))
         waiting = list(news)
+        failed: list[Placed] = []
         while True:
             still = []
             for placed in waiting:
+                if self.parking.holds(placed):
+                    continue
                 try:
                     await self._apply(placed.event)
-                except NotYet:
-                    still.append(placed)
+                    self._keep()
+                except NotYet as missing:
+                    self._drop()
+                    if self._tries is None or self.parking.begins(missing.stream):
+                        self.parking.park(placed, f"it waits for {missing.stream}")
+                    else:
+                        still.append(placed)
+                except RedisError:
+                    raise
+                except Exception as failure:  # noqa: BLE001
+                    # The one place that goes on after a bug: whatever is wrong with one event must not stop all
+                    # others. Nothing is skipped: it is logged, its stream is parked, counted and can be replayed.
+                    self._drop()
+                    if self._tries is None or self._tries.over(placed.position):
+                        self.parking.park(placed, str(failure) or type(failure).__name__)
+                    else:
+                        failed.append(placed)
             if not still or len(still) == len(waiting):
                 break
             waiting = still
-        if not still:
-            return news[-1].position if news else at
-        before = [placed.position for placed in news if placed.position < still[0].position]
-        return before[-1] if before else at
+        positions = [placed.position for placed in news]
+        left = min((placed.position for placed in still + failed), default=None)
+        return max([at, *(position for position in positions if left is None or position < left)])
 
     def _touched(self, news: Sequence[Placed]) -> dict[str, type]:
         keys = self._keys
         wanted: dict[str, type] = {}
         for _, event in news:
             match event:
+                case Unreadable():
+                    pass
                 case CustomerRegistered() | CustomerRenamed():
                     wanted[keys.customer(event.id)] = CustomerView
                 case ProductAdded() | ProductRepriced() | StockDelivered():
@@ -208,20 +284,22 @@ class _Work:
                     wanted[keys.history(event.id)] = HistoryView
         return wanted
 
-    async def _apply(self, event: Event) -> None:
+    async def _apply(self, event: Event | Unreadable) -> None:
         """Versions guard every apply: an old one is a repeat and changes nothing, one too new waits."""
         match event:
+            case Unreadable():
+                raise ValueError(event.reason)
             case CustomerRegistered() | CustomerRenamed():
                 customer = await self._get(CustomerView, self._keys.customer(event.id))
-                if _next(customer.version if customer else 0, event.version):
+                if _next(customer, event):
                     await self._name(customer, event)
             case ProductAdded() | ProductRepriced() | StockDelivered():
                 product = await self._get(ProductView, self._keys.product(event.id))
-                if _next(product.version if product else 0, event.version):
+                if _next(product, event):
                     self._product(product, event)
             case _:
                 order = await self._get(OrderView, self._keys.order(event.id))
-                if _next(order.version if order else 0, event.version):
+                if _next(order, event):
                     await self._order(order, event)
 
     async def _name(self, customer: CustomerView | None, event: CustomerRegistered | CustomerRenamed) -> None:
@@ -234,9 +312,9 @@ class _Work:
             in_products = {word for line in order.lines for word in words(line.product_name)}
             for word in words(customer.name):
                 if word not in in_products:
-                    self._members[keys.word(word)][name] = False
+                    self._member(keys.word(word), name, False)
             for word in words(event.name):
-                self._members[keys.word(word)][name] = True
+                self._member(keys.word(word), name, True)
             self._put(keys.order(order.id), replace(order, customer=CustomerRef(event.id, event.name)))
         self._put(keys.customer(event.id), replace(customer, version=event.version, name=event.name))
 
@@ -270,9 +348,9 @@ class _Work:
             )
             history = HistoryView((Change(1, "placed", at),))
             name = member(at, event.id)
-            self._members[keys.orders_of(customer.id)][name] = True
+            self._member(keys.orders_of(customer.id), name, True)
             for word in {*words(customer.name), *(w for line in event.lines for w in words(line.product_name))}:
-                self._members[keys.word(word)][name] = True
+                self._member(keys.word(word), name, True)
             await self._count(view, 1)
         else:
             assert order is not None, "version 2 comes after version 1"
@@ -298,7 +376,7 @@ class _Work:
         keys = self._keys
         customer = await self._need(CustomerView, keys.customer(order.customer.id))
         name = member(order.placed_at, order.id)
-        self._members[keys.active_of(customer.id)][name] = sign > 0
+        self._member(keys.active_of(customer.id), name, sign > 0)
         if sign > 0:
             last = max(customer.last_order_at or "", order.placed_at)
         else:
@@ -316,27 +394,28 @@ class _Work:
         day = order.placed_at[:10]
         sales = await self._get(DaySales, keys.day(day)) or DaySales(day, 0, 0)
         after = DaySales(day, sales.orders + sign, sales.revenue_cents + sign * order.total_cents)
-        self._members[keys.days][_day(sales)] = False
+        self._member(keys.days, _day(sales), False)
         if after.orders:
-            self._members[keys.days][_day(after)] = True
+            self._member(keys.days, _day(after), True)
         self._put(keys.day(day), after)
         for line in order.lines:
             product = await self._need(ProductView, keys.product(line.product_id))
             revenue = await self._get(int, keys.revenue(line.product_id)) or 0
             pieces, amount = sign * line.quantity, sign * line.amount_cents
             now = replace(product, stock=product.stock - pieces, sold=product.sold + pieces)
-            self._members[keys.top][_rank(product, revenue)] = False
+            self._member(keys.top, _rank(product, revenue), False)
             if now.sold:
-                self._members[keys.top][_rank(now, revenue + amount)] = True
+                self._member(keys.top, _rank(now, revenue + amount), True)
             self._put(keys.product(product.id), now)
             self._put(keys.revenue(product.id), revenue + amount)
 
 
-def _next(seen: int, version: int) -> bool:
+def _next(seen: CustomerView | ProductView | OrderView | None, event: Event) -> bool:
     """Whether to apply: True for the next version, False for one seen; raises `NotYet` for a later one."""
-    if version > seen + 1:
-        raise NotYet
-    return version == seen + 1
+    version = seen.version if seen else 0
+    if event.version > version + 1:
+        raise NotYet(stream_of(event))
+    return event.version == version + 1
 
 
 def _rank(product: ProductView, revenue_cents: int) -> bytes:
