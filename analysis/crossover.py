@@ -99,7 +99,7 @@ def _find(rounds: pl.DataFrame, baseline: str, target: str, seed: int) -> Crosso
     picks = resample_indices(strata, RESAMPLES, np.random.default_rng(seed))
     weights = np.stack([np.bincount(row, minlength=pair.height) for row in picks]).astype(np.float64)
     drawn_base, drawn_other = (_solve(weights @ each) for each in equations)
-    found = _decide(base - other, drawn_base - drawn_other, tail)
+    found = decide(base - other, drawn_base - drawn_other, tail)
     costs = Costs(*map(float, base)), Costs(*map(float, other))
     found = found._replace(
         baseline=costs[0],
@@ -148,7 +148,7 @@ def _solve(sums: Floats) -> Floats:
     return np.stack([(c * d - b * e) / determinant, (a * e - b * d) / determinant], axis=1)
 
 
-def _decide(saving: Floats, drawn: Floats, tail: float) -> Crossover:
+def decide(saving: Floats, drawn: Floats, tail: float) -> Crossover:
     """`saving`: µs saved by the target on a read and on a write; `drawn`: the same for each bootstrap draw.
 
     The answer stands when the draws that give another one are fewer than one tail of a 95 % interval.

@@ -7,12 +7,13 @@ from typing import NamedTuple
 
 import polars as pl
 
-from analysis import crossover, runs, staleness, validity
+from analysis import crossover, operations, runs, staleness, validity
 from analysis.costs import Cost, cost_of, family, in_order, slice_costs
 from analysis.crossover import Crossover
+from analysis.operations import OperationCosts
 from analysis.runs import Run
 from analysis.staleness import Visibility
-from analysis.statistics import Comparison, compare
+from analysis.statistics import Comparison, Interval, compare
 from analysis.validity import Validity
 
 SEED = 20_240_607  # of every resampling: the same run gives the same figures
@@ -37,6 +38,8 @@ class Cell(NamedTuple):
     latency: Latency | None
     visibility: Visibility | None
     comparison: Comparison | None  # None for the baseline
+    interval_us: Interval | None = None  # of the cost, where it was fitted
+    operation: str | None = None  # where the cell is one operation by itself
 
 
 class Identical(NamedTuple):
@@ -60,6 +63,7 @@ class Findings(NamedTuple):
     cells: tuple[Cell, ...]
     crossovers: dict[str, Crossover]  # by target
     identical: tuple[Identical, ...]
+    operations: OperationCosts | None = None  # of a run of kind `costs`, which has no cells
 
     @property
     def read_shares(self) -> list[float]:
@@ -93,6 +97,12 @@ def _find(path: Path, _state: tuple[tuple[str, int, int], ...]) -> Findings:
     challengers = [name for name in others if run.rungs[name] != run.rungs[baseline] or run.rungs[name] == "external"]
     shares = sorted(valid.rounds["read_share_pct"].unique())
     identical = _identical_pairs(run, costs)
+    if run.manifest.kind == "costs":
+        fitted = operations.fit(run, valid, seed=SEED)
+        if failed := [pair for pair in identical if pair.failed]:
+            fitted = fitted._replace(doubt=f"the identical pair {failed[0].one} and {failed[0].other} differs")
+        meets = {name: operations.crossover(fitted, fitted.mix, baseline, name) for name in challengers}
+        return Findings(run, valid, costs, baseline, (), meets, identical, fitted)
     comparisons = _comparisons(run, valid, costs, shares, baseline, others, challengers, identical)
     cells = tuple(
         Cell(
@@ -115,6 +125,8 @@ def _find(path: Path, _state: tuple[tuple[str, int, int], ...]) -> Findings:
 def components_of(findings: Findings) -> list[str]:
     """Every component with a cost in this run: the known ones in their order, then the others by name."""
     found = {name for cell in findings.cells if cell.cost for name in cell.cost.by_component_us}
+    if findings.operations is not None:
+        found = {name for costs in findings.operations.targets.values() for name in costs.by_component_us}
     return in_order(found)
 
 

@@ -14,6 +14,8 @@ from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 from analysis import colours, words
 from analysis.crossover import predicted_ratio
 from analysis.findings import Findings, components_of, find, latency_samples, staleness_rows
+from analysis.operations import IDLE
+from analysis.prediction import of_operations
 from analysis.runs import UnusableRun
 from analysis.staleness import curve
 
@@ -21,6 +23,7 @@ INK = "#1b1f24"  # text and axes; a page that has a dark side replaces it by its
 GRID = "#a0a6ad"
 WIDTH_IN = 5.4  # small, so that the text stays readable on a phone
 CURVE_POINTS = 200
+SHOWN_FROM_US = 10.0  # on log axes
 STYLE: dict[Any, Any] = {
     "font.size": 10.5, "axes.titlesize": 11, "axes.titleweight": "bold", "axes.titlelocation": "left",
     "axes.spines.top": False, "axes.spines.right": False, "axes.grid": True, "axes.axisbelow": True,
@@ -77,7 +80,7 @@ def write(run_dir: str | Path) -> list[Path]:
 
 def draw(findings: Findings) -> list[Plot]:
     """The figures this run has data for, in reading order."""
-    drawers: tuple[Callable[[Findings], Plot | None], ...] = (ratio, cpu, latency, staleness)
+    drawers: tuple[Callable[[Findings], Plot | None], ...] = (ratio, operations, cpu, latency, staleness)
     with matplotlib.rc_context(STYLE):
         return [plot for plot in (drawer(findings) for drawer in drawers) if plot is not None]
 
@@ -96,7 +99,7 @@ def ratio(findings: Findings) -> Plot | None:
     measured = [cell for cell in measured if cell.comparison and cell.comparison.ratio]
     if not measured:
         return None
-    figure, axes = _figure(3.7)
+    figure, axes = blank(3.7)
     palette = colours.of_targets(findings.run.rungs)
     axes.axhline(1, color=palette[findings.baseline], linewidth=2, label=f"{findings.baseline} (baseline)")
     for place, target in enumerate(findings.challengers):
@@ -156,7 +159,7 @@ def cpu(findings: Findings) -> Plot | None:
         return None
     names = components_of(findings)
     palette, targets, shares = colours.of_components(names), findings.run.targets, findings.read_shares
-    figure, axes = _figure(0.9 + 0.34 * (len(targets) + 0.7) * len(shares) + 0.7)
+    figure, axes = blank(0.9 + 0.34 * (len(targets) + 0.7) * len(shares) + 0.7)
     most = max(cell.cost.total_us for cell in cells if cell.cost)
     ticks = []
     for cell in cells:
@@ -184,6 +187,43 @@ def cpu(findings: Findings) -> Plot | None:
         for c in cells
     )
     return _finish("cpu", words.cpu_title(findings), bars + ".", figure)
+
+
+def operations(findings: Findings) -> Plot | None:
+    """CPU of each operation by itself: all of it with its interval, and by component, on a log axis."""
+    if findings.operations is None:
+        return None
+    cells = [cell for cell in of_operations(findings) if cell.operation != IDLE and cell.cost and cell.interval_us]
+    targets, names = findings.run.targets, components_of(findings)
+    of_target, of_component = colours.of_targets(findings.run.rungs), colours.of_components(names)
+    figure, axes = blank(1.4 + 0.17 * (len(targets) + 0.8) * (len(findings.operations.names) - 1))
+    ticks, texts = [], []
+    for place, cell in enumerate(cells):
+        assert cell.cost and cell.interval_us, "cells without are left out above"
+        y = place + 0.8 * (place // len(targets))
+        for name, us in cell.cost.by_component_us.items():
+            if us >= SHOWN_FROM_US:
+                axes.plot(us, y, "o", color=of_component[name], markersize=3.5)
+        axes.hlines(y, *np.maximum(cell.interval_us, SHOWN_FROM_US), color=of_target[cell.target], linewidth=2.5)
+        axes.plot(max(cell.cost.total_us, SHOWN_FROM_US), y, "D", color=of_target[cell.target], markersize=5.5)
+        ticks.append(y)
+        texts.append(
+            f"{cell.operation} of {cell.target} {cell.cost.total_us:,.0f} µs "
+            f"({cell.interval_us.low:,.0f}–{cell.interval_us.high:,.0f})"
+        )
+    for target in targets:
+        axes.plot([], [], "D", color=of_target[target], markersize=5.5, label=target)
+    for name in names:
+        axes.plot([], [], "o", color=of_component[name], markersize=3.5, label=name)
+    middles = np.reshape(ticks, (-1, len(targets))).mean(axis=1)
+    axes.set_yticks(middles, [str(cell.operation) for cell in cells[:: len(targets)]])
+    axes.invert_yaxis()
+    axes.grid(visible=False, axis="y")
+    axes.set_xscale("log")
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}"))
+    axes.set_xlabel("CPU of one operation, µs\n(diamond: all, with its 95 % interval; dots: components)")
+    _legend_above(axes, 4)
+    return _finish("operations", words.operations_title(findings, cells), "; ".join(texts) + ".", figure)
 
 
 def latency(findings: Findings) -> Plot | None:
@@ -244,7 +284,7 @@ def staleness(findings: Findings) -> Plot | None:
     curves = {target: curve(staleness_rows(findings.run, target)) for target in findings.run.targets}
     if not any(curves.values()):
         return None
-    figure, axes = _figure(3.5)
+    figure, axes = blank(3.5)
     palette = colours.of_targets(findings.run.rungs)
     for target, points in curves.items():
         if not points:
@@ -265,7 +305,7 @@ def staleness(findings: Findings) -> Plot | None:
     return _finish("staleness", words.staleness_title(findings), alt + " Bands are 95 % Wilson intervals.", figure)
 
 
-def _figure(height_in: float) -> tuple[Figure, Axes]:
+def blank(height_in: float) -> tuple[Figure, Axes]:
     figure = Figure(figsize=(WIDTH_IN, height_in), layout="constrained")
     return figure, figure.subplots()
 
@@ -283,11 +323,11 @@ def _legend_above(axes: Axes, columns: int) -> None:
 
 def _finish(name: str, title: str, alt: str, figure: Figure) -> Plot:
     """The title is set over the whole figure and broken where it would leave it."""
-    figure.suptitle(_broken(title), x=0.01, ha="left", fontsize=11, fontweight="bold")
+    figure.suptitle(broken(title), x=0.01, ha="left", fontsize=11, fontweight="bold")
     return Plot(name, title, alt, figure)
 
 
-def _broken(text: str, width: int = 54) -> str:
+def broken(text: str, width: int = 54) -> str:
     lines = [""]
     for word in text.split():
         if lines[-1] and len(lines[-1]) + 1 + len(word) > width:

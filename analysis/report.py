@@ -12,6 +12,7 @@ from markupsafe import Markup, escape
 from analysis import plots, tables, words
 from analysis.findings import Findings, components_of, find
 from analysis.plots import INK, Plot
+from analysis.prediction import of_operations
 from analysis.validity import REASONS, conditions
 
 HERE = Path(__file__).parent
@@ -38,6 +39,7 @@ def page(findings: Findings) -> str:
         words=words,
         visible_text=tables.visible_text,
         components=components_of(findings),
+        cells=of_operations(findings) if findings.operations else findings.cells,
         figures={plot.name: {"title": plot.title, "svg": inline_svg(plot)} for plot in plots.draw(findings)},
         strip=_strip(findings),
         reasons=REASONS,
@@ -66,7 +68,7 @@ def repeat_command(findings: Findings) -> str:
     """The command line that makes this run again."""
     manifest = findings.run.manifest
     fingerprint = manifest.fingerprint
-    parts = ["crossover", "compare"]
+    parts = ["crossover", manifest.kind]
     ours = [target.rung for target in fingerprint.targets if target.rung != "external"]
     if ours:
         parts += ["--rungs", ",".join(dict.fromkeys(ours))]
@@ -76,7 +78,10 @@ def repeat_command(findings: Findings) -> str:
     workload = fingerprint.workload
     if isinstance(workload, dict) and isinstance(workload.get("name"), str):
         parts += ["--workload", workload["name"]]
-    parts += ["--read-shares", ",".join(f"{share:g}" for share in fingerprint.read_shares)]
+    if fingerprint.read_shares:
+        parts += ["--read-shares", ",".join(f"{share:g}" for share in fingerprint.read_shares)]
+    elif operations := [cell["name"] for cell in fingerprint.cells if cell["shares"]]:
+        parts += ["--operations", ",".join(operations)]
     if fingerprint.rate_per_s is not None:
         parts += ["--rate", f"{fingerprint.rate_per_s:g}"]
     if fingerprint.size is not None:

@@ -1,7 +1,8 @@
 """What a run says, in sentences computed from its verdicts: table, plots and report all quote these."""
 
 from analysis.crossover import Crossover
-from analysis.findings import Findings
+from analysis.findings import Cell, Findings
+from analysis.operations import Mix
 from analysis.statistics import Comparison, Interval, Verdict
 
 
@@ -28,7 +29,8 @@ def crossover_line(findings: Findings, target: str) -> str:
         delta = findings.run.manifest.thresholds.equivalence_delta
         return f"{target} needs as much CPU as {base}, within {_pct(100 * delta)}, at every measured read share."
     verdicts = _verdicts(findings, target)
-    measured = "" if verdicts.startswith("inconclusive") and ";" not in verdicts else f" Measured: {verdicts}."
+    told = verdicts and not (verdicts.startswith("inconclusive") and ";" not in verdicts)
+    measured = f" Measured: {verdicts}." if told else ""
     return f"From which read share {target} needs less CPU than {base} is inconclusive: {found.reason}.{measured}"
 
 
@@ -58,6 +60,21 @@ def ratio_text(comparison: Comparison | None, *, interval: bool = True) -> str:
     if comparison.interval is None or not interval:
         return f"{comparison.ratio:.2f}"
     return f"{comparison.ratio:.2f} [{comparison.interval.low:.2f}–{comparison.interval.high:.2f}]"
+
+
+def where(cell: Cell) -> str:
+    return cell.operation or f"{cell.read_share_pct:g} %"
+
+
+def half_width(cell: Cell) -> str:
+    """Half the interval of a fitted cost, in per cent of the cost."""
+    if cell.cost is None or cell.interval_us is None or cell.cost.total_us <= 0:
+        return "–"
+    return f"{50 * (cell.interval_us.high - cell.interval_us.low) / cell.cost.total_us:.0f} %"
+
+
+def mix_line(mix: Mix) -> str:
+    return f"{mix.name} at {mix.rate_per_s:g} operations a second"
 
 
 def times_text(ratio: float) -> str:
@@ -217,6 +234,16 @@ def ratio_title(findings: Findings) -> str:
         )
     title = "; ".join(says)
     return title[:1].upper() + title[1:] if title.startswith("where") else title
+
+
+def operations_title(findings: Findings, cells: list[Cell]) -> str:
+    """In how many operations the last challenger needs less, and in how many more, than the baseline."""
+    target = findings.challengers[-1] if findings.challengers else findings.baseline
+    told = [cell.comparison.verdict for cell in cells if cell.target == target and cell.comparison]
+    if not told:
+        return f"What each operation of {target} costs"
+    less, more = told.count("better"), told.count("worse")
+    return f"Of {len(told)} operations {target} does {less} with less CPU than {findings.baseline}, {more} with more"
 
 
 def cpu_title(findings: Findings) -> str:

@@ -30,6 +30,14 @@ Seed = Annotated[int, typer.Option(help="The same seed names the same data every
 DatabaseUrl = Annotated[str | None, typer.Option(envvar="DATABASE_URL", help="A PostgreSQL of yours, 14 or newer.")]
 RedisUrl = Annotated[str | None, typer.Option(envvar="REDIS_URL", help="A Redis or Valkey of yours, with noeviction.")]
 Token = Annotated[str | None, typer.Option(envvar="CROSSOVER_TOKEN", help="What every request must then carry.")]
+Rungs = Annotated[str, typer.Option(help="Rungs to compare, by commas; the first is the baseline.")]
+WorkloadName = Annotated[str, typer.Option(help="shop, backoffice, checkout, or a TOML file.")]
+Rate = Annotated[float | None, typer.Option(help="Operations a second; otherwise the workload's.")]
+ProfileName = Annotated[str, typer.Option(help="quick, standard or thorough.")]
+Out = Annotated[Path | None, typer.Option(help="Folder of the run; otherwise a new one in results/.")]
+Operations = Annotated[str, typer.Option(help="Whose costs to measure: all, or by commas; otherwise the workload's.")]
+CostsRun = Annotated[Path, typer.Argument(metavar="RUN", help="The folder of a run of `crossover costs`.")]
+MixName = Annotated[str | None, typer.Option("--workload", help="A workload, or a TOML file; otherwise the run's.")]
 
 
 @app.callback()
@@ -139,13 +147,13 @@ def compare(
             metavar="NAME=PID[,PID]", help="Processes of a --target, whose CPU (with all their children's) is its cost."
         ),
     ] = None,
-    workload: Annotated[str, typer.Option(help="shop, backoffice, checkout, or a TOML file.")] = "shop",
+    workload: WorkloadName = "shop",
     read_shares: Annotated[str, typer.Option(help="Shares of reads, in per cent, by commas.")] = "50,80,95,99",
-    rate: Annotated[float | None, typer.Option(help="Operations a second; otherwise the workload's.")] = None,
+    rate: Rate = None,
     size: Size = "s",
-    profile: Annotated[str, typer.Option(help="quick, standard or thorough.")] = "quick",
+    profile: ProfileName = "quick",
     seed: Seed = 1,
-    out: Annotated[Path | None, typer.Option(help="Folder of the run; otherwise a new one in results/.")] = None,
+    out: Out = None,
     database_url: DatabaseUrl = None,
     redis_url: RedisUrl = None,
     token: Token = None,
@@ -170,6 +178,57 @@ def compare(
         token=token,
     )
     run(wish)
+
+
+@app.command()
+def costs(
+    rungs: Rungs = "crud,cqrs",
+    workload: WorkloadName = "shop",
+    operations: Operations = "",
+    rate: Rate = None,
+    size: Size = "s",
+    profile: ProfileName = "quick",
+    seed: Seed = 1,
+    out: Out = None,
+    database_url: DatabaseUrl = None,
+    redis_url: RedisUrl = None,
+) -> None:
+    """Measure what each operation costs by itself, from which any mix of them can be predicted."""
+    from crossover.compare import compare as run
+    from crossover.costs import wanted_costs
+
+    run(wanted_costs(rungs, workload, operations, rate, size, profile, seed, out, database_url, redis_url))
+
+
+@app.command()
+def predict(
+    folder: CostsRun,
+    workload: MixName = None,
+    read_shares: Annotated[str, typer.Option(help="Shares of reads, in per cent, by commas.")] = "50,80,90,95,99",
+    rate: Annotated[float | None, typer.Option(help="Operations a second; otherwise those of the run.")] = None,
+    against: Annotated[list[Path] | None, typer.Option(help="A run that measured mixes: how far are we off?")] = None,
+) -> None:
+    """Predict from a run of costs what a mix would cost and where the rungs meet, or check that against a mixed run."""
+    from crossover.costs import predict as show
+
+    show(folder, workload, read_shares, rate, against or [])
+
+
+@app.command()
+def map(
+    folders: Annotated[list[Path] | None, typer.Argument(metavar="[RUN]...", help="Runs of costs, one a size.")] = None,
+    sizes: Annotated[str, typer.Option(help="Sizes to measure first, by commas, for instance s,m.")] = "",
+    rungs: Rungs = "crud,cqrs",
+    workload: MixName = None,
+    rate: Rate = None,
+    profile: ProfileName = "quick",
+    out: Annotated[Path, typer.Option(help="Folder of the map and of its runs.")] = Path("results/map"),
+) -> None:
+    """Draw the map of read share by data size: who needs the least CPU where, and where nobody can tell."""
+    from crossover.costs import draw_map, measured
+
+    runs = measured(sizes, rungs, workload or "shop", rate, profile, out) + (folders or [])
+    draw_map(runs, workload, rate, out)
 
 
 @app.command()

@@ -168,15 +168,18 @@ def end(driver: subprocess.Popen[bytes]) -> None:
 TABLE_WIDTH = 100
 
 
+def wide_console() -> Console:
+    console = Console()
+    return console if console.is_terminal else Console(width=TABLE_WIDTH)  # a file or pipe has no width
+
+
 def show(folder: Path) -> None:
     """Write the report and the plots of a run and print its table and where they are."""
     from analysis import plots, report, tables
     from analysis.runs import UnusableRun
 
     try:
-        console = Console()
-        console = console if console.is_terminal else Console(width=TABLE_WIDTH)  # a file or pipe has no width
-        console.print(tables.render(folder))
+        wide_console().print(tables.render(folder))
         drawn = plots.write(folder)
         print(f"Report: {report.write(folder)}")
         if drawn:

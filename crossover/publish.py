@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from analysis import publish as published
-from analysis.runs import UnusableRun
+from analysis.runs import UnusableRun, read_manifest
 from crossover.errors import UserError
 
 HOME = Path(__file__).parent.parent
@@ -13,11 +13,12 @@ def publish(folder: Path, home: Path = HOME) -> None:
     """Raises UserError for a run without figures."""
     try:
         into = published.published(folder, home / "results" / "published")
-        readme = home / "README.md"
-        readme.write_text(published.answer_in(readme.read_text("utf-8"), into, home), "utf-8")
+        readme, leads = home / "README.md", read_manifest(into).kind == "compare"
+        if leads:  # its figure is the README's picture
+            readme.write_text(published.answer_in(readme.read_text("utf-8"), into, home), "utf-8")
     except (UnusableRun, ValueError) as error:
         raise UserError(str(error)) from None
     except OSError as error:
         raise UserError(f"The run cannot be published: {error.strerror} ({error.filename}).") from None
     size_mb = sum(path.stat().st_size for path in into.rglob("*") if path.is_file()) / 1e6
-    print(f"Published: {into} ({size_mb:.1f} MB); README.md has its answer.")
+    print(f"Published: {into} ({size_mb:.1f} MB){'; README.md has its answer' if leads else ''}.")

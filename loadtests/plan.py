@@ -16,11 +16,15 @@ PROBES = {"quick": 12, "standard": 30, "thorough": 90}  # of staleness, for each
 PROBES_PER_S = 8.0  # few enough that their reads add little to the load
 COMPANY = {  # what shares a cell with an operation, in per cent; an operation not named here is alone
     "top_products": {"order": 90.0},
-    "daily_sales": {"order": 90.0},
-    "search": {"order": 90.0},
-    "pay": {"place": 50.0},
-    "ship": {"place": 34.0, "pay": 33.0},
-    "cancel": {"place": 50.0},
+    "daily_sales": {"order": 50.0},
+    "search": {"order": 70.0},
+    "place": {"order": 50.0},
+    "pay": {"order": 50.0, "place": 25.0},
+    "ship": {"order": 50.0, "place": 17.0, "pay": 16.0},
+    "cancel": {"order": 50.0, "place": 25.0},
+    "rename": {"order": 50.0},
+    "reprice": {"order": 50.0},
+    "deliver": {"order": 50.0},
 }
 WATCHED = 500  # customers, and products, whose totals the ledger follows
 
@@ -109,8 +113,9 @@ class Plan(Struct, frozen=True):
 def cells_of_operations(names: set[str]) -> list[Cell]:
     """As many cells as unknown costs: each operation in one of its own, and one in which nothing is asked.
 
-    A transition shares its cell with what makes its orders, a heavy read with a light one: the rate is the same in
-    all, because the cost of an operation depends on it, and no cell may saturate its target.
+    All cells have one rate, because the cost of an operation depends on it; a heavy read has light ones beside it, so
+    that no cell saturates its target. A write has as many reads beside it: what carries events takes those that come
+    close together at once, so a write is cheaper the more of them there are. A transition has the makers of its orders.
     """
     for _ in COMPANY:  # company may want company
         names = names | {other for name in names for other in COMPANY.get(name, ())}

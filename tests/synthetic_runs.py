@@ -23,6 +23,7 @@ THRESHOLDS = {
     "void_share_max": 0.20,
     "equivalence_delta": 0.05,
 }
+READS = {"order", "customer_orders", "product"}
 DELAYS_US = (200, 500, 1_000, 2_000, 4_000, 8_000, 15_000, 30_000, 60_000, 120_000, 250_000, 500_000)
 
 
@@ -38,6 +39,13 @@ class Truth:
     latency_ms: float = 2.0
     lag_ms: float = 0.0  # mean time until a write is visible; 0 = at once
     known_cpu: bool = True
+    operations_us: dict[str, float] = field(default_factory=dict)  # those that differ from read_us and write_us
+    idle_us_s: float = 0.0  # CPU a second while nobody asks
+
+    def slice_us(self, asked: dict[str, int]) -> float:
+        """The true CPU of half a second in which these operations were asked."""
+        each = {name: self.read_us if name in READS else self.write_us for name in asked} | self.operations_us
+        return sum(count * each[name] for name, count in asked.items()) + 0.503 * self.idle_us_s
 
 
 CRUD = Truth("crud", "crud", 640.0, 2_200.0, {"app": 0.4, "postgres": 0.6}, 2.4)
@@ -59,6 +67,9 @@ class Plan:
     probes: int = 12
     seed: int = 1
     profile: str = "quick"
+    size: str = "s"
+    cells: dict[str, dict[str, float]] = field(default_factory=dict)  # of a run of costs: shares by operation
+    mix: dict[str, dict[str, float]] = field(default_factory=dict)  # the workload's reads and writes
     slice_edits: list[Callable[[dict[str, Any]], None]] = field(default_factory=list)
     manifest: dict[str, Any] = field(default_factory=dict)
 
@@ -71,27 +82,41 @@ class Writer:
 
     def write(self) -> Path:
         for restart in range(self.plan.restarts):
-            for share in self.plan.read_shares:
+            for cell in self.plan.cells and [cell for _ in range(self.plan.rounds) for cell in self.plan.cells]:
+                self._round(restart, 0, "measure", cell)
+            for share in self.plan.read_shares if not self.plan.cells else ():
                 for phase, count in (("warmup", self.plan.warmups), ("measure", self.plan.rounds), ("staleness", 1)):
                     for _ in range(count if phase != "staleness" or self.plan.probes else 0):
                         self._round(restart, share, phase)
         (self.folder / "manifest.json").write_text(json.dumps(manifest(self.plan, self.files), indent=1))
         return self.folder
 
-    def _round(self, restart: int, share: float, phase: str) -> None:
+    def _round(self, restart: int, share: float, phase: str, cell: str | None = None) -> None:
         self.round += 1
         tables: dict[str, list[dict[str, Any]]] = {table: [] for table in COLUMNS}
         shared = self.rng.normal(0, self.plan.round_noise)
-        reads = int(self.rng.binomial(self.plan.operations, share / 100))
+        asked = self._asked(share, cell)
         for place in self.rng.permutation(len(self.plan.targets)):
             self.slice += 1
-            self._slice(tables, self.plan.targets[place], restart, share, phase, reads, shared)
+            self._slice(tables, self.plan.targets[place], restart, share, phase, cell, asked, shared)
         part = self.folder / "rounds" / f"{self.round:05}"
         part.mkdir(parents=True)
         for table, rows in tables.items():
             file = part / f"{table}.parquet"
             pl.DataFrame(rows, schema=COLUMNS[table]).write_parquet(file)
             self.files[f"rounds/{part.name}/{file.name}"] = hashlib.sha256(file.read_bytes()).hexdigest()
+
+    def _asked(self, share: float, cell: str | None) -> dict[str, int]:
+        """How many of each operation, the same for every target."""
+        plan, shares = self.plan, self.plan.cells.get(cell or "", {})
+        if cell is None and not plan.mix:
+            reads = int(self.rng.binomial(plan.operations, share / 100))
+            return {"order": reads, "place": plan.operations - reads}
+        if cell is None:
+            shares = {name: part * share / 100 for name, part in plan.mix["reads"].items()}
+            shares |= {name: part * (1 - share / 100) for name, part in plan.mix["writes"].items()}
+        counts = self.rng.multinomial(plan.operations, [*(part / 100 for part in shares.values()), 0])
+        return dict(zip(shares, map(int, counts), strict=False))
 
     def _slice(
         self,
@@ -100,13 +125,16 @@ class Writer:
         restart: int,
         share: float,
         phase: str,
-        reads: int,
+        cell: str | None,
+        asked: dict[str, int],
         shared: float,
     ) -> None:
         plan, rng = self.plan, self.rng
-        count, writes = plan.operations, plan.operations - reads
+        count, reads = sum(asked.values()), sum(asked.get(name, 0) for name in READS)
+        writes = count - reads
         row = {
             "slice": self.slice, "round": self.round, "restart": restart, "read_share_pct": share, "target": truth.name,
+            "cell": cell,
             "phase": phase, "started_at_us": self.slice * 600_000, "wall_us": 500_000, "drain_us": 3_000,
             "offered": count, "completed": count, "dropped": 0, "errors": 0, "reads": reads, "writes": writes,
             "generator_cpu_us": 30_000, "steal_share": 0.001, "drained": True, "lag_events_at_end": 0,
@@ -114,9 +142,9 @@ class Writer:
         for edit in plan.slice_edits:
             edit(row)
         tables["slices"].append(row)
-        tables["samples"] += _samples(rng, self.slice, truth, reads, count)
+        tables["samples"] += _samples(rng, self.slice, truth, asked)
         if truth.known_cpu:
-            cpu = (reads * truth.read_us + writes * truth.write_us) * np.exp(shared + rng.normal(0, plan.slice_noise))
+            cpu = truth.slice_us(asked) * np.exp(shared + rng.normal(0, plan.slice_noise))
             tables["cpu"] += [
                 {"slice": self.slice, "component": part, "cpu_us": round(cpu * weight)}
                 for part, weight in truth.split.items()
@@ -153,7 +181,7 @@ def manifest(plan: Plan, files: dict[str, str]) -> dict[str, Any]:
     targets = [{"name": t.name, "rung": t.rung, "parent": None, "url": "http://127.0.0.1:8080"} for t in plan.targets]
     return {
         "format": 1,
-        "kind": "compare",
+        "kind": "costs" if plan.cells else "compare",
         "complete": True,
         "run": "synthetic",
         "created_at": "2026-01-01T00:00:00Z",
@@ -163,10 +191,11 @@ def manifest(plan: Plan, files: dict[str, str]) -> dict[str, Any]:
             "commit": "0123abc",
             "dirty": False,
             "targets": targets,
-            "workload": {"name": "shop", "rate_per_s": 300},
-            "read_shares": list(plan.read_shares),
+            "workload": {"name": "shop", "rate_per_s": 300} | plan.mix,
+            "read_shares": [] if plan.cells else list(plan.read_shares),
+            "cells": [{"name": name, "shares": shares} for name, shares in plan.cells.items()],
             "rate_per_s": 300.0,
-            "size": "s",
+            "size": plan.size,
             "seed": plan.seed,
             "rounds": plan.rounds,
             "slice_s": 0.5,
@@ -188,14 +217,16 @@ def manifest(plan: Plan, files: dict[str, str]) -> dict[str, Any]:
     } | plan.manifest  # fmt: skip
 
 
-def _samples(rng: np.random.Generator, number: int, truth: Truth, reads: int, count: int) -> list[dict[str, Any]]:
+def _samples(rng: np.random.Generator, number: int, truth: Truth, asked: dict[str, int]) -> list[dict[str, Any]]:
+    names = [name for name, count in asked.items() for _ in range(count)]
+    count = len(names)
     due = np.sort(rng.integers(0, 500_000, count))
     lag = rng.integers(20, 200, count)
     service = (truth.latency_ms * 1_000 * np.exp(rng.normal(0, 0.5, count))).astype(int)
-    is_read = rng.permutation(count) < reads
+    order = rng.permutation(count)
     return [
         {
-            "slice": number, "operation": "order" if is_read[i] else "place", "kind": "read" if is_read[i] else "write",
+            "slice": number, "operation": names[order[i]], "kind": "read" if names[order[i]] in READS else "write",
             "due_us": int(due[i]), "sent_us": int(due[i] + lag[i]), "done_us": int(due[i] + lag[i] + service[i]),
             "status": 200, "outcome": "ok", "bytes": 300,
         }
