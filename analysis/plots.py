@@ -64,10 +64,14 @@ class Plot(NamedTuple):
 
 def write(run_dir: str | Path) -> list[Path]:
     """Every figure as SVG and PNG in `plots/` of the run; raises UnusableRun when the run gives no figures."""
+    return save(run_dir, draw(find(run_dir)))
+
+
+def save(run_dir: str | Path, plots: list[Plot]) -> list[Path]:
     folder = Path(run_dir) / "plots"
     folder.mkdir(exist_ok=True)
     written = []
-    for plot in draw(find(run_dir)):
+    for plot in plots:
         for suffix in ("svg", "png"):
             path = folder / f"{plot.name}.{suffix}"
             with matplotlib.rc_context(STYLE):
@@ -118,7 +122,7 @@ def ratio(findings: Findings) -> Plot | None:
     points = [
         f"{cell.target} at {cell.read_share_pct:g} % reads: {words.ratio_text(cell.comparison)}" for cell in measured
     ]
-    return _finish("ratio", words.ratio_title(findings), " ".join(lines) + " " + "; ".join(points) + ".", figure)
+    return finish("ratio", words.ratio_title(findings), " ".join(lines) + " " + "; ".join(points) + ".", figure)
 
 
 def _ratio_of(axes: Axes, findings: Findings, target: str, colour: str, shift: float) -> None:
@@ -186,7 +190,7 @@ def cpu(findings: Findings) -> Plot | None:
         + ", ".join(f"{name} {us:,.0f} µs" for name, us in (c.cost.by_component_us if c.cost else {}).items())
         for c in cells
     )
-    return _finish("cpu", words.cpu_title(findings), bars + ".", figure)
+    return finish("cpu", words.cpu_title(findings), bars + ".", figure)
 
 
 def operations(findings: Findings) -> Plot | None:
@@ -223,7 +227,7 @@ def operations(findings: Findings) -> Plot | None:
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}"))
     axes.set_xlabel("CPU of one operation, µs\n(diamond: all, with its 95 % interval; dots: components)")
     _legend_above(axes, 4)
-    return _finish("operations", words.operations_title(findings, cells), "; ".join(texts) + ".", figure)
+    return finish("operations", words.operations_title(findings, cells), "; ".join(texts) + ".", figure)
 
 
 def latency(findings: Findings) -> Plot | None:
@@ -252,7 +256,7 @@ def latency(findings: Findings) -> Plot | None:
         for c in findings.cells
         if c.latency
     )
-    return _finish("latency", words.latency_title(findings), alt + ".", figure)
+    return finish("latency", words.latency_title(findings), alt + ".", figure)
 
 
 def _late(findings: Findings, share: float, target: str) -> bool:
@@ -302,7 +306,7 @@ def staleness(findings: Findings) -> Plot | None:
     axes.set_ylabel("reads that miss the write, %")
     axes.legend(loc="upper right")
     alt = " ".join(words.staleness_line(findings, target) for target in findings.run.targets)
-    return _finish("staleness", words.staleness_title(findings), alt + " Bands are 95 % Wilson intervals.", figure)
+    return finish("staleness", words.staleness_title(findings), alt + " Bands are 95 % Wilson intervals.", figure)
 
 
 def blank(height_in: float) -> tuple[Figure, Axes]:
@@ -321,7 +325,7 @@ def _legend_above(axes: Axes, columns: int) -> None:
     axes.legend(loc="lower left", bbox_to_anchor=(0, 1.0), ncols=min(columns, 5), borderaxespad=0.2, columnspacing=1.2)
 
 
-def _finish(name: str, title: str, alt: str, figure: Figure) -> Plot:
+def finish(name: str, title: str, alt: str, figure: Figure) -> Plot:
     """The title is set over the whole figure and broken where it would leave it."""
     figure.suptitle(broken(title), x=0.01, ha="left", fontsize=11, fontweight="bold")
     return Plot(name, title, alt, figure)

@@ -57,6 +57,23 @@ COLUMNS: dict[str, dict[str, pl.DataType]] = {
     },
 }
 
+OF_CAPACITY: dict[str, dict[str, pl.DataType]] = {
+    "trials": {
+        "slice": pl.UInt32(),
+        "rate_per_s": pl.Float64(),
+        "outcome": pl.String(),
+        "failures": pl.String(),
+        "p95_us": pl.Int64(),
+        "stale_share": pl.Float64(),
+        "lag_slope_per_s": pl.Float64(),
+        "lag_slope_low": pl.Float64(),
+        "lag_slope_high": pl.Float64(),
+        "in_flight": pl.Float64(),
+        "throughput_per_s": pl.Float64(),
+        "generator_core_share": pl.Float64(),
+    },
+    "lag": {"slice": pl.UInt32(), "at_us": pl.Int64(), "lag_events": pl.UInt32()},
+}
 
 LATER = {"slices": ("cell",)}  # columns that the first runs of this format do not have: null there
 
@@ -142,6 +159,7 @@ class Manifest(Struct, frozen=True):
     thresholds: Thresholds
     files: dict[str, str]
     finished_at: str | None = None
+    goal: dict[str, float] | None = None  # of a run of kind capacity: p95_ms, freshness_ms
 
 
 class Run(NamedTuple):
@@ -169,7 +187,7 @@ def open_run(folder: str | Path) -> Run:
     manifest = read_manifest(path)
     _refuse_failed_checks(path, manifest)
     _refuse_damage(path, manifest)
-    frames = {table: _read_table(path, manifest, table) for table in COLUMNS}
+    frames = {table: read_table(path, manifest, table) for table in COLUMNS}
     _refuse_unknown_targets(path, manifest, frames["slices"])
     return Run(path, manifest, **frames)
 
@@ -253,10 +271,10 @@ def _refuse_damage(path: Path, manifest: Manifest) -> None:
             raise UnusableRun(f"{path} is changed: its manifest does not know round {child.name}.")
 
 
-def _read_table(path: Path, manifest: Manifest, table: str) -> pl.DataFrame:
+def read_table(path: Path, manifest: Manifest, table: str) -> pl.DataFrame:
     """One table over all rounds, in the columns and types of the format; no file of it means no rows."""
     names = sorted(name for name in manifest.files if Path(name).name == f"{table}.parquet")
-    schema = COLUMNS[table]
+    schema = (COLUMNS | OF_CAPACITY)[table]
     if not names:
         if table in ("cpu", "staleness"):  # a target that is not ours has no pids; a workload may have no probes
             return pl.DataFrame(schema=cast(Any, schema))

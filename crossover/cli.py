@@ -232,6 +232,66 @@ def map(
 
 
 @app.command()
+def capacity(
+    rung: Annotated[str, typer.Option(help="The rung to try: see `crossover rungs`.")] = "",
+    target: Annotated[
+        str | None, typer.Option(metavar="NAME=URL", help="Instead of a rung, a service of yours that may be filled.")
+    ] = None,
+    p95_ms: Annotated[float, typer.Option(help="95 % of operations are to be answered within this.")] = 50.0,
+    freshness_ms: Annotated[
+        float, typer.Option(help="95 % of writes are to be seen after this; at most 2000.")
+    ] = 100.0,
+    workload: Annotated[str, typer.Option(help="shop, backoffice, checkout, or a TOML file.")] = "shop",
+    read_share: Annotated[float | None, typer.Option(help="Reads in per cent; otherwise the workload's.")] = None,
+    size: Size = "s",
+    seed: Seed = 1,
+    out: Annotated[Path | None, typer.Option(help="Folder of the run; otherwise a new one in results/.")] = None,
+    database_url: DatabaseUrl = None,
+    redis_url: RedisUrl = None,
+    token: Token = None,
+) -> None:
+    """Find the highest rate that keeps a latency and a freshness, and the write rate that a projector cannot follow."""
+    from crossover.capacity import wanted_capacity
+    from crossover.compare import compare as run
+
+    wish = wanted_capacity(
+        rung=rung,
+        target=target,
+        p95_ms=p95_ms,
+        freshness_ms=freshness_ms,
+        workload=workload,
+        read_share=read_share,
+        size=size,
+        seed=seed,
+        out=out,
+        database_url=database_url,
+        redis_url=redis_url,
+        token=token,
+    )
+    run(wish)
+
+
+@app.command()
+def plan(
+    folder: Annotated[Path, typer.Argument(metavar="RUN", help="The folder of a run of compare.")],
+    read_share: Annotated[float, typer.Option(min=0, max=100, help="Reads in per cent of the operations.")],
+    app: Annotated[int, typer.Option(min=1, help="Processes of the application.")] = 1,
+    replicas: Annotated[int, typer.Option(min=0, help="Replicas of the store that answers the reads.")] = 0,
+    partitions: Annotated[int, typer.Option(min=1, help="Partitions of the projector.")] = 1,
+    cores: Annotated[int, typer.Option(min=1, help="Cores of each machine.")] = 2,
+) -> None:
+    """Compute from measured costs how far each rung could go with more servers, and what limits it first."""
+    from analysis.bounds import Servers, render
+    from analysis.runs import UnusableRun
+    from crossover.compare import wide_console
+
+    try:
+        wide_console().print(render(folder, read_share, Servers(app, replicas, partitions, cores)))
+    except UnusableRun as error:
+        raise UserError(str(error)) from None
+
+
+@app.command()
 def report(folder: Annotated[Path, typer.Argument(metavar="DIR", help="The folder of a run.")]) -> None:
     """Write a run's report again and show its table."""
     from crossover.compare import show

@@ -18,7 +18,7 @@ from crossover.keeper import dies_with
 from crossover.machine import fingerprint
 from crossover.namespaces import fresh_namespace
 from crossover.places import Place
-from crossover.preflight import PROFILES, SLICE_S, Wish
+from crossover.preflight import PROFILES, SLICE_S, TRIAL_S, Wish
 from crossover.processes import household
 from crossover.progress import Steps
 from crossover.targets import Target, midnight, needs_of, restarted, serving
@@ -26,6 +26,7 @@ from ladder.rungs import rung_module
 from loadtests.dataset import SIZES
 
 STOPPED, BAD_INPUT = 130, 2
+DRIVERS = {"capacity": "loadtests.capacity"}  # of other kinds: loadtests.drive
 DRIVER_ENDS_S_MAX = 30.0
 
 
@@ -37,7 +38,7 @@ def compare(wish: Wish) -> None:
         plan = house.place.folder / "PLAN.json"
         plan.write_text(json.dumps(plan_of(wish, targets)))
         plan.chmod(0o600)
-        drive(plan, house.place, targets, steps)
+        drive(plan, house.place, targets, steps, DRIVERS.get(wish.kind, "loadtests.drive"))
     show(wish.out)
 
 
@@ -78,7 +79,7 @@ def plan_of(wish: Wish, targets: list[Target]) -> dict[str, Any]:
         "read_shares": wish.read_shares,
         "rate_per_s": wish.rate_per_s,
         "rounds": profile.rounds,
-        "slice_s": SLICE_S,
+        "slice_s": TRIAL_S if wish.kind == "capacity" else SLICE_S,
         "restarts": profile.restarts if targets and not wish.external else 1,
         "seed": wish.seed,
         "size": {"name": wish.size, **SIZES[wish.size]._asdict()},
@@ -86,6 +87,7 @@ def plan_of(wish: Wish, targets: list[Target]) -> dict[str, Any]:
         "profile": wish.profile,
         "fingerprint": fingerprint(targets),
         "kind": wish.kind,
+        "goal": wish.goal,
         "operations": wish.operations,
         "probes": 0 if wish.kind == "costs" else None,
     }
@@ -102,12 +104,12 @@ def described(target: Target) -> dict[str, Any]:
     }
 
 
-def drive(plan: Path, place: Place, targets: list[Target], steps: Steps) -> None:
+def drive(plan: Path, place: Place, targets: list[Target], steps: Steps, module: str = "loadtests.drive") -> None:
     """Run the driver to its end, showing its progress and giving it fresh processes when it asks for them."""
     log = place.log("driver")
     with log.open("wb") as stderr:
         driver = subprocess.Popen(
-            [sys.executable, "-m", "loadtests.drive", str(plan)],
+            [sys.executable, "-m", module, str(plan)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=stderr,
@@ -176,9 +178,11 @@ def wide_console() -> Console:
 def show(folder: Path) -> None:
     """Write the report and the plots of a run and print its table and where they are."""
     from analysis import plots, report, tables
-    from analysis.runs import UnusableRun
+    from analysis.runs import UnusableRun, read_manifest
 
     try:
+        if read_manifest(folder).kind == "capacity":
+            return show_capacity(folder)
         wide_console().print(tables.render(folder))
         drawn = plots.write(folder)
         print(f"Report: {report.write(folder)}")
@@ -186,3 +190,10 @@ def show(folder: Path) -> None:
             print(f"Plots:  {drawn[0].parent} (PNG and SVG)")
     except UnusableRun as error:
         raise UserError(str(error)) from None
+
+
+def show_capacity(folder: Path) -> None:
+    from analysis import capacity, capacity_plots
+
+    wide_console().print(capacity.render(folder))
+    print(f"Plots:  {capacity_plots.write(folder)[0].parent} (PNG and SVG)")

@@ -29,6 +29,7 @@ class Profile:
 
 PROFILES = {"quick": Profile(8, 1, False), "standard": Profile(30, 1, False), "thorough": Profile(60, 3, True)}
 SLICE_S = 0.5
+TRIAL_S = 4.0  # of a rate, in a run of capacity
 ANSWER_S_MAX = 10.0
 
 
@@ -52,6 +53,7 @@ class Wish:
     token: str | None
     kind: str = "compare"
     operations: tuple[str, ...] = ()  # of a run of costs
+    goal: dict[str, float] | None = None  # of a run of capacity
 
 
 def wanted(

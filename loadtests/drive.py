@@ -150,7 +150,7 @@ class Run:
             self.slices += 1
             figures = found[bench.name] = bench.run(work, slice_s)
             where = (self.rounds, restart, cell.read_share_pct, cell.name, bench.name, phase)
-            _add_rows(tables, self.slices, where, work, figures)
+            add_rows(tables, self.slices, where, work, figures)
             if self.stopping:
                 raise Stopped
         self.folder.write_round(self.rounds, tables)
@@ -263,10 +263,11 @@ def _manifest(plan: Plan) -> dict[str, Any]:
         "fingerprint": fingerprint,
         "checks": {"conformance": None, "ledger": None},
         "thresholds": results.THRESHOLDS,
+        "goal": msgspec.to_builtins(plan.goal),
     }
 
 
-def _add_rows(
+def add_rows(
     tables: dict[str, list[tuple[Any, ...]]], number: int, where: tuple[Any, ...], work: Round, figures: Figures
 ) -> None:
     played, counts = figures.played, completed(figures.played)
@@ -317,12 +318,12 @@ def _now() -> str:
     return datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
 
 
-def main(arguments: list[str]) -> int:
+def main(arguments: list[str], kind: type[Run] = Run) -> int:
     if len(arguments) != 1:
         print("Usage: python -m loadtests.drive PLAN.json", file=sys.stderr)
         return 2
     try:
-        run = Run(read(arguments[0]))
+        run = kind(read(arguments[0]))
         signal.signal(signal.SIGINT, run.stop)
         signal.signal(signal.SIGTERM, run.stop)
         run.go()

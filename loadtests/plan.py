@@ -9,6 +9,7 @@ from msgspec import Struct
 
 from loadtests import workload as workloads
 from loadtests.dataset import Size
+from loadtests.trial import Goal
 from loadtests.workload import READS, WRITES, Workload
 
 WARM_UP_S = {"quick": 3.0, "standard": 10.0, "thorough": 30.0}  # at most, for each target and read share
@@ -78,7 +79,8 @@ class Plan(Struct, frozen=True):
     fingerprint: dict[str, Any] = {}
     warm_up_s: float | None = None  # None: the profile's
     probes: int | None = None  # None: the profile's
-    kind: Literal["compare", "costs"] = "compare"
+    kind: Literal["compare", "costs", "capacity"] = "compare"
+    goal: Goal | None = None  # of a run of kind capacity, which has one target and one read share
     operations: tuple[str, ...] = ()  # whose costs are asked; none: those of the workload
 
     @property
@@ -88,7 +90,7 @@ class Plan(Struct, frozen=True):
     @property
     def blocks(self) -> list[list[Cell]]:
         """Cells that are measured together, in random order within each round of them, after a warm-up of their own."""
-        if self.kind == "compare":
+        if self.kind != "costs":
             return [[Cell(share)] for share in self.read_shares]
         asked = {name for shares in (self.load.reads, self.load.writes) for name, share in shares.items() if share}
         return [cells_of_operations(set(self.operations) or asked)]
@@ -157,7 +159,7 @@ def _problem(plan: Plan) -> str | None:
         return "two targets have the same name"
     if plan.kind == "costs" and (unknown := set(plan.operations) - {*READS, *WRITES}):
         return f"there is no operation {min(unknown)!r}, only {', '.join((*READS, *WRITES))}"
-    if (plan.kind == "compare" and not plan.read_shares) or len(set(plan.read_shares)) != len(plan.read_shares):
+    if (plan.kind != "costs" and not plan.read_shares) or len(set(plan.read_shares)) != len(plan.read_shares):
         return "it needs at least one read share, each once"
     if plan.rounds < 1 or plan.restarts < 1:
         return "rounds and restarts must be at least 1"
@@ -167,6 +169,8 @@ def _problem(plan: Plan) -> str | None:
         return f"rate_per_s must be above 0 and at most 100,000, not {rate:g}"
     if rate * plan.slice_s < 1:
         return f"at {rate:g} operations a second a slice of {plan.slice_s:g} s would mostly be empty"
+    if plan.kind == "capacity" and (plan.goal is None or len(plan.targets) != 1 or len(plan.read_shares) != 1):
+        return "a run of kind capacity has a goal, one target and one read share"
     if min(plan.data) < 0:
         return "a size is never negative"
     return None

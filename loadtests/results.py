@@ -58,6 +58,26 @@ SCHEMAS: dict[str, dict[str, Any]] = {
     },
 }
 
+# What a run of kind `capacity` has besides.
+OF_CAPACITY: dict[str, dict[str, Any]] = {
+    "trials": {
+        "slice": pl.UInt32,
+        "rate_per_s": pl.Float64,
+        "outcome": pl.String,
+        "failures": pl.String,
+        "p95_us": pl.Int64,
+        "stale_share": pl.Float64,
+        "looks": pl.UInt32,
+        "lag_slope_per_s": pl.Float64,
+        "lag_slope_low": pl.Float64,
+        "lag_slope_high": pl.Float64,
+        "in_flight": pl.Float64,
+        "throughput_per_s": pl.Float64,
+        "generator_core_share": pl.Float64,
+    },
+    "lag": {"slice": pl.UInt32, "at_us": pl.Int64, "lag_events": pl.UInt32},
+}
+
 # When a round is void; the analysis applies them, the run carries them. Shares are 0..1.
 THRESHOLDS = {
     "achieved_share_min": 0.99,
@@ -93,7 +113,7 @@ class RunFolder:
         building, final = rounds / f".tmp-{number:05}", rounds / f"{number:05}"
         building.mkdir()
         for table, rows in tables.items():
-            frame = pl.DataFrame(list(rows), schema=SCHEMAS[table], orient="row")
+            frame = pl.DataFrame(list(rows), schema=(SCHEMAS | OF_CAPACITY)[table], orient="row")
             with (building / f"{table}.parquet").open("wb") as file:
                 frame.write_parquet(file)
                 file.flush()

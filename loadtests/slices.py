@@ -1,6 +1,7 @@
 """One slice: load on one target, then the wait until its backlog is empty, all inside one window of CPU accounts."""
 
 import time
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import msgspec
@@ -12,7 +13,7 @@ from loadtests.openloop import OpenLoopUser, Played, Sample
 from loadtests.operations import Operation, Round
 from loadtests.plan import PlannedTarget
 from loadtests.staleness import observe
-from loadtests.visibility import Row
+from loadtests.visibility import DELAYS_US, Row
 
 DRAIN_S = 10.0
 _READY = Operation(0, "ready", "read", "GET", "/ready")
@@ -50,7 +51,7 @@ class Bench:
         self.user = OpenLoopUser(target.url, token=target.token)
         self.accounts = Accounts(target.processes)
 
-    def run(self, work: Round, slice_s: float) -> Figures:
+    def run(self, work: Round, slice_s: float, delays_us: Sequence[int] = DELAYS_US) -> Figures:
         self._require_alive()
         for probe in work.probes:
             if probe.setup is not None:
@@ -60,7 +61,7 @@ class Bench:
             self.drain()
         steal, before = read_steal(), self.accounts.read()
         if work.probes:
-            seen = observe(self.user, work.operations, work.probes, slice_s)
+            seen = observe(self.user, work.operations, work.probes, slice_s, delays_us)
             played, commands, rows = seen.played, seen.commands, seen.rows
         else:
             played, commands, rows = self.user.play(work.operations, slice_s), [], []
@@ -81,13 +82,13 @@ class Bench:
     def drain(self) -> tuple[int, int]:
         """Waits for an empty backlog: (how long it took in µs, what was left at the end)."""
         start_ns = time.monotonic_ns()
-        pause_s, lag = 0.002, self._lag()
+        pause_s, lag = 0.002, self.lag()
         while lag and time.monotonic_ns() - start_ns < DRAIN_S * 1e9:
             time.sleep(pause_s)  # cooperative: Locust has patched it
-            pause_s, lag = min(pause_s * 2, 0.05), self._lag()
+            pause_s, lag = min(pause_s * 2, 0.05), self.lag()
         return (time.monotonic_ns() - start_ns) // 1_000, lag
 
-    def _lag(self) -> int:
+    def lag(self) -> int:
         """Over its limit a target answers 503 with the same body; one that says nothing counts as behind."""
         _, body = self.user.send(_READY, 0)
         try:

@@ -17,15 +17,21 @@ class Seen(NamedTuple):
     rows: list[Row]
 
 
-def observe(user: OpenLoopUser, operations: Sequence[Operation], probes: Sequence[Probe], slice_s: float) -> Seen:
-    """Plays the background load, with the probes spread evenly over it; each ends half a second after its command."""
+def observe(
+    user: OpenLoopUser,
+    operations: Sequence[Operation],
+    probes: Sequence[Probe],
+    slice_s: float,
+    delays_us: Sequence[int] = DELAYS_US,
+) -> Seen:
+    """Plays the background load with the probes spread evenly over it, so that their last reads are under load too."""
     seen: list[tuple[Sample, list[Look], int] | None] = [None] * len(probes)
 
     def probe_at(index: int, delay_s: float) -> None:
         gevent.sleep(delay_s)
-        seen[index] = _probe(user, probes[index])
+        seen[index] = _probe(user, probes[index], delays_us)
 
-    gap_s = slice_s / max(1, len(probes))
+    gap_s = max(slice_s - delays_us[-1] / 1e6, slice_s / 2) / max(1, len(probes))
     greenlets = [gevent.spawn(probe_at, index, (index + 0.5) * gap_s) for index in range(len(probes))]
     played = user.play(operations, slice_s)
     gevent.joinall(greenlets, raise_error=True)
@@ -39,7 +45,7 @@ def observe(user: OpenLoopUser, operations: Sequence[Operation], probes: Sequenc
     return Seen(played, [command for _, command, _, _ in finished], rows)
 
 
-def _probe(user: OpenLoopUser, probe: Probe) -> tuple[Sample, list[Look], int]:
+def _probe(user: OpenLoopUser, probe: Probe, delays_us: Sequence[int]) -> tuple[Sample, list[Look], int]:
     command, body = user.send(probe.command, 0)
     if command.outcome != "ok":
         return command, [], 0
@@ -47,7 +53,7 @@ def _probe(user: OpenLoopUser, probe: Probe) -> tuple[Sample, list[Look], int]:
     acknowledged_ns = command.done_us * 1_000
     looks: list[Look] = []
     greenlets = []
-    for delay_us in DELAYS_US:
+    for delay_us in delays_us:
         wait_until(acknowledged_ns + delay_us * 1_000)
         greenlets.append(gevent.spawn(_look, user, probe.read, acknowledged_ns, looks))
     gevent.joinall(greenlets, raise_error=True)

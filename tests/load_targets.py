@@ -1,6 +1,8 @@
 """Targets for tests of the harness: the contract over memory, honest or with one lie told on purpose."""
 
+import asyncio
 import datetime
+import math
 import re
 import time
 from collections.abc import Callable, Iterator
@@ -102,6 +104,37 @@ def late(seconds: float) -> ASGIApp:
             shown_from[scope["path"]] = time.monotonic() + seconds
 
     return behind
+
+
+def limited(served_per_s: float, applied_per_s: float) -> ASGIApp:
+    """Answers one request at a time, so many a second, and shows so many writes a second; the backlog is told."""
+    app = honest()
+    free = applied = 0.0
+    shown_from: dict[str, float] = {}
+
+    async def slow(scope: Scope, receive: Receive, send: Send) -> None:
+        nonlocal free, applied
+        if scope["type"] != "http" or scope["path"] == "/health":
+            return await app(scope, receive, send)
+        if scope["path"] == "/ready":
+            behind = max(0, math.ceil((applied - time.monotonic()) * applied_per_s))
+            body = b'{"lag_events":%d,"lag_seconds":0,"parked_events":0}' % behind
+            await send(
+                {"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"%d" % len(body))]}
+            )
+            return await send({"type": "http.response.body", "body": body})
+        free = max(free, time.monotonic()) + 1 / served_per_s  # a schedule without drift, however late a sleep ends
+        await asyncio.sleep(free - time.monotonic())
+        thing = "/".join(scope["path"].split("/")[:3])
+        if scope["method"] == "GET" and time.monotonic() < shown_from.get(thing, 0):
+            await send({"type": "http.response.start", "status": 404, "headers": [(b"content-length", b"0")]})
+            return await send({"type": "http.response.body", "body": b""})
+        await app(scope, receive, send)
+        if scope["method"] in ("PUT", "POST"):
+            applied = max(applied, time.monotonic()) + 1 / applied_per_s
+            shown_from.setdefault(thing, applied)
+
+    return slow
 
 
 @contextmanager

@@ -59,8 +59,8 @@ def drive(plan: Path) -> subprocess.CompletedProcess[str]:
     )
 
 
-def start(plan: Path) -> subprocess.Popen[str]:
-    arguments = [sys.executable, "-m", "loadtests.drive", str(plan)]
+def start(plan: Path, module: str = "loadtests.drive") -> subprocess.Popen[str]:
+    arguments = [sys.executable, "-m", module, str(plan)]
     return subprocess.Popen(arguments, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 

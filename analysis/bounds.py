@@ -1,0 +1,193 @@
+"""How far a rung could go beyond one machine: measured demands, and what the bottleneck law makes of more servers.
+
+No system does more than m/D operations a second, D being the CPU an operation takes of its busiest component and m
+the cores that component can use (Denning & Buzen 1978, "The Operational Analysis of Queueing Network Models").
+"""
+
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+from rich import box
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from analysis import capacity
+from analysis.costs import in_order
+from analysis.findings import SEED
+from analysis.runs import Run, UnusableRun, open_run, read_manifest
+from analysis.statistics import ROUNDS_MIN, Floats, Interval
+from analysis.validity import judge
+
+DRAWS = 1_000
+NEAR = 0.5  # of the highest rate that held: far below it an operation takes more CPU than it would there
+MACHINE = "this machine"
+GENERATOR = "generator"
+
+
+class Servers(NamedTuple):
+    """Processes of the app, replicas of the store that answers reads, partitions of the projector, cores a machine."""
+
+    app: int = 1
+    replicas: int = 0
+    partitions: int = 1
+    cores: int = 2
+
+
+class Bound(NamedTuple):
+    """`demand_us`: CPU µs an operation, measured; `per_s`: the operations a second it allows, computed."""
+
+    target: str
+    component: str
+    demand_us: float
+    servers: str
+    per_s: float
+    interval: Interval
+
+
+def plan(folder: str | Path, read_share_pct: float, servers: Servers) -> list[Bound]:
+    """The bounds of every target whose CPU was measured, the tightest of each first; raises UnusableRun."""
+    run, slices = measured(folder)
+    here = int(run.manifest.fingerprint.machine.get("cores") or servers.cores)
+    found = []
+    for target in run.targets:
+        drawn = demands(run, slices.filter(pl.col("target") == target))
+        found += bounds(target, drawn, read_share_pct / 100, servers, here) if drawn else []
+    if not found:
+        raise UnusableRun(f"{folder} gives no plan: the CPU of its targets was not measured in enough valid rounds.")
+    return found
+
+
+def measured(folder: str | Path) -> tuple[Run, pl.DataFrame]:
+    """The slices whose CPU counts; of a run of capacity those trials that held near the highest rate that did."""
+    run = open_run(folder)
+    if run.manifest.kind == "compare":
+        return run, run.slices.filter((pl.col("phase") == "measure") & pl.col("round").is_in(judge(run).cpu_rounds()))
+    if run.manifest.kind == "capacity":
+        held = capacity.find(folder).trials.filter((pl.col("outcome") == "held") & (pl.col("phase") != "burst"))
+        near = held.filter(pl.col("rate_per_s") >= NEAR * pl.col("rate_per_s").max().over("phase"))
+        return run, run.slices.filter(pl.col("slice").is_in(near["slice"].to_list()))
+    raise UnusableRun(f"{folder} is a run of kind {run.manifest.kind}: plan needs one of compare or of capacity.")
+
+
+def bounds(target: str, drawn: dict[str, Floats], share: float, servers: Servers, here: int) -> list[Bound]:
+    """The tightest first, then that of the measured machine, which has `here` cores."""
+    stores = [name for name in ("redis", "postgres") if name in drawn]
+    one = {name: share * us[:, 0] + (1 - share) * us[:, 1] for name, us in drawn.items()}  # µs an operation
+    found = []
+    for name in in_order(set(drawn) - {GENERATOR}):
+        cores, what = _capable(name, servers)
+        per_s = _per_s(cores, one[name])
+        if stores and name == stores[0] and servers.replicas:
+            # Writes stay on the first; that the replicas repeat them is not counted, which keeps this a bound.
+            per_s = np.minimum(
+                _per_s(cores * (1 + servers.replicas), one[name]), _per_s(cores, (1 - share) * drawn[name][:, 1])
+            )
+            what += f" + {servers.replicas} replicas"
+        found.append(_bound(target, name, one[name], what, per_s))
+    found.sort(key=lambda bound: bound.per_s)
+    alone = [_per_s(_capable(name, Servers(cores=here))[0], us) for name, us in one.items()]
+    whole = np.sum([*one.values()], axis=0)
+    per_s = np.min([_per_s(here, whole), *alone], axis=0)
+    return [*found, _bound(target, MACHINE, whole, f"{here} cores for all", per_s)]
+
+
+def demands(run: Run, slices: pl.DataFrame) -> dict[str, Floats]:
+    """By component µs of a read and of a write; the estimate first, then one row a bootstrap draw over the slices."""
+    cpu = run.cpu.pivot("component", index="slice", values="cpu_us", aggregate_function="sum")
+    rows = slices.sort("slice").join(cpu, on="slice")
+    if rows.height < ROUNDS_MIN:
+        return {}
+    mix = rows.select("reads", "writes").cast(pl.Float64).to_numpy()
+    picks = np.random.default_rng(SEED).integers(0, len(mix), (DRAWS, len(mix)))
+    names = {name: name for name in cpu.columns if name != "slice" and rows[name].sum()} | {
+        GENERATOR: "generator_cpu_us"
+    }
+    return {name: _fit(mix, rows[column].fill_null(0).to_numpy(), picks) for name, column in names.items()}
+
+
+def _fit(mix: Floats, cpu_us: Floats, picks: NDArray[np.int64]) -> Floats:
+    """Least squares of µs on reads and writes, neither below zero."""
+    rows = []
+    for pick in [np.arange(len(mix)), *picks]:
+        x, y = mix[pick], cpu_us[pick]
+        both = np.linalg.lstsq(x, y, rcond=None)[0]
+        if both.min() < 0:  # then the other alone explains the most that can be
+            kept = int(np.argmax(both))
+            both = np.zeros(2)
+            both[kept] = (x[:, kept] @ y) / max(1.0, float(x[:, kept] @ x[:, kept]))
+        rows.append(both)
+    return np.array(rows)
+
+
+def _capable(component: str, servers: Servers) -> tuple[int, str]:
+    """Cores that a component can use: a process of ours and Redis run on one core each."""
+    match component:
+        case "app":
+            return servers.app, f"{servers.app} × 1 core"
+        case "projector":
+            return servers.partitions, f"{servers.partitions} × 1 core"
+        case "redis":
+            return 1, "1 core"
+        case _:
+            return servers.cores, f"{servers.cores} cores"
+
+
+def _per_s(cores: float, demand_us: Floats) -> Floats:
+    return np.divide(1e6 * cores, demand_us, out=np.full_like(demand_us, np.inf), where=demand_us > 0)
+
+
+def _bound(target: str, component: str, demand_us: Floats, servers: str, per_s: Floats) -> Bound:
+    low, high = np.quantile(per_s[1:], [0.025, 0.975], method="nearest")
+    return Bound(target, component, float(demand_us[0]), servers, float(per_s[0]), Interval(float(low), float(high)))
+
+
+def render(folder: str | Path, read_share_pct: float, servers: Servers) -> RenderableType:
+    table = Table(box=box.SIMPLE_HEAD, show_edge=False, padding=(0, 1, 0, 0))
+    for heading in ("target", "component"):
+        table.add_column(heading, no_wrap=True)
+    for heading in ("CPU µs an\noperation", "planned", "at most operations/s", "95 % interval"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    found = plan(folder, read_share_pct, servers)
+    lines = []
+    for place, bound in enumerate(found):
+        first = place == 0 or found[place - 1].target != bound.target
+        if first:
+            limit, low, high = (_count(figure) for figure in (bound.per_s, *bound.interval))
+            lines.append(
+                f"{bound.target}: at most {limit} operations/s [{low}–{high}]; its {bound.component} is the bottleneck."
+            )
+        table.add_row(
+            Text(bound.target if first else ""),
+            Text(bound.component),
+            f"{bound.demand_us:,.0f}",
+            bound.servers,
+            _count(bound.per_s),
+            f"{_count(bound.interval.low)}–{_count(bound.interval.high)}",
+            style="bold" if first else "dim" if bound.component == MACHINE else "",
+            end_section=bound.component == MACHINE,
+        )
+    notes = [
+        f"Measured: the CPU an operation takes in this run, fitted to {read_share_pct:g} % reads. {_load(folder)}",
+        "Computed: all the rest, by the bottleneck law. A bound: waiting, coordination, uneven partitions, replicas "
+        "that repeat the writes, and cores that share a cache keep a real system below it.",
+        f"“{MACHINE}” is the bound of the measured placement, load generator included: `crossover capacity` checks it.",
+    ]
+    return Group(table, Text(), *(Text("· " + note) for note in notes), Text("\n" + "\n".join(lines), style="bold"))
+
+
+def _load(folder: str | Path) -> str:
+    fingerprint = read_manifest(Path(folder)).fingerprint
+    if not fingerprint.rate_per_s or read_manifest(Path(folder)).kind == "capacity":
+        return "Its load was near capacity."
+    return (
+        f"At its {fingerprint.rate_per_s:,.0f} operations/s it may take more than near capacity (idle processes wake "
+        "up too), and then the bounds are too low: plan from a run of `crossover capacity`."
+    )
+
+
+def _count(per_s: float) -> str:
+    return "no bound" if np.isinf(per_s) else f"{per_s:,.0f}"

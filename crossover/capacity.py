@@ -1,0 +1,56 @@
+"""The capacity of one target: what was asked for, checked before anything starts."""
+
+import math
+from dataclasses import replace
+from pathlib import Path
+
+from crossover.errors import UserError
+from crossover.preflight import Wish, wanted, words
+
+FRESHNESS_MS_MAX = 2_000.0  # half a trial: later reads would find a target at rest
+
+
+def wanted_capacity(
+    *,
+    rung: str,
+    target: str | None,
+    p95_ms: float,
+    freshness_ms: float,
+    workload: str,
+    read_share: float | None,
+    size: str,
+    seed: int,
+    out: Path | None,
+    database_url: str | None,
+    redis_url: str | None,
+    token: str | None,
+) -> Wish:
+    """A run of kind `capacity` that can be carried out; raises UserError."""
+    from loadtests import workload as workloads
+
+    if (target is None) == (not rung) or len(words(rung)) > 1:
+        raise UserError("The capacity of one target at a time: give either --rung RUNG or --target NAME=URL.")
+    if not (math.isfinite(p95_ms) and p95_ms > 0):
+        raise UserError(f"--p95-ms is a time above 0, not {p95_ms:g}.")
+    if not 0 < freshness_ms <= FRESHNESS_MS_MAX:
+        raise UserError(f"--freshness-ms is above 0 and at most {FRESHNESS_MS_MAX:,.0f}, not {freshness_ms:g}.")
+    try:
+        share = workloads.load(workload).read_share_pct if read_share is None else read_share
+    except workloads.WorkloadError as error:
+        raise UserError(str(error)) from None
+    wish = wanted(
+        rungs=rung,
+        targets=[target] if target else [],
+        pids=[],
+        workload=workload,
+        read_shares=f"{share:g}",
+        rate_per_s=None,
+        size=size,
+        profile="quick",
+        seed=seed,
+        out=out,
+        database_url=database_url,
+        redis_url=redis_url,
+        token=token,
+    )
+    return replace(wish, kind="capacity", goal={"p95_ms": p95_ms, "freshness_ms": freshness_ms})
