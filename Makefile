@@ -3,10 +3,11 @@
 #   make test · make check            the test suite · linters, types, import rules, then the test suite
 #   make serve RUNG=cqrs PORT=8000    a rung in the foreground
 #   make diff RUNG=cqrs               what a rung changes in its parent
+#   make torture                      every rung under faults, three seeds each: is anything lost?
 #   make report DIR=results/<run>     the report of a run again; without DIR of the newest
 # ARGS passes more options on: make compare ARGS="--profile standard --size m"
 
-.PHONY: compare test check serve diff report setup
+.PHONY: compare test check serve diff torture report setup
 .DEFAULT_GOAL := compare
 
 SHELL := /bin/sh
@@ -36,6 +37,11 @@ serve: $(READY)
 
 diff: $(READY)
 	@$(BIN)/crossover diff $(RUNG)
+
+torture: $(READY)
+	@failed=0; for rung in crud handlers views cqrs; do for seed in 1 2 3; do \
+	    $(BIN)/crossover torture $$rung --seed $$seed $(ARGS) || failed=1; \
+	done; done; exit $$failed
 
 report: $(READY)
 	@$(BIN)/crossover report "$(or $(DIR),$(shell ls -td results/*/ 2>/dev/null | head -n 1),results)"

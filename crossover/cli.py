@@ -307,6 +307,23 @@ def publish(folder: Annotated[Path, typer.Argument(metavar="DIR", help="The fold
     keep(folder)
 
 
+@app.command()
+def torture(
+    rung: RungName,
+    seconds: Annotated[float, typer.Option(min=1, help="How long load and faults last; checking comes after.")] = 60,
+    seed: Annotated[int | None, typer.Option(help="The same seed deals the same faults; otherwise a new one.")] = None,
+    faults: Annotated[str, typer.Option(help="all, or kinds of fault by commas.")] = "all",
+    out: Annotated[Path | None, typer.Option(help="Folder of the history; otherwise a new one in results/.")] = None,
+) -> None:
+    """Kill, pause and cut off a rung's parts under load, on private servers, and check that nothing is lost."""
+    import secrets
+
+    from crossover.torture.run import torture as run
+
+    seed = secrets.randbelow(1_000_000) if seed is None else seed
+    raise typer.Exit(0 if run(rung, seconds=seconds, seed=seed, faults=faults, out=out).clean else 1)
+
+
 class Stopped(BaseException):
     """A signal asked for the end; the stack is left in order on the way out."""
 

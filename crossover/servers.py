@@ -115,11 +115,11 @@ def valkey_binary() -> Path:
 
 
 def start_postgres(house: Household, *, durable: bool = True) -> str:
-    """Start a private PostgreSQL and return its URL once it answers. Takes about a second."""
+    """Set up a private PostgreSQL, start it and return its URL once it answers. Takes about a second."""
     account, binaries = server_account(), postgres_bin()
-    data, sockets = house.place.folder / "postgres", house.place.sockets / "postgres"
+    data, sockets = postgres_folders(house)
     for folder in (data, sockets):
-        folder.mkdir(mode=0o700)
+        folder.mkdir(mode=0o700, exist_ok=True)  # a disk of its own may be mounted there
         if account.uid is not None and account.gid is not None:
             os.chown(folder, account.uid, account.gid)
     initdb: list[str | Path] = [
@@ -135,14 +135,25 @@ def start_postgres(house: Household, *, durable: bool = True) -> str:
     ]
     if house.run("initdb", initdb, env=SERVER_ENV, account=account, within_s=START_S_MAX) != 0:
         raise Fallen(f"PostgreSQL could not be set up:\n{house.place.last_lines('initdb')}")
+    return run_postgres(house, durable=durable)
+
+
+def postgres_folders(house: Household) -> tuple[Path, Path]:
+    """Where a household's PostgreSQL keeps its data, and its socket."""
+    return house.place.folder / "postgres", house.place.sockets / "postgres"
+
+
+def run_postgres(house: Household, *, durable: bool = True) -> str:
+    """Start the server over the data that is there, after a crash too, and return its URL once it answers."""
+    data, sockets = postgres_folders(house)
     settings = POSTGRES_SETTINGS | ({} if durable else NOT_DURABLE) | {"unix_socket_directories": str(sockets)}
     words = [word for key, value in settings.items() for word in ("-c", f"{key}={value}")]
     # SIGQUIT is PostgreSQL's "immediate": no checkpoint for data about to be removed, and shared memory is freed.
     house.start(
         "postgres",
-        [binaries / "postgres", "-D", data, *words],
+        [postgres_bin() / "postgres", "-D", data, *words],
         env=SERVER_ENV,
-        account=account,
+        account=server_account(),
         stops=((signal.SIGQUIT, 10.0),),
         death=signal.SIGQUIT,
     )

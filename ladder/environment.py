@@ -104,12 +104,16 @@ class Environment:
 
 
 def _clock(setting: str | None) -> Clock:
-    """The system's clock, or for tests `step:<time>`: that time first, a millisecond later at each call."""
+    """The system's clock, or for tests `step:<time>`: that time first, a millisecond later at each call; or
+    `shift:<seconds>`: a clock that goes wrong by so much."""
     if setting is None:
         return utc_now
     kind, _, start = setting.partition(":")
+    if kind == "shift":
+        wrong_by = timedelta(seconds=float(start))
+        return lambda: utc_now() + wrong_by
     if kind != "step":
-        raise BadSetting("CROSSOVER_CLOCK must be step:<RFC 3339 time>.")
+        raise BadSetting("CROSSOVER_CLOCK must be step:<RFC 3339 time> or shift:<seconds>.")
     now = datetime.fromisoformat(start)
 
     def step() -> datetime:

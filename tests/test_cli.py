@@ -96,6 +96,10 @@ def refused(*words: str, **env: str) -> str:
         ("compare --target mine=http://127.0.0.1:1 --pids mine=1,x", "--pids is NAME=PID"),
         ("compare --target mine=http://127.0.0.1:1 --pids other=1", "no --target of this comparison"),
         ("compare --target mine=http://127.0.0.1:1 --pids mine=999999999", "no process 999999999"),
+        ("torture nope", "There is no rung 'nope'"),
+        ("torture floor", "nothing to torture"),
+        ("torture crud --faults cut,nope", "There is no fault 'nope': choose from kill-app,"),
+        ("torture crud --out tests", "give another --out"),
     ],
 )
 def test_bad_input_is_refused_with_one_sentence(words: str, expected: str) -> None:

@@ -1,0 +1,204 @@
+"""One torture: load and faults, then every promise checked, before and after anything that rebuilds the read store."""
+
+import asyncio
+import json
+import random
+import time
+from collections.abc import Iterable
+from pathlib import Path
+
+from rich.console import Console
+
+from crossover.errors import Fallen
+from crossover.preflight import require_free
+from crossover.processes import household
+from crossover.progress import Steps
+from crossover.targets import known_rung
+from crossover.torture.checker import (
+    expected_answers,
+    judge_commands,
+    judge_events,
+    judge_reads,
+    judge_rebuild,
+    judge_sessions,
+    judge_truth,
+    resolved,
+)
+from crossover.torture.clients import GOODS, NAMES, Client, Shop, clock
+from crossover.torture.history import Fault, Finding
+from crossover.torture.nemesis import REBUILDING, Card, deck, torment, wanted_kinds
+from crossover.torture.report import Books, Report, keep, show, summed_up, write_report
+from crossover.torture.stage import Stage, tortured_rung
+from crossover.torture.truth import answers_to, truth_of, views_of
+from crossover.torture.wire import Wire
+
+CLIENTS = 10
+REBUILDING_SHARE = 0.25  # of the time, at its end, where the read store can be lost
+SETTLE_S_MAX = 30.0
+READY_S_MAX = 30.0
+
+
+def torture(
+    rung: str, *, seconds: float, seed: int, faults: str, out: Path | None, serving: str = "ladder.serving"
+) -> Report:
+    """Torture a rung on servers of its own, show and keep what came of it. `serving` runs the app and the workers."""
+    kinds = wanted_kinds(faults)
+    tortured_rung(known_rung(rung))
+    folder = out or Path("results") / f"torture-{time.strftime('%Y%m%d-%H%M%S')}-{rung}-{seed}"
+    require_free(folder)
+    console = Console()
+    console.print(f"Torture of {rung} for {seconds:g} s, seed {seed}.", highlight=False)
+    with household() as house, Steps("torture") as steps:
+        steps(f"starting {rung}", 0, 0)
+        torturing = Torturing(Stage(house, rung, serving), seconds, seed, kinds, steps)
+        try:
+            report = asyncio.run(torturing.all())
+        finally:
+            if torturing.books.operations:
+                keep(folder, torturing.books)  # also of a torture that was stopped
+    write_report(folder, report)
+    show(console, report, torturing.books.findings, folder)
+    return report
+
+
+class Torturing:
+    def __init__(self, stage: Stage, seconds: float, seed: int, kinds: tuple[str, ...], steps: Steps) -> None:
+        self.stage, self.seconds, self.seed, self.kinds, self.steps = stage, seconds, seed, kinds, steps
+        self.shop = Shop(seed, clock())
+        self.rng = random.Random(seed)
+        self.books = Books(self.shop.operations, [], [])
+        self.parked, self.resolved = "–", 0
+        self.rebuild_s: float | None = None
+
+    async def all(self) -> Report:
+        stage = self.stage
+        try:
+            await self.open()
+            cards = deck(stage, self.kinds)
+            gentle = [card for card in cards if card.kind not in REBUILDING]
+            rebuilding = [card for card in cards if card.kind in REBUILDING]
+            share = REBUILDING_SHARE if rebuilding else 0.0
+            await self.load("faults", gentle, self.seconds * (1 - share))
+            if rebuilding:
+                rest = self.rng.sample(gentle, min(len(gentle), len(rebuilding)))
+                await self.load("loss of the read store", rebuilding + rest, self.seconds * share)
+            await self.rebuild()
+            return self._report({card.kind for card in cards})
+        finally:
+            stage.close()
+
+    async def open(self) -> None:
+        """Start everything, and let the shop have customers and goods before anything goes wrong."""
+        await asyncio.to_thread(self.stage.start_stores)
+        await self.stage.open()
+        await self._until_ready()
+        await self.shop.fill(self.stage.port)
+
+    async def _until_ready(self) -> None:
+        wire, deadline_s = Wire(self.stage.port), self.shop.now_s() + READY_S_MAX
+        while (await wire.ask("GET", "/ready")).status != 200:
+            await self.stage.check()
+            if self.shop.now_s() > deadline_s:
+                raise Fallen(f"Waited {READY_S_MAX:g} s for {self.stage.rung} to be ready, in vain.")
+            await asyncio.sleep(0.05)
+        wire.close()
+
+    async def load(self, phase: str, cards: list[Card], seconds: float) -> None:
+        """Clients and nemesis together, then everything is checked."""
+        now_s, start_s = self.shop.now_s, self.shop.now_s()
+        until_s = start_s + seconds
+        clients = [
+            Client(f"{phase} {number}", self.shop, self.stage.port, tokens=number % 2 == 0) for number in range(CLIENTS)
+        ]
+
+        def told(fault: Fault) -> None:
+            back = ", ".join("never" if s is None else f"{s:.2f} s" for s in (fault.recovery_s, fault.convergence_s))
+            self.steps.console.print(
+                f"{fault.start_s:6.1f} s  {fault.kind} ({fault.where}) for {fault.end_s - fault.start_s:.1f} s: {back}",
+                highlight=False,
+            )
+            self.steps(phase, int(now_s() - start_s), int(seconds))
+
+        self.steps(phase, 0, int(seconds))
+        async with asyncio.TaskGroup() as group:
+            for client in clients:
+                group.create_task(client.run(until_s))
+            watch = group.create_task(self._watch_lag(phase, until_s))
+            suffered = group.create_task(torment(self.stage, self.shop, cards, self.rng, until_s, told))
+        self._find(phase, watch.result())
+        self.books.faults.extend(suffered.result())
+        await asyncio.gather(*self.shop.late)
+        self.shop.late.clear()
+        await self.check(phase)
+
+    async def _watch_lag(self, phase: str, until_s: float) -> list[Finding]:
+        """Lag is never negative."""
+        findings = []
+        wire = Wire(self.stage.port)
+        while self.shop.now_s() < until_s:
+            reply = await wire.ask("GET", "/ready")
+            if reply.status == 200:
+                ready = json.loads(reply.body)
+                if ready["lag_events"] < 0 or ready["lag_seconds"] < 0:
+                    findings.append(Finding("trouble", f"a negative lag: {ready}"))
+            await asyncio.sleep(0.1)
+        wire.close()
+        return findings
+
+    async def check(self, phase: str) -> None:
+        self.steps(f"checking after {phase}", 0, 0)
+        operations = self.shop.operations
+        await self.settle(phase)
+        truth = await truth_of(self.stage)
+        self._find(phase, judge_commands(operations, truth))
+        self._find(phase, judge_truth(operations, truth))
+        self._find(phase, judge_events(truth))
+        expected = expected_answers(truth, operations, NAMES + GOODS)
+        self._find(phase, judge_reads(expected, await answers_to(self.stage.port, expected)))
+        crashes = [f"{o.kind} of {o.id} answered {o.status}" for o in operations if o.status >= 500 and o.status != 503]
+        self._find(phase, [Finding("trouble", crash) for crash in crashes])
+        self.resolved = resolved(operations, truth)
+
+    async def settle(self, phase: str) -> None:
+        """Wait until nobody writes and nothing is left to project."""
+        wire, deadline_s = Wire(self.stage.port), self.shop.now_s() + SETTLE_S_MAX
+        writing = "SELECT 1 FROM pg_stat_activity WHERE backend_type = 'client backend' AND state <> 'idle'"
+        lag = -1
+        while await self.stage.ask(f"{writing} AND pid <> pg_backend_pid()") or lag != 0:
+            reply = await wire.ask("GET", "/ready")
+            lag = json.loads(reply.body)["lag_events"] if reply.status == 200 else -1
+            if self.shop.now_s() > deadline_s:
+                self._find(phase, [Finding("trouble", f"not settled within {SETTLE_S_MAX:g} s, lag {lag}")])
+                break
+            await asyncio.sleep(0.05)
+        wire.close()
+
+    async def rebuild(self) -> None:
+        before = await views_of(self.stage)
+        if not before:
+            return
+        self.steps("rebuilding from nothing", 0, 0)
+        start_s = self.shop.now_s()
+        await self.stage.rebuild()
+        await self.settle("rebuild")
+        self.rebuild_s = self.shop.now_s() - start_s
+        self._find("rebuild", judge_rebuild(before, await views_of(self.stage)))
+
+    def _find(self, phase: str, findings: Iterable[Finding]) -> None:
+        self.books.findings.extend(Finding(f.kind, f.what, phase) for f in findings)
+
+    def _report(self, applied: set[str]) -> Report:
+        operations = self.shop.operations
+        violations, stale, reads = judge_sessions(operations)
+        self._find("sessions", violations)
+        return summed_up(
+            self.books,
+            rung=self.stage.rung,
+            seed=self.seed,
+            seconds=self.seconds,
+            resolved=self.resolved,
+            left_out=[kind for kind in self.kinds if kind not in applied],
+            parked=self.parked,
+            stale=(stale, reads),
+            rebuild_s=self.rebuild_s,
+        )
