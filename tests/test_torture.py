@@ -62,6 +62,7 @@ def test_lies_told_behind_the_back_of_a_real_system_are_found(tmp_path: Path) ->
             try:
                 await torturing.open()
                 await torturing.load("quiet", [], 3)
+                await torturing.check("quiet")
                 found["truth"] = {f"{finding}" for finding in torturing.books.findings}
                 for lie in (document_altered, event_dropped, orders_gone):
                     torturing.books.findings.clear()

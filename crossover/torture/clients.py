@@ -5,7 +5,7 @@ import json
 import random
 import time
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from itertools import count
 from typing import Any, NamedTuple
 
@@ -71,8 +71,8 @@ class Shop:
         self.late: set[asyncio.Task[Client | None]] = set()  # probes that nobody waits for, but the books do
         self._numbers = count(1)
 
-    def register(self, rng: random.Random) -> Wish:
-        name = f"{rng.choice(NAMES)} {next(self._numbers)}"
+    def register(self, rng: random.Random, names: Sequence[str] = NAMES) -> Wish:
+        name = f"{rng.choice(names)} {next(self._numbers)}"
         return Wish("register", fresh_id(rng), "", {"name": name})
 
     def add(self, rng: random.Random) -> Wish:
@@ -216,6 +216,10 @@ class Recovered(NamedTuple):
 
     written_s: float | None
     seen_s: float | None
+
+    def after(self, end_s: float) -> tuple[float | None, float | None]:
+        """Seconds since the end of a fault."""
+        return self.written_s and self.written_s - end_s, self.seen_s and self.seen_s - end_s
 
 
 async def recover(shop: Shop, port: int, number: int, *, within_s: float, every_s: float = 0.05) -> Recovered:

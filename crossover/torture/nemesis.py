@@ -27,7 +27,7 @@ KINDS = (
     *("kill-app", "kill-projector", "kill-postgres", "kill-backend", "kill-redis"),
     *("pause-app", "pause-projector", "pause-postgres", "pause-redis"),
     *LINK_FAULTS,
-    *("flush", "second-projector", "duplicate", "reorder", "clock", "disk-full"),
+    *("flush", "second-projector", "duplicate", "reorder", "clock", "disk-full", "poison"),
 )
 EXTRA = "extra-projector"
 
@@ -93,8 +93,7 @@ async def torment(
             await asyncio.sleep(hold_s)
             end_s = shop.now_s()
         again = await recover(shop, stage.port, int(start_s * 1000), within_s=RECOVER_S_MAX)
-        took = [None if at_s is None else at_s - end_s for at_s in again]
-        suffered.append(Fault(card.kind, card.where, start_s, end_s, *took))
+        suffered.append(Fault(card.kind, card.where, start_s, end_s, *again.after(end_s)))
         told(suffered[-1])
         await stage.check()
         await asyncio.sleep(max(0.0, start_s + pause_s - shop.now_s()))

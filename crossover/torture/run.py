@@ -24,15 +24,21 @@ from crossover.torture.checker import (
     judge_truth,
     resolved,
 )
-from crossover.torture.clients import GOODS, NAMES, Client, Shop, clock
+from crossover.torture.clients import GOODS, NAMES, Client, Shop, clock, recover
 from crossover.torture.history import Fault, Finding
-from crossover.torture.nemesis import REBUILDING, Card, deck, torment, wanted_kinds
+from crossover.torture.nemesis import REBUILDING, RECOVER_S_MAX, Card, deck, torment, wanted_kinds
 from crossover.torture.report import Books, Report, keep, show, summed_up, write_report
 from crossover.torture.stage import Stage, tortured_rung
 from crossover.torture.truth import answers_to, truth_of, views_of
 from crossover.torture.wire import Wire
 
 CLIENTS = 10
+POISONED, POISON_S = 3, 3.0
+SPOIL = """
+CREATE FUNCTION spoil() RETURNS trigger LANGUAGE plpgsql AS
+$$ BEGIN IF NEW.body LIKE '%Mallory%' THEN NEW.body = '{' || NEW.body; END IF; RETURN NEW; END $$;
+CREATE TRIGGER spoil BEFORE INSERT ON outbox FOR EACH ROW EXECUTE FUNCTION spoil()"""
+MEND = "DROP TRIGGER spoil ON outbox; UPDATE outbox SET body = substr(body, 2) WHERE body LIKE '{{%'"
 REBUILDING_SHARE = 0.25  # of the time, at its end, where the read store can be lost
 SETTLE_S_MAX = 30.0
 READY_S_MAX = 30.0
@@ -79,11 +85,17 @@ class Torturing:
             rebuilding = [card for card in cards if card.kind in REBUILDING]
             share = REBUILDING_SHARE if rebuilding else 0.0
             await self.load("faults", gentle, self.seconds * (1 - share))
+            await self.check("faults")
             if rebuilding:
                 rest = self.rng.sample(gentle, min(len(gentle), len(rebuilding)))
                 await self.load("loss of the read store", rebuilding + rest, self.seconds * share)
+                await self.check("loss of the read store")
+            applied = {card.kind for card in cards}
+            if "poison" in self.kinds and stage.workers:
+                await self.poison()
+                applied.add("poison")
             await self.rebuild()
-            return self._report({card.kind for card in cards})
+            return self._report(applied)
         finally:
             stage.close()
 
@@ -104,7 +116,7 @@ class Torturing:
         wire.close()
 
     async def load(self, phase: str, cards: list[Card], seconds: float) -> None:
-        """Clients and nemesis together, then everything is checked."""
+        """Clients and nemesis together, until the last answer has come or is given up."""
         now_s, start_s = self.shop.now_s, self.shop.now_s()
         until_s = start_s + seconds
         clients = [
@@ -129,7 +141,6 @@ class Torturing:
         self.books.faults.extend(suffered.result())
         await asyncio.gather(*self.shop.late)
         self.shop.late.clear()
-        await self.check(phase)
 
     async def _watch_lag(self, phase: str, until_s: float) -> list[Finding]:
         """Lag is never negative."""
@@ -159,19 +170,46 @@ class Torturing:
         self._find(phase, [Finding("trouble", crash) for crash in crashes])
         self.resolved = resolved(operations, truth)
 
-    async def settle(self, phase: str) -> None:
-        """Wait until nobody writes and nothing is left to project."""
+    async def settle(self, phase: str, *, parked: int = 0) -> int:
+        """Wait until nobody writes and nothing but `parked` events is left to project; returns how many are parked."""
         wire, deadline_s = Wire(self.stage.port), self.shop.now_s() + SETTLE_S_MAX
         writing = "SELECT 1 FROM pg_stat_activity WHERE backend_type = 'client backend' AND state <> 'idle'"
-        lag = -1
-        while await self.stage.ask(f"{writing} AND pid <> pg_backend_pid()") or lag != 0:
+        ready = {"lag_events": -1, "parked_events": -1}
+        while await self.stage.ask(f"{writing} AND pid <> pg_backend_pid()") or list(ready.values()) != [0, parked]:
             reply = await wire.ask("GET", "/ready")
-            lag = json.loads(reply.body)["lag_events"] if reply.status == 200 else -1
+            if reply.status == 200:
+                ready = {key: json.loads(reply.body)[key] for key in ready}
             if self.shop.now_s() > deadline_s:
-                self._find(phase, [Finding("trouble", f"not settled within {SETTLE_S_MAX:g} s, lag {lag}")])
+                self._find(phase, [Finding("trouble", f"not settled within {SETTLE_S_MAX:g} s: {ready}")])
                 break
             await asyncio.sleep(0.05)
         wire.close()
+        return ready["parked_events"]
+
+    async def poison(self) -> None:
+        """Events that nobody can read wait, they alone, and others go on; once they are mended a replay heals all.
+
+        Their customers buy nothing, so that as many events are parked as were poisoned.
+        """
+        self.steps("poison", 0, 0)
+        shop, stage = self.shop, self.stage
+        await stage.ask(SPOIL)
+        start_s = shop.now_s()
+        poisoner = Client("poisoner", shop, stage.port, tokens=False)
+        for _ in range(POISONED):
+            wish = shop.register(poisoner.rng, ("Mallory",))
+            await poisoner.perform(wish)
+            shop.customers.remove(wish.id)
+        await self.load("poison", [], POISON_S)
+        ready = await self.settle("poison", parked=POISONED)
+        await stage.ask(MEND)
+        end_s = shop.now_s()
+        if await stage.run("replay", "crossover.cli") != 0:
+            self._find("poison", [Finding("trouble", "a replay did not heal what was mended")])
+        again = await recover(shop, stage.port, -1, within_s=RECOVER_S_MAX)
+        self.parked = f"{ready} of {POISONED} poisoned"
+        self.books.faults.append(Fault("poison", "projector", start_s, end_s, *again.after(end_s)))
+        await self.check("poison")
 
     async def rebuild(self) -> None:
         before = await views_of(self.stage)
