@@ -13,12 +13,8 @@ from crossover.torture.truth import Row, Truth, dumped
 from crossover.torture.wire import Reply
 
 Effect = tuple[str, str, str | int]
-COUNTED = (
-    "rename",
-    "reprice",
-)  # effects that leave no row of their own; a stream of events names each, a version counts them
+COUNTED = ("rename", "reprice")  # they leave no row of their own: a version counts them, and events name them
 STEPS = (("placed", "placed_at"), ("paid", "paid_at"), ("shipped", "shipped_at"), ("cancelled", "cancelled_at"))
-MADE_OF = {"order": "place", "customer": "register", "product": "add"}
 
 
 def judge_commands(operations: Iterable[Operation], truth: Truth) -> list[Finding]:
@@ -75,31 +71,20 @@ def effects_of(truth: Truth) -> Counter[Effect]:
 def _contents(possible: Mapping[Effect, Operation], truth: Truth) -> list[Finding]:
     """What was created is what was sent, for a price that the product had at some time."""
     findings = []
-    prices: dict[str, set[Any]] = defaultdict(set)
-    for (kind, id, value), sent in possible.items():
-        if kind == "add" and sent.body:
-            prices[id].add(sent.body["price_cents"])
-        elif kind == "reprice":
-            prices[id].add(value)
+    prices = {(id, sent.body["price_cents"]) for (_, id, _), sent in possible.items() if "price_cents" in sent.body}
     for (kind, id, _), sent in possible.items():
-        body = sent.body or {}
+        there: Row | None = None
         if kind == "place" and (order := truth.orders.get(id)):
-            wanted = [(line["product_id"], line["quantity"]) for line in body["lines"]]
-            lines = order["lines"]
-            if (
-                order["customer_id"] != body["customer_id"]
-                or [(x["product_id"], x["quantity"]) for x in lines] != wanted
-            ):
-                findings.append(Finding("differing", f"order {id} is not the one that was sent"))
-            if any(x["unit_price_cents"] not in prices[x["product_id"]] for x in lines):
+            lines = [{"product_id": x["product_id"], "quantity": x["quantity"]} for x in order["lines"]]
+            there = {"customer_id": order["customer_id"], "lines": lines}
+            if any((x["product_id"], x["unit_price_cents"]) not in prices for x in order["lines"]):
                 findings.append(Finding("differing", f"order {id} has a price that was never set"))
         elif kind == "register" and (customer := truth.customers.get(id)):
-            if customer["registered_name"] != body["name"]:
-                findings.append(Finding("differing", f"customer {id} was registered with another name"))
-        elif kind == "add" and (product := truth.products.get(id)):
-            added = [product[k] for k in ("name", "added_price_cents", "added_stock")]
-            if added != list(body.values()):
-                findings.append(Finding("differing", f"product {id} was added with other content"))
+            there = {"name": customer["registered_name"]}
+        elif kind == "add" and (row := truth.products.get(id)):
+            there = {"name": row["name"], "price_cents": row["added_price_cents"], "stock": row["added_stock"]}
+        if there not in (None, sent.body):
+            findings.append(Finding("differing", f"{_said((kind, id, ''))} left {there}, sent was {sent.body}"))
     return findings
 
 
@@ -137,77 +122,54 @@ def judge_truth(operations: Iterable[Operation], truth: Truth) -> list[Finding]:
             findings.append(Finding("differing", f"order {order['id']} does not add up: version, status or total"))
     for id, product in truth.products.items():
         if product["stock"] != stock[id] or product["stock"] < 0:
-            findings.append(
-                Finding("differing", f"stock of product {id} is {product['stock']}, its moves leave {stock[id]}")
-            )
-    sure, maybe = _counts(operations)
-    for id, thing in (truth.customers | truth.products).items():
-        effects = thing["version"] - 1 - commands[id]
-        if effects < sure[id]:
-            findings.append(Finding("lost", f"{id} counts {effects} changes, {sure[id]} were acknowledged"))
-        if effects > sure[id] + maybe[id]:
-            findings.append(
-                Finding("duplicate", f"{id} counts {effects} changes, at most {sure[id] + maybe[id]} were sent")
-            )
-    return findings
-
-
-def _counts(operations: Iterable[Operation]) -> tuple[Counter[str], Counter[str]]:
-    """Renames and reprices by thing: acknowledged ones, and those that nobody knows of."""
-    sure: Counter[str] = Counter()
-    maybe: Counter[str] = Counter()
+            findings.append(Finding("differing", f"{id} has {product['stock']} in stock, its moves leave {stock[id]}"))
+    sent: dict[str, Counter[str]] = defaultdict(Counter)  # renames and reprices of a thing, by outcome
     for operation in operations:
         if operation.kind in COUNTED:
-            (sure if operation.outcome == "ok" else maybe)[operation.id] += operation.outcome != "refused"
-    return sure, maybe
+            sent[operation.id][operation.outcome] += 1
+    for id, thing in (truth.customers | truth.products).items():
+        changes, sure = thing["version"] - 1 - commands[id], sent[id]["ok"]
+        if changes < sure:
+            findings.append(Finding("lost", f"{id} counts {changes} changes, {sure} were acknowledged"))
+        if changes > sure + sent[id]["unknown"]:
+            findings.append(Finding("duplicate", f"{id} counts {changes} changes, not as many were sent"))
+    return findings
 
 
 def judge_events(truth: Truth) -> list[Finding]:
     """Streams run 1…n without gaps, and replaying them gives the state; nothing where no events are kept."""
+    if truth.events is None:
+        return []
     findings = []
-    streams: dict[str, list[tuple[int, Row]]] = defaultdict(list)
-    for stream, version, body in truth.events or ():
-        streams[stream].append((version, json.loads(body)))
+    streams: dict[str, list[Row]] = defaultdict(list)
+    for stream, version, body in truth.events:
+        streams[stream].append(json.loads(body) | {"version": version})
     for stream, events in streams.items():
-        if [version for version, _ in events] != list(range(1, len(events) + 1)):
-            findings.append(Finding("lost", f"stream {stream} has gaps or doubles: {[v for v, _ in events]}"))
-    if truth.events is not None:
-        kept = {f"{kind}-{id}": _state(kind, row) for kind, id, row in _things(truth)}
-        replayed = {stream: _replayed(body for _, body in events) for stream, events in streams.items()}
-        findings += [Finding("lost", f"{s} has no events") for s in kept if s not in replayed]
-        findings += [
-            Finding("phantom", f"stream {s} is about nothing that is there") for s in replayed if s not in kept
-        ]
-        for stream, state in kept.items():
-            if stream in replayed and replayed[stream] != state:
-                findings.append(Finding("differing", f"{stream} is {state}, its events give {replayed[stream]}"))
+        versions = [event["version"] for event in events]
+        if versions != list(range(1, len(events) + 1)):
+            findings.append(Finding("lost", f"stream {stream} has gaps or doubles: {versions}"))
+    kept = {f"customer-{id}": row for id, row in truth.customers.items()}
+    kept |= {f"product-{id}": row for id, row in truth.products.items()}
+    kept |= {f"order-{id}": row for id, row in truth.orders.items()}
+    findings += [Finding("lost", f"{s} has no events") for s in kept if s not in streams]
+    findings += [Finding("phantom", f"stream {s} is about nothing") for s in streams if s not in kept]
+    for stream in kept.keys() & streams.keys():
+        for field, value in _replayed(streams[stream]).items():
+            if kept[stream].get(field) != value:
+                said = f"{stream} has {field} {kept[stream].get(field)}, its events say {value}"
+                findings.append(Finding("differing", said))
     return findings
 
 
-def _things(truth: Truth) -> Iterable[tuple[str, str, Row]]:
-    for kind, rows in (("customer", truth.customers), ("product", truth.products), ("order", truth.orders)):
-        for id, row in rows.items():
-            yield kind, id, row
-
-
-def _state(kind: str, row: Row) -> Row:
-    if kind == "order":
-        return {"version": row["version"], "total_cents": row["total_cents"]} | {
-            what: row[column] for what, column in STEPS
-        }
-    return {"version": row["version"], "name": row["name"]} | (
-        {"price_cents": row["price_cents"]} if kind == "product" else {}
-    )
-
-
 def _replayed(events: Iterable[Row]) -> Row:
+    """The columns that the events of one thing give."""
     state: Row = {}
     for event in events:
-        what = event["type"].removeprefix("Order").lower()
         if event["type"] == "OrderPlaced":
-            state = {"total_cents": event["total_cents"]} | {step: None for step, _ in STEPS}
+            state = {"total_cents": event["total_cents"]} | {column: None for _, column in STEPS}
         if "at" in event:  # a whole second is written without its fraction
-            state[what] = event["at"] if "." in event["at"] else event["at"].replace("Z", ".000000Z")
+            at = event["at"] if "." in event["at"] else event["at"].replace("Z", ".000000Z")
+            state[event["type"].removeprefix("Order").lower() + "_at"] = at
         state |= {key: event[key] for key in ("version", "name", "price_cents") if key in event}
     return state
 
@@ -237,19 +199,16 @@ def expected_answers(truth: Truth, asked: Iterable[Operation], words: Iterable[s
             revenue[line["product_id"]] += line["quantity"] * line["unit_price_cents"]
     for id, customer in truth.customers.items():
         mine = [order for order in of[id] if order["cancelled_at"] is None]
-        view = {k: customer[k] for k in ("id", "version", "name")} | {
-            "orders": len(mine),
-            "spent_cents": sum(o["total_cents"] for o in mine),
-        }
+        view = {k: customer[k] for k in ("id", "version", "name")} | {"orders": len(mine)}
+        view |= {"spent_cents": sum(order["total_cents"] for order in mine)}
         answers[f"/customers/{id}"] = dumped(view | {"last_order_at": mine[0]["placed_at"] if mine else None})
         answers[f"/customers/{id}/orders"] = dumped({"orders": [_item(order) for order in of[id]], "next": None})
     for id, product in truth.products.items():
         view = {k: product[k] for k in ("id", "version", "name", "price_cents", "stock")}
         answers[f"/products/{id}"] = dumped(view | {"sold": sold[id]})
     top = sorted((id for id in sold if sold[id]), key=lambda id: (-revenue[id], id))[:100]
-    tops = [
-        {"id": id, "name": truth.products[id]["name"], "sold": sold[id], "revenue_cents": revenue[id]} for id in top
-    ]
+    names = {id: product["name"] for id, product in truth.products.items()}
+    tops = [{"id": id, "name": names[id], "sold": sold[id], "revenue_cents": revenue[id]} for id in top]
     answers["/reports/top-products?limit=100"] = dumped({"products": tops})
     dailies = [{"day": d, "orders": len(days[d]), "revenue_cents": sum(days[d])} for d in sorted(days, reverse=True)]
     answers["/reports/daily-sales?days=366"] = dumped({"days": dailies})
@@ -260,34 +219,24 @@ def expected_answers(truth: Truth, asked: Iterable[Operation], words: Iterable[s
 
 
 def _order_view(order: Row, truth: Truth) -> Row:
-    lines = [
-        {
-            "product_id": line["product_id"],
-            "product_name": truth.products[line["product_id"]]["name"],
-            "quantity": line["quantity"],
-            "unit_price_cents": line["unit_price_cents"],
-            "amount_cents": line["quantity"] * line["unit_price_cents"],
-        }
-        for line in order["lines"]
-    ]
+    lines = []
+    for line in order["lines"]:
+        named = {"product_id": line["product_id"], "product_name": truth.products[line["product_id"]]["name"]}
+        amount = {"amount_cents": line["quantity"] * line["unit_price_cents"]}
+        lines.append(named | {k: line[k] for k in ("quantity", "unit_price_cents")} | amount)
     customer = {"id": order["customer_id"], "name": truth.customers[order["customer_id"]]["name"]}
     first = {k: order[k] for k in ("id", "version", "status", "placed_at")}
     return first | {"customer": customer, "lines": lines, "total_cents": order["total_cents"]}
 
 
 def _item(order: Row) -> Row:
-    return {k: order[k] for k in ("id", "version", "status", "placed_at")} | {
-        "lines": len(order["lines"]),
-        "total_cents": order["total_cents"],
-    }
+    first = {k: order[k] for k in ("id", "version", "status", "placed_at")}
+    return first | {"lines": len(order["lines"]), "total_cents": order["total_cents"]}
 
 
 def _words_of(order: Row, truth: Truth) -> set[str]:
-    names = [
-        truth.customers[order["customer_id"]]["name"],
-        *(truth.products[x["product_id"]]["name"] for x in order["lines"]),
-    ]
-    return {word for name in names for word in name.lower().split()}
+    names = [truth.products[line["product_id"]]["name"] for line in order["lines"]]
+    return {word for name in (truth.customers[order["customer_id"]]["name"], *names) for word in name.lower().split()}
 
 
 def judge_reads(expected: Mapping[str, bytes | None], answers: Mapping[str, Reply]) -> list[Finding]:
@@ -307,25 +256,23 @@ def judge_reads(expected: Mapping[str, bytes | None], answers: Mapping[str, Repl
 
 
 def judge_sessions(operations: Iterable[Operation]) -> tuple[list[Finding], int, int]:
-    """Reads after a client's own writes and reads never go back with a token: (violations, stale reads without, reads
-    without)."""
-    findings: list[Finding] = []
+    """With a token, reads after a client's own writes and reads never go back. Returns violations of that, and of the
+    reads without a token how many did go back, and how many could have."""
+    findings = []
     stale = reads = 0
     floors: dict[tuple[str, str, str], int] = defaultdict(int)
     for seen in operations:
         key = (seen.client, seen.thing, seen.id)
-        is_read = seen.kind not in COMMANDS
-        if is_read and seen.version is not None and floors[key]:
+        if seen.version is None:
+            continue
+        if seen.kind not in COMMANDS and floors[key]:
+            went_back = seen.version < floors[key]
+            if seen.tokens and went_back:
+                said = f"{seen.client} saw version {floors[key]} of {seen.thing} {seen.id}, then {seen.version}"
+                findings.append(Finding("stale", said))
             reads += not seen.tokens
-            if seen.version < floors[key]:
-                stale += not seen.tokens
-                if seen.tokens:
-                    said = (
-                        f"{seen.client} had seen version {floors[key]} of {seen.thing} {seen.id}, then {seen.version}"
-                    )
-                    findings.append(Finding("stale", said))
-        if seen.outcome == "ok" and seen.version is not None:
-            floors[key] = max(floors[key], seen.version)
+            stale += went_back and not seen.tokens
+        floors[key] = max(floors[key], seen.version)
     return findings, stale, reads
 
 

@@ -139,7 +139,7 @@ class Client:
             self.shop.now_s(),
             reply.status,
             wish.value,
-            wish.body,
+            wish.body or {},
             version,
             self.tokens,
             str(said.get("type", "")).removeprefix("urn:crossover:") if reply.status >= 400 else "",

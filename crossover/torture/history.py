@@ -24,7 +24,7 @@ class Operation(Struct, frozen=True, omit_defaults=True):
     done_s: float
     status: int
     value: str | int = ""
-    body: dict[str, Any] | None = None
+    body: dict[str, Any] = {}
     version: int | None = None
     tokens: bool = False  # whether the client sends back every token it was given
     problem: str = ""

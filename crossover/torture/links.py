@@ -6,6 +6,8 @@ from pathlib import Path
 
 Streams = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 CHUNK_BYTES = 65536
+DELAY_S = 0.1
+HURTS = ("cut", "blackhole", "delay", "drop-replies")
 
 
 class Link:
@@ -23,7 +25,7 @@ class Link:
         self._tasks: set[asyncio.Task[None]] = set()
         self._passes = asyncio.Event()
         self._passes.set()
-        self.delay_s = 0.0
+        self._delay_s = 0.0
         self._is_cut = self._drops = False
         self._spoilt: set[asyncio.StreamWriter] = set()
 
@@ -35,22 +37,21 @@ class Link:
         self._server = await asyncio.start_server(self._accept, "127.0.0.1", 0)
         return int(self._server.sockets[0].getsockname()[1])
 
-    def cut(self) -> None:
-        self._is_cut = True
-        self._break(self._writers)
-
-    def blackhole(self) -> None:
-        self._passes.clear()
-
-    def delay(self, seconds: float) -> None:
-        self.delay_s = seconds
-
-    def drop_replies(self) -> None:
-        self._drops = True
+    def hurt(self, how: str) -> None:
+        match how:
+            case "cut":
+                self._is_cut = True
+                self._break(self._writers)
+            case "blackhole":
+                self._passes.clear()
+            case "delay":
+                self._delay_s = DELAY_S
+            case "drop-replies":
+                self._drops = True
 
     def restore(self) -> None:
         self._is_cut = self._drops = False
-        self.delay_s = 0.0
+        self._delay_s = 0.0
         self._passes.set()
         self._break(self._spoilt)
 
@@ -100,8 +101,8 @@ class Link:
         try:
             while data := await source.read(CHUNK_BYTES):
                 await self._passes.wait()
-                if self.delay_s:
-                    await asyncio.sleep(self.delay_s)
+                if self._delay_s:
+                    await asyncio.sleep(self._delay_s)
                 if replies and self._drops:
                     self._spoilt |= ends
                     continue

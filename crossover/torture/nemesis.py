@@ -17,16 +17,16 @@ import redis
 from crossover.errors import UserError
 from crossover.torture.clients import Shop, recover
 from crossover.torture.history import Fault
+from crossover.torture.links import HURTS
 from crossover.torture.stage import Stage
 
 EVERY_S = 1.5
 RECOVER_S_MAX = 15.0
-LINK_FAULTS = ("cut", "blackhole", "delay", "drop-replies")
 REBUILDING = ("flush", "kill-redis")  # what makes the read store replay itself, and so would hide a loss
 KINDS = (
     *("kill-app", "kill-projector", "kill-postgres", "kill-backend", "kill-redis"),
     *("pause-app", "pause-projector", "pause-postgres", "pause-redis"),
-    *LINK_FAULTS,
+    *HURTS,
     *("flush", "second-projector", "duplicate", "reorder", "clock", "disk-full", "poison"),
 )
 EXTRA = "extra-projector"
@@ -55,7 +55,7 @@ def deck(stage: Stage, kinds: Iterable[str]) -> list[Card]:
     cards = [Card(f"kill-{part}", part, lambda part=part: _killed(stage, part)) for part in parts]  # type: ignore[misc]
     cards += [Card(f"pause-{part}", part, lambda part=part: _paused(stage, part)) for part in parts]  # type: ignore[misc]
     for name in stage.links:
-        for how in LINK_FAULTS:
+        for how in HURTS:
             cards.append(Card(how, name, lambda name=name, how=how: _hurt(stage, name, how)))  # type: ignore[misc]
     cards.append(Card("kill-backend", "postgres", lambda: _backend_killed(stage), (0.0, 0.1)))
     for shift_s in (3600, -3600):
@@ -131,15 +131,7 @@ async def _backend_killed(stage: Stage) -> AsyncIterator[None]:
 @asynccontextmanager
 async def _hurt(stage: Stage, name: str, how: str) -> AsyncIterator[None]:
     link = stage.links[name]
-    match how:
-        case "cut":
-            link.cut()
-        case "blackhole":
-            link.blackhole()
-        case "delay":
-            link.delay_s = 0.1
-        case "drop-replies":
-            link.drop_replies()
+    link.hurt(how)
     try:
         yield
     finally:

@@ -4,7 +4,7 @@ import math
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import msgspec
 from msgspec import Struct
@@ -69,40 +69,22 @@ class Books(NamedTuple):
     faults: list[Fault]
     findings: list[Finding]
 
-
-def summed_up(
-    books: Books,
-    *,
-    rung: str,
-    seed: int,
-    seconds: float,
-    resolved: int,
-    left_out: list[str],
-    parked: str,
-    stale: tuple[int, int],
-    rebuild_s: float | None,
-) -> Report:
-    outcomes = Counter(operation.outcome for operation in books.operations if operation.kind in COMMANDS)
-    found = Counter(finding.kind for finding in books.findings)
-    return Report(
-        rung,
-        seed,
-        seconds,
-        len(books.operations),
-        outcomes["ok"],
-        outcomes["refused"],
-        outcomes["unknown"],
-        resolved,
-        len(books.faults),
-        dict(sorted(Counter(fault.kind for fault in books.faults).items())),
-        left_out,
-        {kind: found[kind] for kind in FINDINGS},
-        parked,
-        stale[0] / stale[1] if stale[1] else None,
-        spread([fault.recovery_s for fault in books.faults]),
-        spread([fault.convergence_s for fault in books.faults]),
-        rebuild_s,
-    )
+    def report(self, **more: Any) -> Report:
+        """The figures that follow from the books, and `more`: the rest."""
+        outcomes = Counter(operation.outcome for operation in self.operations if operation.kind in COMMANDS)
+        found = Counter(finding.kind for finding in self.findings)
+        return Report(
+            operations=len(self.operations),
+            acknowledged=outcomes["ok"],
+            refused=outcomes["refused"],
+            unknown=outcomes["unknown"],
+            faults=len(self.faults),
+            kinds=dict(sorted(Counter(fault.kind for fault in self.faults).items())),
+            found={kind: found[kind] for kind in FINDINGS},
+            recovery_s=spread([fault.recovery_s for fault in self.faults]),
+            convergence_s=spread([fault.convergence_s for fault in self.faults]),
+            **more,
+        )
 
 
 def keep(folder: Path, books: Books) -> None:

@@ -27,7 +27,7 @@ from crossover.torture.checker import (
 from crossover.torture.clients import GOODS, NAMES, Client, Shop, clock, recover
 from crossover.torture.history import Fault, Finding
 from crossover.torture.nemesis import REBUILDING, RECOVER_S_MAX, Card, deck, torment, wanted_kinds
-from crossover.torture.report import Books, Report, keep, show, summed_up, write_report
+from crossover.torture.report import Books, Report, keep, show, write_report
 from crossover.torture.stage import Stage, tortured_rung
 from crossover.torture.truth import answers_to, truth_of, views_of
 from crossover.torture.wire import Wire
@@ -229,14 +229,13 @@ class Torturing:
         operations = self.shop.operations
         violations, stale, reads = judge_sessions(operations)
         self._find("sessions", violations)
-        return summed_up(
-            self.books,
+        return self.books.report(
             rung=self.stage.rung,
             seed=self.seed,
             seconds=self.seconds,
             resolved=self.resolved,
             left_out=[kind for kind in self.kinds if kind not in applied],
             parked=self.parked,
-            stale=(stale, reads),
+            stale_share=stale / reads if reads else None,
             rebuild_s=self.rebuild_s,
         )
