@@ -42,13 +42,11 @@ def log_ratios(costs: pl.DataFrame, baseline: str, target: str) -> pl.DataFrame:
 
 
 def family(costs: pl.DataFrame, baseline: str, target: str, share: float | None) -> tuple[Floats, NDArray[np.int64]]:
-    """Log-ratios by round with their strata: the restart, or read share and restart where all shares are taken."""
+    """Log-ratios by round with the start each belongs to, at one read share or over all of them."""
     rows = log_ratios(costs, baseline, target)
     if share is not None:
         rows = rows.filter(pl.col("read_share_pct") == share)
-        return rows["log_ratio"].to_numpy().astype(np.float64), rows["restart"].to_numpy().astype(np.int64)
-    strata = rows.select(pl.struct("read_share_pct", "restart").rank("dense")).to_series()
-    return rows["log_ratio"].to_numpy().astype(np.float64), strata.to_numpy().astype(np.int64)
+    return rows["log_ratio"].to_numpy().astype(np.float64), rows["restart"].to_numpy().astype(np.int64)
 
 
 def cost_of(run: Run, costs: pl.DataFrame, share: float, target: str) -> Cost | None:

@@ -67,10 +67,13 @@ class Crossover(NamedTuple):
         return not self.measured_pct.low <= self.share_pct <= self.measured_pct.high
 
 
-def find(rounds: pl.DataFrame, baseline: str, target: str, *, seed: int) -> Crossover:
-    """`rounds` has one row a slice: round, restart, read_share_pct, target, reads, writes, cpu_us."""
+def find(rounds: pl.DataFrame, baseline: str, target: str, *, seed: int, start_sd: float = 0.0) -> Crossover:
+    """`rounds` has one row a slice: round, restart, read_share_pct, target, reads, writes, cpu_us.
+
+    `start_sd` is what a start adds to the log-ratio of all costs: without it a single start would look too certain.
+    """
     try:
-        return _find(rounds, baseline, target, seed)
+        return _find(rounds, baseline, target, seed, start_sd)
     except NotComputable as why:
         return Crossover("inconclusive", str(why))
 
@@ -83,7 +86,7 @@ def predicted_ratio(baseline: Costs, target: Costs, read_share: Floats) -> Float
     return ratio
 
 
-def _find(rounds: pl.DataFrame, baseline: str, target: str, seed: int) -> Crossover:
+def _find(rounds: pl.DataFrame, baseline: str, target: str, seed: int, start_sd: float) -> Crossover:
     pair = _pairs(rounds, baseline, target)
     shares = sorted(pair["read_share_pct"].unique())
     if len(shares) < 2:
@@ -96,9 +99,11 @@ def _find(rounds: pl.DataFrame, baseline: str, target: str, seed: int) -> Crosso
     everything = np.ones((1, pair.height))
     base, other = (_solve(everything @ each)[0] for each in equations)
     tail = expanded_tail(pair.height, len(np.unique(strata)))
-    picks = resample_indices(strata, RESAMPLES, np.random.default_rng(seed))
+    rng = np.random.default_rng(seed)
+    picks = resample_indices(strata, RESAMPLES, rng)
     weights = np.stack([np.bincount(row, minlength=pair.height) for row in picks]).astype(np.float64)
-    drawn_base, drawn_other = (_solve(weights @ each) for each in equations)
+    drawn_base, drawn_other = [_solve(weights @ each) for each in equations]
+    drawn_other *= np.exp(rng.normal(0, start_sd / math.sqrt(pair["restart"].n_unique()), (RESAMPLES, 1)))
     found = decide(base - other, drawn_base - drawn_other, tail)
     costs = Costs(*map(float, base)), Costs(*map(float, other))
     found = found._replace(

@@ -5,7 +5,9 @@ from functools import lru_cache
 from pathlib import Path
 from typing import NamedTuple
 
+import numpy as np
 import polars as pl
+from numpy.typing import NDArray
 
 from analysis import crossover, operations, runs, staleness, validity
 from analysis.costs import Cost, cost_of, family, in_order, slice_costs
@@ -13,7 +15,7 @@ from analysis.crossover import Crossover
 from analysis.operations import OperationCosts
 from analysis.runs import Run
 from analysis.staleness import Visibility
-from analysis.statistics import Comparison, Interval, compare
+from analysis.statistics import Comparison, Floats, Interval, compare
 from analysis.validity import Validity
 
 SEED = 20_240_607  # of every resampling: the same run gives the same figures
@@ -117,7 +119,7 @@ def _find(path: Path, _state: tuple[tuple[str, int, int], ...]) -> Findings:
         for name in run.targets
     )
     crossovers = {
-        name: _crossover(valid, costs, shares, baseline, name, comparisons, identical) for name in challengers
+        name: _crossover(run, valid, costs, shares, baseline, name, comparisons, identical) for name in challengers
     }
     return Findings(run, valid, costs, baseline, cells, crossovers, identical)
 
@@ -132,17 +134,13 @@ def components_of(findings: Findings) -> list[str]:
 
 def _identical_pairs(run: Run, costs: pl.DataFrame) -> tuple[Identical, ...]:
     """A/A: targets of one rung of ours, compared over all read shares at once: one interval, one chance to be wrong."""
-    delta = run.manifest.thresholds.equivalence_delta
     pairs = [
         (one, other)
         for place, one in enumerate(run.targets)
         for other in run.targets[place + 1 :]
         if run.rungs[one] == run.rungs[other] != "external"
     ]
-    return tuple(
-        Identical(one, other, compare([family(costs, one, other, None)], delta=delta, seed=SEED)[0])
-        for one, other in pairs
-    )
+    return tuple(Identical(one, other, _judged(run, [family(costs, one, other, None)])[0]) for one, other in pairs)
 
 
 def _comparisons(
@@ -156,14 +154,18 @@ def _comparisons(
     identical: tuple[Identical, ...],
 ) -> dict[tuple[float, str], Comparison]:
     """Holm's family: CPU per operation of every challenger at every read share; twins are judged by themselves."""
-    delta = run.manifest.thresholds.equivalence_delta
     found: dict[tuple[float, str], Comparison] = {}
     for names in (challengers, [name for name in others if name not in challengers]):
         keys = [(share, name) for share in shares for name in names]
-        judged = compare([family(costs, baseline, name, share) for share, name in keys], delta=delta, seed=SEED)
+        judged = _judged(run, [family(costs, baseline, name, share) for share, name in keys])
         for (share, name), comparison in zip(keys, judged, strict=True):
             found[share, name] = _withdrawn(comparison, _why_void(run, valid, costs, share, name, identical))
     return found
+
+
+def _judged(run: Run, families: list[tuple[Floats, NDArray[np.int64]]]) -> list[Comparison]:
+    limits = run.manifest.thresholds
+    return compare(families, delta=limits.equivalence_delta, start_sd=limits.start_sd, seed=SEED)
 
 
 def _withdrawn(comparison: Comparison, why: str | None) -> Comparison:
@@ -185,6 +187,7 @@ def _why_void(
 
 
 def _crossover(
+    run: Run,
     valid: Validity,
     costs: pl.DataFrame,
     shares: list[float],
@@ -204,7 +207,7 @@ def _crossover(
     unmeasured = [name for name in (baseline, target) if name not in usable["target"].unique()]
     if kept and unmeasured:
         return Crossover("inconclusive", f"the CPU of {unmeasured[0]} was not measured")
-    found = crossover.find(usable, baseline, target, seed=SEED)
+    found = crossover.find(usable, baseline, target, start_sd=run.manifest.thresholds.start_sd, seed=SEED)
     failed = next((pair for pair in identical if pair.failed), None)
     if failed:
         why = f"the identical pair {failed.one} and {failed.other} differs: the whole run is void"

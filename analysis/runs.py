@@ -83,7 +83,7 @@ class UnusableRun(Exception):
 
 
 class Thresholds(Struct, frozen=True, kw_only=True):
-    """When a round is void: the rules of the run, recorded with it (shares are 0..1); none has a default."""
+    """When a round is void: the rules of the run, recorded with it (shares are 0..1)."""
 
     achieved_share_min: float
     lag_p99_floor_us: int
@@ -94,6 +94,7 @@ class Thresholds(Struct, frozen=True, kw_only=True):
     drain_us_max: int
     void_share_max: float
     equivalence_delta: float
+    start_sd: float = 0.0  # of the log-ratio between starts of identical targets; runs from before it was known have 0
 
 
 class TargetInfo(Struct, frozen=True):

@@ -1,7 +1,8 @@
 """What a number means: estimates, intervals, tests and verdicts over per-round log-ratios.
 
-The unit of analysis is the round (Kalibera & Jones 2013, "Rigorous benchmarking in reasonable time"): requests of
-one round share its noise, so they are never resampled one by one.
+The unit of analysis is the round, and above it the start of the processes (Kalibera & Jones 2013, "Rigorous
+benchmarking in reasonable time"): requests of one round share its noise, rounds of one start share its memory layout
+(Mytkowicz et al. 2009), so neither are treated as if they were independent.
 """
 
 import math
@@ -13,6 +14,7 @@ from numpy.typing import NDArray
 Floats = NDArray[np.float64]
 Verdict = Literal["better", "worse", "equivalent", "inconclusive"]
 
+STARTS_MIN = 4  # from here on the spread between starts is measured; below it only the recorded one is known
 ROUNDS_MIN = 5  # below this a bootstrap over rounds says nothing
 RESAMPLES = 5_000
 FLIPS = 20_000
@@ -21,6 +23,8 @@ BINS = 4_096
 EXACT_UP_TO = 14  # 2**14 sign patterns are enumerated; above that they are drawn
 CONFIDENCE = 0.95
 ALPHA = 1 - CONFIDENCE
+Z = 1.959963984540054  # the 97.5 % quantile of the normal distribution
+Z_POWER = 0.8416  # its 80 % quantile
 
 
 class NotComputable(Exception):
@@ -42,7 +46,7 @@ class Comparison(NamedTuple):
     p_holm: float | None
     verdict: Verdict
     reason: str
-    detectable_pct: float | None  # smallest difference this many rounds could have shown with 80 % power
+    detectable_pct: float | None  # smallest difference this run could have shown with 80 % power
     rounds_needed: int | None  # to tell a difference of delta
 
 
@@ -120,7 +124,7 @@ def expanded_tail(rounds: int, strata: int) -> float:
     return 0.5 * math.erfc(widened / math.sqrt(2))
 
 
-def student_quantile(freedom: int, z: float = 1.959963984540054) -> float:
+def student_quantile(freedom: int, z: float = Z) -> float:
     """The 97.5 % quantile of Student's t (Abramowitz & Stegun 1964, 26.7.5); error below 0.5 % from 3 degrees on."""
     terms = (
         z,
@@ -172,14 +176,39 @@ def holm(ps: list[float]) -> list[float]:
     return adjusted
 
 
-def detectable_difference(values: Floats) -> float:
-    """The log-ratio that this many rounds show with 80 % power: from n ≈ 8·(SD/δ)² (Lehr 1992, paired form)."""
-    return _spread(values) * math.sqrt(8 / len(values))
+def interval_over_starts(values: Floats, starts: NDArray[np.int64], *, start_sd: float, seed: int) -> Interval:
+    """95 % interval of the log-ratio, for starts other than those that happened to be measured too.
+
+    The bootstrap over rounds knows nothing of what a start adds to all of its rounds. `start_sd`, the spread of the
+    log-ratio between starts of identical targets, comes from recorded A/A runs and is added in quadrature; from four
+    starts on the interval is at least as wide as Student's over the means of the starts (Kalibera & Jones 2013, 9.3).
+    """
+    within, middle = bootstrap_interval(values, starts, seed=seed), hodges_lehmann(values)
+    means = np.array([hodges_lehmann(values[starts == start]) for start in np.unique(starts)])
+    bias = Z * start_sd / math.sqrt(len(means))
+    between = 0.0
+    if len(means) >= STARTS_MIN:
+        between = student_quantile(len(means) - 1) * _spread(means) / math.sqrt(len(means))
+    return Interval(
+        middle - max(math.hypot(middle - within.low, bias), between),
+        middle + max(math.hypot(within.high - middle, bias), between),
+    )
 
 
-def rounds_for(values: Floats, delta: float) -> int:
-    """The rounds n ≈ 8·(SD/δ)² that would show a log-ratio of `delta` with 80 % power (Lehr 1992, paired form)."""
-    return max(ROUNDS_MIN, math.ceil(8 * (_spread(values) / delta) ** 2))
+def p_of_interval(middle: float, interval: Interval) -> float:
+    """Two-sided p that a 95 % interval stands for (Altman & Bland 2011, "How to obtain the P value from a CI")."""
+    half = middle - interval.low if middle > 0 else interval.high - middle
+    return math.erfc(Z * abs(middle) / half / math.sqrt(2)) if half > 0 else float(middle == 0)
+
+
+def detectable_difference(interval: Interval) -> float:
+    """The log-ratio that a run with an interval this wide shows with 80 % power (Lehr 1992: 2.8 standard errors)."""
+    return (interval.high - interval.low) / 2 / Z * (Z + Z_POWER)
+
+
+def rounds_for(rounds: int, interval: Interval, delta: float) -> int:
+    """The rounds, over as many more starts, that would show a log-ratio of `delta` with 80 % power."""
+    return max(ROUNDS_MIN, math.ceil(rounds * (detectable_difference(interval) / delta) ** 2))
 
 
 def verdict_of(interval: Interval, p_holm: float, delta: float) -> tuple[Verdict, str]:
@@ -199,18 +228,21 @@ def verdict_of(interval: Interval, p_holm: float, delta: float) -> tuple[Verdict
     return "worse", "the whole interval is above 1"
 
 
-def compare(families: list[tuple[Floats, NDArray[np.int64]]], *, delta: float, seed: int) -> list[Comparison]:
-    """Judges a family of comparisons announced together: (log-ratios by round, restart by round) each.
+def compare(
+    families: list[tuple[Floats, NDArray[np.int64]]], *, delta: float, start_sd: float, seed: int
+) -> list[Comparison]:
+    """Judges a family of comparisons announced together: (log-ratios by round, start by round) each.
 
     A comparison that cannot be computed is inconclusive with its reason, and still counts in Holm's family.
     """
     tested: list[Comparison | None] = []
     intervals: list[Interval] = []
     ps: list[float] = []
-    for values, strata in families:
+    for values, starts in families:
         try:
-            intervals.append(bootstrap_interval(values, strata, seed=seed))
-            ps.append(sign_flip_p(values, seed=seed))
+            interval = interval_over_starts(values, starts, start_sd=start_sd, seed=seed)
+            intervals.append(interval)
+            ps.append(max(sign_flip_p(values, seed=seed), p_of_interval(hodges_lehmann(values), interval)))
             tested.append(None)
         except NotComputable as why:
             ratio = math.exp(hodges_lehmann(values)) if len(values) else None
@@ -233,8 +265,8 @@ def _judge(values: Floats, interval: Interval, p: float, p_holm: float, delta: f
         p_holm=p_holm,
         verdict=verdict,
         reason=reason,
-        detectable_pct=100 * math.expm1(detectable_difference(values)),
-        rounds_needed=rounds_for(values, math.log1p(delta)),
+        detectable_pct=100 * math.expm1(detectable_difference(interval)),
+        rounds_needed=rounds_for(len(values), interval, math.log1p(delta)),
     )
 
 
@@ -242,7 +274,7 @@ def wilson(hits: int, trials: int) -> Interval:
     """95 % interval of a share (Wilson 1927): sensible at 0 and at 1, where the textbook interval has no width."""
     if trials <= 0:
         raise NotComputable("a share of no trials")
-    z = 1.959963984540054
+    z = Z
     share = hits / trials
     middle = (share + z**2 / (2 * trials)) / (1 + z**2 / trials)
     half = z / (1 + z**2 / trials) * math.sqrt(share * (1 - share) / trials + z**2 / (4 * trials**2))

@@ -129,13 +129,13 @@ def detectable_line(findings: Findings) -> str:
     )
 
 
-def starts_line(findings: Findings) -> str | None:
-    """A process keeps its memory layout for life (Mytkowicz et al. 2009): one start each cannot average that out."""
-    if findings.run.slices["restart"].n_unique() > 1:
-        return None
-    return (
-        "Each target was started once; two starts of one program can differ by some per cent (thorough restarts them)."
-    )
+def starts_line(findings: Findings) -> str:
+    """How the difference between two starts of one program entered the intervals."""
+    starts, start_sd = findings.run.slices["restart"].n_unique(), findings.run.manifest.thresholds.start_sd
+    if starts == 1 and not start_sd:
+        return "Each target was started once; two starts of one program can differ by some per cent."
+    times = "once" if starts == 1 else f"{starts} times"
+    return f"Each target was started {times}; every interval allows for starts that differ (SD {100 * start_sd:g} %)."
 
 
 def checks_line(findings: Findings) -> str:

@@ -3,6 +3,7 @@
 One transaction: the data set is there in whole or not at all, so that serving a namespace again finds it filled.
 """
 
+import contextlib
 import json
 import os
 import signal
@@ -108,6 +109,8 @@ def _copy(connection: psycopg.Connection, dataset: Dataset, until: datetime, pro
     for done, table in enumerate(tables):
         progress("analyzing the tables", done, len(tables))
         connection.execute(sql.SQL("VACUUM (ANALYZE) {}").format(sql.Identifier(table)))
+    with contextlib.suppress(psycopg.errors.InsufficientPrivilege):  # on a server of the user's own
+        connection.execute("CHECKPOINT")
     progress("analyzing the tables", len(tables), len(tables))
 
 

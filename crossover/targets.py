@@ -130,9 +130,12 @@ def target_env(stores: Stores, *, namespace: str, clock: str | None, token: str 
 
 
 def process_env(env: dict[str, str]) -> dict[str, str]:
-    """The surroundings of a child: ours, but nothing of ours where a target has, or has not, a word of its own."""
+    """The surroundings of a child: ours, but nothing of ours where a target has, or has not, a word of its own.
+
+    All hash alike: a seed of its own would give each start sets and dictionaries of another speed.
+    """
     own = {"DATABASE_URL", "REDIS_URL", "CROSSOVER_NAMESPACE", "CROSSOVER_CLOCK", "CROSSOVER_TOKEN"}
-    return {key: value for key, value in os.environ.items() if key not in own} | env
+    return {key: value for key, value in os.environ.items() if key not in own} | {"PYTHONHASHSEED": "0"} | env
 
 
 def ladder_command(*words: str) -> list[str]:

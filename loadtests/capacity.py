@@ -25,10 +25,10 @@ VOID_MAX = 3
 
 
 class Search(Run):
-    def _load(self, restart: int, cells: list[Cell]) -> None:
+    def _load(self, restart: int, cells: list[Cell], warm_up_s: float) -> None:
         plan, share = self.plan, cells[0].read_share_pct
         self.lagged, self.tried = False, 0
-        while self.tried * plan.slice_s < plan.warm_up_most_s:
+        while self.tried * plan.slice_s < warm_up_s:
             self.trial("warmup", plan.rate, share)
         whole = search(plan.rate, lambda rate: self.holds("capacity", rate, share, goal_outcome))
         if self.lagged:  # so many writes it has followed already

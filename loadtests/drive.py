@@ -22,7 +22,7 @@ from loadtests.dataset import POPULATION, Dataset
 from loadtests.fill import FillRefused, fill
 from loadtests.ledger import NotFilled, Verdict
 from loadtests.operations import OperationStream, Round
-from loadtests.plan import PROBES_PER_S, WATCHED, BadPlan, Cell, Plan, PlannedTarget, read
+from loadtests.plan import MIX_WARM_UP_S, PROBES_PER_S, WATCHED, BadPlan, Cell, Plan, PlannedTarget, read
 from loadtests.slices import Bench, ComponentGone, Figures, completed
 
 SETTLE_S = 60.0
@@ -59,8 +59,8 @@ class Run:
             for restart in range(self.plan.restarts):
                 if restart:
                     self._restart(restart)
-                for cells in self.plan.blocks:
-                    self._load(restart, cells)
+                for number, cells in enumerate(self.plan.blocks):
+                    self._load(restart, cells, self.plan.warm_up_most_s if number == 0 else MIX_WARM_UP_S)
             self._close_books()
         except BaseException:
             self.folder.write_manifest(finished_at=_now())
@@ -113,20 +113,20 @@ class Run:
             self._settle(bench)
             bench.ledger.open(customers, products)
 
-    def _load(self, restart: int, cells: list[Cell]) -> None:
+    def _load(self, restart: int, cells: list[Cell], warm_up_s: float) -> None:
         plan = self.plan
         note = "operations" if plan.kind == "costs" else f"{cells[0].read_share_pct:g} % reads"
         warmth = Warmth()
-        while not warmth.enough(plan.warm_up_most_s):
+        while not warmth.enough(min(warm_up_s, plan.warm_up_most_s)):
             for cell in cells:
-                self.say("warm-up", int(warmth.seconds * 10), int(plan.warm_up_most_s * 10), note)
+                self.say("warm-up", int(warmth.seconds * 10), int(warm_up_s * 10), note)
                 warmth.add(plan.slice_s, self._round(restart, cell, "warmup"))
         turns = [cell for _ in range(plan.rounds) for cell in self.rng.sample(cells, len(cells))]
         for number, cell in enumerate(turns):
             self.say("load", number, len(turns), note)
             self._round(restart, cell, "measure")
         self.say("load", len(turns), len(turns), note)
-        if plan.probes_a_share:
+        if plan.probes_a_start:
             self.say("staleness", 0, 1, note)
             self._round(restart, cells[0], "staleness")
             self.say("staleness", 1, 1, note)
@@ -134,7 +134,7 @@ class Run:
     def _round(self, restart: int, cell: Cell, phase: str) -> dict[str, Figures]:
         """Every target once, in random order, with the same operations; on disk when all had their turn."""
         plan, self.rounds = self.plan, self.rounds + 1
-        probes = plan.probes_a_share if phase == "staleness" else 0
+        probes = plan.probes_a_start if phase == "staleness" else 0
         slice_s = max(plan.slice_s, probes / PROBES_PER_S) if probes else plan.slice_s
         work = self.stream.round(
             cell.read_share_pct,

@@ -12,7 +12,8 @@ from loadtests.dataset import Size
 from loadtests.trial import Goal
 from loadtests.workload import READS, WRITES, Workload
 
-WARM_UP_S = {"quick": 3.0, "standard": 10.0, "thorough": 30.0}  # at most, for each target and read share
+WARM_UP_S = {"quick": 3.0, "standard": 10.0, "thorough": 10.0}  # at most, for each target, after each start
+MIX_WARM_UP_S = 2.0  # at most, for each further read share of a start: processes that are warm meet another mix
 PROBES = {"quick": 12, "standard": 30, "thorough": 90}  # of staleness, for each target and read share
 PROBES_PER_S = 8.0  # few enough that their reads add little to the load
 COMPANY = {  # what shares a cell with an operation, in per cent; an operation not named here is alone
@@ -100,8 +101,9 @@ class Plan(Struct, frozen=True):
         return self.rate_per_s or self.load.rate_per_s
 
     @property
-    def probes_a_share(self) -> int:
-        return PROBES[self.profile] if self.probes is None else self.probes
+    def probes_a_start(self) -> int:
+        """For each target and read share."""
+        return math.ceil((PROBES[self.profile] if self.probes is None else self.probes) / self.restarts)
 
     @property
     def warm_up_most_s(self) -> float:

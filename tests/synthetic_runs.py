@@ -22,6 +22,7 @@ THRESHOLDS = {
     "drain_us_max": 10_000_000,
     "void_share_max": 0.20,
     "equivalence_delta": 0.05,
+    "start_sd": 0.0,
 }
 READS = {"order", "customer_orders", "product"}
 DELAYS_US = (200, 500, 1_000, 2_000, 4_000, 8_000, 15_000, 30_000, 60_000, 120_000, 250_000, 500_000)
