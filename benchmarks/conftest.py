@@ -1,5 +1,99 @@
-"""Benchmarks use the servers that the tests use."""
+"""Benchmarks use the servers that the tests use, and targets over one filled data set."""
 
+import os
+import random
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+import pytest
+import uvloop
+
+from benchmarks.load import steady
+from crossover.namespaces import drop_namespace, fresh_namespace
+from crossover.processes import Household
+from crossover.seed import seed
+from crossover.targets import (
+    LOOPBACK,
+    Stores,
+    Target,
+    launch,
+    listen,
+    midnight,
+    prepare,
+    process_env,
+    target_env,
+    wait_until_healthy,
+)
+from loadtests.cpu import Accounts
 from tests.conftest import house, postgres_url, redis_url
 
 __all__ = ["house", "postgres_url", "redis_url"]
+SIZE = os.environ.get("BENCH_SIZE", "m")
+Filled = Callable[[str], dict[str, str]]
+
+
+@pytest.fixture(scope="session")
+def filled(house: Household, postgres_url: str, redis_url: str) -> Iterator[Filled]:
+    """`filled(rung)`: the variables of a rung's stores with the data set in them; `seconds` on it says how long."""
+    envs: dict[str, dict[str, str]] = {}
+
+    def fill(rung: str) -> dict[str, str]:
+        if rung not in envs:
+            env = target_env(
+                Stores(postgres_url, redis_url), namespace=fresh_namespace("bench"), clock=None, token=None
+            )
+            prepare(house, f"bench-{rung}", rung, env)
+            seed(env, rung, SIZE, 1, midnight(), lambda phase, done, total: None)
+            envs[rung] = env
+        return envs[rung]
+
+    yield fill
+    for env in envs.values():
+        drop_namespace(env["CROSSOVER_NAMESPACE"], postgres_url, redis_url)
+
+
+@pytest.fixture(scope="session")
+def target(house: Household, filled: Filled) -> Iterator[Callable[[str], Target]]:
+    """`target(name)`: a rung over the filled stores, or one of `benchmarks.systems` over those of crud."""
+    running: dict[str, Target] = {}
+
+    def start(name: str) -> Target:
+        if name in running:
+            return running[name]
+        listening = listen(LOOPBACK, 0)
+        if name not in ("constant", "raw"):
+            running[name] = launch(house, f"bench-{name}", name, filled(name), listening)
+            return running[name]
+        url, env = f"http://{LOOPBACK}:{listening.getsockname()[1]}", filled("crud")
+        command = [sys.executable, Path(__file__).with_name("systems.py"), name, "{fd}"]
+        with listening:
+            pid = house.start(f"bench-{name}/app", command, env=process_env(env), listening=listening)
+        processes = {"app": [pid]} | ({"postgres": [house.pids["postgres"]]} if name == "raw" else {})
+        running[name] = Target(f"bench-{name}", name, url, processes, env, house)
+        wait_until_healthy(running[name])
+        return running[name]
+
+    yield start
+    for one in running.values():
+        one.stop()
+
+
+def cpu_us_per_request(
+    targets: Sequence[Target], requests: Sequence[bytes], rate_per_s: float, rounds: int
+) -> dict[str, dict[str, float]]:
+    """CPU µs a request by rung and component: medians over rounds, in each of which all take a turn."""
+    accounts = {target.rung: Accounts(target.processes) for target in targets}
+    found: dict[str, list[dict[str, float]]] = {target.rung: [] for target in targets}
+    for number in range(rounds + 1):
+        for target in random.sample(targets, len(targets)):
+            before = accounts[target.rung].read()
+            uvloop.run(steady(target.url, requests, rate_per_s))
+            after = accounts[target.rung].read()
+            if number:  # the first round warms up
+                spent = accounts[target.rung].between(before, after)
+                found[target.rung].append({name: us / len(requests) for name, us in spent.items()})
+    return {
+        rung: {name: sorted(one[name] for one in turns)[len(turns) // 2] for name in turns[0]}
+        for rung, turns in found.items()
+    }

@@ -78,9 +78,10 @@ class Views(Protocol):
     """A read store that follows a feed. Its position moves in the same atomic unit as its data."""
 
     async def position(self) -> Position: ...
-    async def apply(self, batch: Sequence[Placed]) -> Position:
-        """Apply what can be applied, ignore what was; returns the position reached, which is before the first
-        event that has to wait for one still missing. A stream whose event fails again and again is parked."""
+    async def apply(self, after: Position, batch: Sequence[Placed]) -> Position:
+        """Apply what can be applied of the events that follow `after`, ignore what was; returns the position reached,
+        which is before the first event that has to wait for one still missing. Views that have gone back to before
+        `after` apply nothing and say where they are. A stream whose event fails again and again is parked."""
         ...
 
     async def parked(self) -> tuple[Sequence[Parked], Position]:

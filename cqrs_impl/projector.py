@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 import psycopg
 import redis.exceptions as redis_errors
 
+from contract.messages import Position
 from cqrs_impl.carry.outbox_feed import OutboxFeed
 from cqrs_impl.ports import Parked, Views
 
@@ -27,6 +28,7 @@ class Projector:
 
     def __init__(self, feed: OutboxFeed, views: Views) -> None:
         self._feed, self._views = feed, views
+        self._at: Position | None = None  # of the views, as far as is known here: they know better, and correct it
         self._limit = BATCH_MAX
 
     async def run(self) -> None:
@@ -35,13 +37,11 @@ class Projector:
             try:
                 moved, more_soon = await self.step()
                 gone_s = 0.02
-                if moved:
-                    pause_s = SOON_WAIT_S[0]
-                elif more_soon:
-                    await asyncio.sleep(pause_s)
-                    pause_s = min(pause_s * 2, SOON_WAIT_S[1])
-                else:
+                if not more_soon:
                     await self._feed.wait(IDLE_WAIT_S)
+                elif not moved:
+                    await asyncio.sleep(pause_s)
+                pause_s = min(pause_s * 2, SOON_WAIT_S[1]) if more_soon and not moved else SOON_WAIT_S[0]
             except STORE_GONE:
                 await self._feed.disconnect()
                 await asyncio.sleep(gone_s)
@@ -49,15 +49,18 @@ class Projector:
 
     async def step(self) -> tuple[bool, bool]:
         """One batch: (whether the position moved, whether more is on its way)."""
-        before = await self._views.position()
+        if self._at is None:
+            self._at = await self._views.position()
+        before = self._at
         batch = await self._feed.read(before, self._limit)
         if not batch.events:
-            return False, batch.more_soon
-        reached = await self._views.apply(batch.events)
+            self._at = await self._views.position()  # an emptied store is noticed also when nothing happens
+            return self._at != before, self._at != before or batch.more_soon
+        self._at = reached = await self._views.apply(before, batch.events)
         waiting = reached < batch.events[-1].position
         # What the first event waits for may lie behind the window: look further until it is found.
         self._limit = min(self._limit * 2, WINDOW_MAX) if waiting and reached == before else BATCH_MAX
-        return reached > before, waiting or batch.more_soon
+        return reached != before, waiting or batch.more_soon
 
     async def rebuild(self, progress: Callable[[int, int], None]) -> None:
         """Clear the views and replay everything that is settled now."""
@@ -68,7 +71,7 @@ class Projector:
             batch = await self._feed.read(before, BATCH_MAX)
             if not batch.events:
                 return
-            await self._views.apply(batch.events)
+            await self._views.apply(before, batch.events)
             done += len(batch.events)
             progress(min(done, total), total)
 

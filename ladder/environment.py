@@ -6,13 +6,11 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from urllib.parse import urlsplit
 
-import redis.asyncio as redis
-from redis.backoff import NoBackoff
-from redis.retry import Retry
 from sqlalchemy import make_url
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
 from contract.connections import Reader, Writer
+from contract.redis_line import RedisLine
 from contract.system import Clock, utc_now
 
 # Alike on every rung: a default would be a hidden variable of the experiment.
@@ -36,7 +34,7 @@ class Environment:
     clock: Clock = utc_now
     _engines: list[AsyncEngine] = field(default_factory=list)
     _readers: list[Reader] = field(default_factory=list)
-    _clients: list["redis.Redis"] = field(default_factory=list)
+    _lines: list[RedisLine] = field(default_factory=list)
 
     @classmethod
     def from_environ(cls, environ: Mapping[str, str] = os.environ) -> "Environment":
@@ -58,18 +56,11 @@ class Environment:
     def writer(self) -> Writer:
         return Writer(self._engine(isolation_level="READ COMMITTED"), connections=POOL_CONNECTIONS)
 
-    def redis(self) -> "redis.Redis":
-        """Retries nothing by itself: a command that timed out may have been carried out."""
+    def redis(self) -> RedisLine:
         if not self.redis_url:
             raise BadSetting("Set REDIS_URL: this rung keeps its views in Redis.")
-        client = redis.Redis.from_url(
-            self.redis_url,
-            socket_timeout=REDIS_TIMEOUT_S,
-            socket_connect_timeout=REDIS_TIMEOUT_S,
-            retry=Retry(NoBackoff(), 0),
-        )
-        self._clients.append(client)
-        return client
+        self._lines.append(RedisLine(self.redis_url, timeout_s=REDIS_TIMEOUT_S))
+        return self._lines[-1]
 
     def libpq_url(self) -> str:
         """The database's address for psycopg itself."""
@@ -99,8 +90,8 @@ class Environment:
             await reader.close()
         for engine in self._engines:
             await engine.dispose()
-        for client in self._clients:
-            await client.aclose()
+        for line in self._lines:
+            await line.close()
 
 
 def _clock(setting: str | None) -> Clock:

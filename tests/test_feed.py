@@ -195,7 +195,7 @@ async def apply_all(redis_url: str, namespace: str, events: list[Event], batch_s
     while (at := await views.position()) < placed[-1].position:
         ahead = [one for one in placed if one.position > at]
         size = batch_size
-        while await views.apply(ahead[:size]) == at:
+        while await views.apply(at, ahead[:size]) == at:
             assert size <= len(ahead), "no progress with everything in sight"
             size *= 2
     await env.close()

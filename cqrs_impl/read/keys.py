@@ -5,6 +5,7 @@ order (placed_at, id); all scores are 0.
 """
 
 TIME_WIDTH = 27  # 2026-11-23T09:30:00.000000Z
+MEMBER_WIDTH = TIME_WIDTH + 36
 
 
 class Keys:
@@ -28,6 +29,7 @@ class Keys:
         return f"{self.prefix}customer:{id}"
 
     def orders_of(self, customer_id: str) -> str:
+        """Its members go on with the JSON of the list's item, so that a page is one range."""
         return f"{self.prefix}orders-of:{customer_id}"
 
     def active_of(self, customer_id: str) -> str:

@@ -6,7 +6,6 @@ forward, so the answer reflects at least what the checkpoint says.
 
 from typing import Any
 
-import redis.asyncio as redis
 import redis.exceptions as redis_errors
 
 from contract.connections import Reader
@@ -25,36 +24,34 @@ from contract.messages import (
     SearchOrders,
     TopProducts,
 )
+from contract.redis_line import Command, RedisLine
 from contract.text import cursor_text, time_text, token_position
 from cqrs_impl.read.checkpoint import Checkpoint
-from cqrs_impl.read.keys import TIME_WIDTH, Keys, member
+from cqrs_impl.read.keys import MEMBER_WIDTH, TIME_WIDTH, Keys, member
 from cqrs_impl.read.parking import parked_events
 
-# Members of KEYS[2] (of all lists from KEYS[2] on), newest first: walks the shortest list and looks the others up.
-PAGE = """
+# The newest members that are in all lists, from KEYS[2] on: walks the shortest and looks the others up.
+FOUND = """
 local walk = 2
 for i = 3, #KEYS do
   if redis.call('ZCARD', KEYS[i]) < redis.call('ZCARD', KEYS[walk]) then walk = i end
 end
-local prefix, from, limit = ARGV[1], ARGV[2], tonumber(ARGV[3])
-local members, items = {}, {}
-while #members < limit do
+local prefix, limit, from = ARGV[1], tonumber(ARGV[2]), '+'
+local items = {}
+while #items < limit do
   local page = redis.call('ZRANGE', KEYS[walk], from, '-', 'BYLEX', 'REV', 'LIMIT', 0, limit)
   for _, m in ipairs(page) do
-    local everywhere = true
+    local everywhere = #items < limit
     for i = 2, #KEYS do
       if i ~= walk and not redis.call('ZSCORE', KEYS[i], m) then everywhere = false; break end
     end
-    if everywhere and #members < limit then
-      members[#members + 1] = m
-      items[#items + 1] = prefix .. string.sub(m, 28)
-    end
+    if everywhere then items[#items + 1] = prefix .. string.sub(m, 28) end
   end
   if #page < limit then break end
   from = '(' .. page[#page]
 end
 if #items > 0 then items = redis.call('MGET', unpack(items)) end
-return {redis.call('GET', KEYS[1]), members, items}
+return {redis.call('GET', KEYS[1]), items}
 """
 
 BACKLOG = """
@@ -65,10 +62,8 @@ REDIS_GONE = (redis_errors.ConnectionError, redis_errors.TimeoutError, redis_err
 
 
 class RedisQueries:
-    def __init__(self, client: "redis.Redis", keys: Keys, outbox: Reader) -> None:
-        self._client: Any = client  # redis-py types every answer as text or bytes; ours are bytes
-        self._keys, self._outbox = keys, outbox
-        self._page = client.register_script(PAGE)
+    def __init__(self, line: RedisLine, keys: Keys, outbox: Reader) -> None:
+        self._line, self._keys, self._outbox = line, keys, outbox
 
     async def answer(self, query: Query) -> Answer:
         keys = self._keys
@@ -87,56 +82,47 @@ class RedisQueries:
                 case SearchOrders():
                     return await self._found(query)
                 case TopProducts():
-                    return await self._list(b"products", keys.top, query.limit, 20 + 36, newest_first=False)
+                    return await self._list(b"products", ("ZRANGE", keys.top, 0, query.limit - 1), 20 + 36)
                 case DailySales():
-                    return await self._list(b"days", keys.days, query.days, 10, newest_first=True)
+                    return await self._list(b"days", ("ZRANGE", keys.days, 0, query.days - 1, "REV"), 10)
         except REDIS_GONE as error:
             raise Unavailable("The read store cannot be asked right now.") from error
 
     async def _document(self, key: str) -> Answer:
-        checkpoint, body = await self._client.mget(self._keys.checkpoint, key)
+        ((checkpoint, body),) = await self._line.ask(("MGET", self._keys.checkpoint, key))
         return Answer(body, _position(checkpoint))
 
-    async def _list(self, name: bytes, key: str, limit: int, skip: int, *, newest_first: bool) -> Answer:
-        async with self._client.pipeline(transaction=False) as pipe:
-            pipe.get(self._keys.checkpoint)
-            if newest_first:
-                pipe.zrange(key, "+", "-", bylex=True, desc=True, offset=0, num=limit)
-            else:
-                pipe.zrange(key, 0, limit - 1)
-            checkpoint, members = await pipe.execute()
-        return Answer(b'{"%s":[%s]}' % (name, b",".join(m[skip:] for m in members)), _position(checkpoint))
+    async def _list(self, name: bytes, range: Command, skip: int) -> Answer:
+        checkpoint, members = await self._line.ask(("GET", self._keys.checkpoint), range)
+        return Answer(b'{"%s":[%s]}' % (name, b",".join([m[skip:] for m in members])), _position(checkpoint))
 
     async def _orders_of(self, query: ListOrders) -> Answer:
-        keys = self._keys
+        keys, limit = self._keys, query.limit
         start = "+" if query.after is None else "(" + member(time_text(query.after[0]), query.after[1])
-        async with self._client.pipeline(transaction=False) as pipe:
-            await self._page(
-                keys=[keys.checkpoint, keys.orders_of(query.id)],
-                args=[keys.item(""), start, query.limit + 1],
-                client=pipe,
-            )
-            pipe.exists(keys.customer(query.id))
-            (checkpoint, members, items), exists = await pipe.execute()
+        checkpoint, members, exists = await self._line.ask(
+            ("GET", keys.checkpoint),
+            ("ZRANGE", keys.orders_of(query.id), start, "-", "BYLEX", "REV", "LIMIT", 0, limit + 1),
+            ("EXISTS", keys.customer(query.id)),
+        )
         if not exists:
             return Answer(None, _position(checkpoint))
         after = b"null"
-        if len(items) > query.limit:
-            last = members[query.limit - 1].decode()
-            after = b'"%s"' % cursor_text(last[:TIME_WIDTH], last[TIME_WIDTH:]).encode()
-        return Answer(b'{"orders":[%s],"next":%s}' % (b",".join(items[: query.limit]), after), _position(checkpoint))
+        if len(members) > limit:
+            last = members[limit - 1].decode()
+            after = b'"%s"' % cursor_text(last[:TIME_WIDTH], last[TIME_WIDTH:MEMBER_WIDTH]).encode()
+        items = b",".join([m[MEMBER_WIDTH:] for m in members[:limit]])
+        return Answer(b'{"orders":[%s],"next":%s}' % (items, after), _position(checkpoint))
 
     async def _found(self, query: SearchOrders) -> Answer:
-        keys = self._keys
-        checkpoint, _, items = await self._page(
-            keys=[keys.checkpoint, *(keys.word(word) for word in dict.fromkeys(query.words))],
-            args=[keys.item(""), "+", query.limit],
+        keys = [self._keys.checkpoint, *(self._keys.word(word) for word in dict.fromkeys(query.words))]
+        ((checkpoint, items),) = await self._line.ask(
+            ("EVAL", FOUND, len(keys), *keys, self._keys.item(""), query.limit)
         )
         return Answer(b'{"orders":[%s]}' % b",".join(items), _position(checkpoint))
 
     async def readiness(self) -> Readiness:
         try:
-            checkpoint, parked = await self._client.mget(self._keys.checkpoint, self._keys.parked)
+            ((checkpoint, parked),) = await self._line.ask(("MGET", self._keys.checkpoint, self._keys.parked))
         except REDIS_GONE as error:
             raise Unavailable("The read store cannot be asked right now.") from error
         if checkpoint is None:

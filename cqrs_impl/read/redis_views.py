@@ -6,14 +6,13 @@ rebuild, a replay), Redis refuses the whole and the batch starts over from what 
 """
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from secrets import randbits
 from typing import Any, TypeVar
 
 import msgspec
-import redis.asyncio as redis
 from msgspec.structs import replace
-from redis.exceptions import RedisError, WatchError
+from redis.exceptions import RedisError
 
 from contract.messages import (
     START,
@@ -39,10 +38,11 @@ from contract.messages import (
     StockDelivered,
     TopProduct,
 )
+from contract.redis_line import Command, RedisLine
 from contract.text import time_text, words
 from cqrs_impl.ports import Parked, Placed, Unreadable
 from cqrs_impl.read.checkpoint import Checkpoint
-from cqrs_impl.read.keys import TIME_WIDTH, Keys, member
+from cqrs_impl.read.keys import MEMBER_WIDTH, TIME_WIDTH, Keys, member
 from cqrs_impl.read.parking import NotYet, Parking, Tries
 from cqrs_impl.write.outbox import stream_of
 
@@ -59,84 +59,80 @@ V = TypeVar("V")
 class RedisViews:
     """The only writer of its keys. Keeps copies of what it wrote for as long as nobody else writes."""
 
-    def __init__(self, client: "redis.Redis", keys: Keys) -> None:
-        self._client: Any = client  # redis-py types every answer as text or bytes; ours are bytes
-        self._keys = keys
+    def __init__(self, line: RedisLine, keys: Keys) -> None:
+        self._line, self._keys = line, keys
         self._copies: dict[str, Any] = {}
         self._copies_at: Checkpoint | None = None
         self._tries = Tries()
 
     async def position(self) -> Position:
-        found = await self._client.get(self._keys.checkpoint)
-        if found is None:
-            # An empty store says so, and then replays itself; SET NX because another projector may be there too.
-            await self._client.set(self._keys.checkpoint, Checkpoint(START, START, randbits(48)).text, nx=True)
-            return START
-        return Checkpoint.of(found).reached
+        return (await self._looked())[0].reached
 
-    async def apply(self, batch: Sequence[Placed]) -> Position:
+    async def apply(self, after: Position, batch: Sequence[Placed]) -> Position:
         while True:
-            async with self._client.pipeline(transaction=True) as pipe:
-                at, parking = await self._watched(pipe)
-                if at is None:
-                    return START  # emptied under our hands: nothing of this batch may land before what it follows
-                news = [placed for placed in batch if placed.position > at.reached]
-                work = _Work(self._client, self._keys, self._copies, parking, self._tries)
-                reached = await work.fold(news, at.reached)
-                if not work.documents and not parking.changed and reached == at.reached:
-                    return reached
-                try:
-                    await self._write(pipe, work, at, reached)
-                except WatchError:
-                    continue
+            at, parking = await self._watched()
+            if at.reached < after:
+                return at.reached  # emptied under our hands: nothing may land before what it follows
+            news = [placed for placed in batch if placed.position > at.reached]
+            work = _Work(self._line, self._keys, self._copies, parking, self._tries)
+            reached = await work.fold(news, at.reached)
+            if not work.documents and not parking.changed and reached == at.reached:
+                return reached
+            if await self._write(work, at, reached):
                 return reached
 
     async def parked(self) -> tuple[Sequence[Parked], Position]:
-        found, text = await self._client.mget(self._keys.checkpoint, self._keys.parked)
-        streams = sorted(Parking(text).streams.values(), key=lambda parked: parked.before)
-        return streams, Checkpoint.of(found).reached if found else START
+        at, parking = await self._looked()
+        return sorted(parking.streams.values(), key=lambda parked: parked.before), at.reached
 
     async def replay(self, stream: str, events: Sequence[Placed], at: Position) -> int | None:
-        async with self._client.pipeline(transaction=True) as pipe:
-            now, parking = await self._watched(pipe)
-            if now is None or now.reached != at or stream not in parking.streams:
-                return None
-            work = _Work(self._client, self._keys, self._copies, parking, None)
-            parking.release(stream)
-            await work.fold(events, at)
-            try:
-                await self._write(pipe, work, now, at)
-            except WatchError:
-                return None
-            return len(events) - (parking.streams[stream].events if stream in parking.streams else 0)
+        now, parking = await self._watched()
+        if now.reached != at or stream not in parking.streams:
+            return None
+        work = _Work(self._line, self._keys, self._copies, parking, None)
+        parking.release(stream)
+        await work.fold(events, at)
+        if not await self._write(work, now, at):
+            return None
+        return len(events) - (parking.streams[stream].events if stream in parking.streams else 0)
 
-    async def _watched(self, pipe: Any) -> tuple[Checkpoint | None, Parking]:
+    async def _watched(self) -> tuple[Checkpoint, Parking]:
         """What the views hold now; from here on, our write fails if another comes before it."""
-        await pipe.watch(self._keys.checkpoint)
-        found, parked = await pipe.mget(self._keys.checkpoint, self._keys.parked)
-        at = found and Checkpoint.of(found)
-        if at is None or at != self._copies_at or len(self._copies) > CACHE_MAX:
+        at, parking = await self._looked()
+        if at != self._copies_at or len(self._copies) > CACHE_MAX:
             self._copies = {}
         self._copies_at = None  # until a write is known to have happened, the copies prove nothing
-        return at, Parking(parked)
+        return at, parking
 
-    async def _write(self, pipe: Any, work: "_Work", at: Checkpoint, reached: Position) -> None:
+    async def _looked(self) -> tuple[Checkpoint, Parking]:
+        checkpoint = self._keys.checkpoint
+        *_, (found, parked) = await self._line.ask(
+            ("UNWATCH",),  # what an earlier look left behind
+            # An empty store says so, and then replays itself; NX because another projector may be there too.
+            ("SET", checkpoint, Checkpoint(START, START, randbits(48)).text, "NX"),
+            ("WATCH", checkpoint),
+            ("MGET", checkpoint, self._keys.parked),
+        )
+        return Checkpoint.of(found), Parking(parked)
+
+    async def _write(self, work: "_Work", at: Checkpoint, reached: Position) -> bool:
         after = Checkpoint(work.parking.reflected(reached), reached, at.writes + 1)
-        pipe.multi()
-        work.write(pipe, after)
-        await pipe.execute()
+        *_, written = await self._line.ask(("MULTI",), *work.commands(after), ("EXEC",))
+        if written is None:
+            return False  # another came before it
         self._copies_at = after
+        return True
 
     async def clear(self) -> None:
         """The checkpoint goes first: a projector in the middle of a batch is refused by it."""
-        await self._client.delete(self._keys.checkpoint)
+        await self._line.ask(("DEL", self._keys.checkpoint))
         self._copies_at = None
-        cursor = 0
+        cursor = b"0"
         while True:
-            cursor, keys = await self._client.scan(cursor, match=f"{self._keys.prefix}*", count=1000)
+            ((cursor, keys),) = await self._line.ask(("SCAN", cursor, "MATCH", f"{self._keys.prefix}*", "COUNT", 1000))
             if keys:
-                await self._client.unlink(*keys)
-            if cursor == 0:
+                await self._line.ask(("UNLINK", *keys))
+            if cursor == b"0":
                 break
         await self.position()
 
@@ -149,15 +145,14 @@ class _Work:
     """
 
     def __init__(
-        self, client: "redis.Redis", keys: Keys, copies: dict[str, Any], parking: Parking, tries: Tries | None
+        self, line: RedisLine, keys: Keys, copies: dict[str, Any], parking: Parking, tries: Tries | None
     ) -> None:
-        self._client: Any = client
-        self._keys, self._copies = keys, copies
+        self._line, self._keys, self._copies = line, keys, copies
         self.parking, self._tries = parking, tries
         self.documents: dict[str, Any] = {}
-        self._members: dict[str, dict[str | bytes, bool]] = defaultdict(dict)  # list → member → in or out
+        self._members: dict[str, dict[str, bool]] = defaultdict(dict)  # list → member → in or out
         self._staged: dict[str, Any] = {}
-        self._staged_members: dict[tuple[str, str | bytes], bool] = {}
+        self._staged_members: dict[tuple[str, str], bool] = {}
 
     # Reading
 
@@ -166,7 +161,7 @@ class _Work:
             return self._staged[key]  # type: ignore[no-any-return]
         if key in self._copies:
             return self._copies[key]  # type: ignore[no-any-return]
-        found = await self._client.get(key)
+        (found,) = await self._line.ask(("GET", key))
         value = None if found is None else _decoders[kind].decode(found)
         self._copies[key] = value
         return value
@@ -180,15 +175,17 @@ class _Work:
     async def _prefetch(self, wanted: dict[str, type]) -> None:
         missing = [key for key in wanted if key not in self._copies]
         if missing:
-            for key, found in zip(missing, await self._client.mget(missing), strict=True):
+            (documents,) = await self._line.ask(("MGET", *missing))
+            for key, found in zip(missing, documents, strict=True):
                 self._copies[key] = None if found is None else _decoders[wanted[key]].decode(found)
 
     async def _list(self, key: str) -> list[str]:
         """The members of a list, with this batch's changes."""
-        there = {m.decode() for m in await self._client.zrange(key, 0, -1)}
+        (members,) = await self._line.ask(("ZRANGE", key, 0, -1))
+        there = {m.decode() for m in members}
         staged = {name: present for (of, name), present in self._staged_members.items() if of == key}
         for name, present in (self._members[key] | staged).items():
-            (there.add if present else there.discard)(str(name))
+            (there.add if present else there.discard)(name)
         return sorted(there)
 
     # Writing
@@ -196,7 +193,7 @@ class _Work:
     def _put(self, key: str, value: Any) -> None:
         self._staged[key] = value
 
-    def _member(self, key: str, name: str | bytes, present: bool) -> None:
+    def _member(self, key: str, name: str, present: bool) -> None:
         self._staged_members[key, name] = present
 
     def _keep(self) -> None:
@@ -210,17 +207,17 @@ class _Work:
         self._staged.clear()
         self._staged_members.clear()
 
-    def write(self, pipe: Any, after: Checkpoint) -> None:
-        texts: dict[str, Any] = {key: _encode(value) for key, value in self.documents.items()}
-        texts[self._keys.checkpoint] = after.text
+    def commands(self, after: Checkpoint) -> Iterator[Command]:
+        yield "SET", self._keys.checkpoint, after.text
         if self.parking.changed:
-            texts[self._keys.parked] = self.parking.text
-        pipe.mset(texts)
+            yield "SET", self._keys.parked, self.parking.text
+        if self.documents:
+            yield "MSET", *(text for key, value in self.documents.items() for text in (key, _encode(value)))
         for key, members in self._members.items():
             if gone := [m for m, present in members.items() if not present]:
-                pipe.zrem(key, *gone)
-            if come := {m: 0 for m, present in members.items() if present}:
-                pipe.zadd(key, come)
+                yield "ZREM", key, *gone
+            if come := [m for m, present in members.items() if present]:
+                yield "ZADD", key, *(word for m in come for word in ("0", m))
 
     # Folding
 
@@ -307,7 +304,8 @@ class _Work:
         if customer is None:
             self._put(keys.customer(event.id), CustomerView(event.id, event.version, event.name, 0, 0, None))
             return
-        for name in await self._list(keys.orders_of(event.id)):
+        for entry in await self._list(keys.orders_of(event.id)):
+            name = entry[:MEMBER_WIDTH]
             order = await self._need(OrderView, keys.order(name[TIME_WIDTH:]))
             in_products = {word for line in order.lines for word in words(line.product_name)}
             for word in words(customer.name):
@@ -348,12 +346,12 @@ class _Work:
             )
             history = HistoryView((Change(1, "placed", at),))
             name = member(at, event.id)
-            self._member(keys.orders_of(customer.id), name, True)
             for word in {*words(customer.name), *(w for line in event.lines for w in words(line.product_name))}:
                 self._member(keys.word(word), name, True)
             await self._count(view, 1)
         else:
             assert order is not None, "version 2 comes after version 1"
+            self._member(keys.orders_of(order.customer.id), _entry(_item(order)), False)
             before = await self._need(HistoryView, keys.history(event.id))
             match event:
                 case OrderPaid():
@@ -366,10 +364,9 @@ class _Work:
             history = HistoryView((*before.changes, Change(view.version, view.status, at)))
         self._put(keys.order(view.id), view)
         self._put(keys.history(view.id), history)
-        self._put(
-            keys.item(view.id),
-            OrderItem(view.id, view.version, view.status, view.placed_at, len(view.lines), view.total_cents),
-        )
+        item = _item(view)
+        self._put(keys.item(view.id), item)
+        self._member(keys.orders_of(view.customer.id), _entry(item), True)
 
     async def _count(self, order: OrderView, sign: int) -> None:
         """Into every total when placed (+1), out of every total when cancelled (-1)."""
@@ -418,10 +415,18 @@ def _next(seen: CustomerView | ProductView | OrderView | None, event: Event) -> 
     return event.version == version + 1
 
 
-def _rank(product: ProductView, revenue_cents: int) -> bytes:
+def _item(order: OrderView) -> OrderItem:
+    return OrderItem(order.id, order.version, order.status, order.placed_at, len(order.lines), order.total_cents)
+
+
+def _entry(item: OrderItem) -> str:
+    return member(item.placed_at, item.id) + _encode(item).decode()
+
+
+def _rank(product: ProductView, revenue_cents: int) -> str:
     top = TopProduct(product.id, product.name, product.sold, revenue_cents)
-    return f"{RANK_TOP - revenue_cents:020d}{product.id}".encode() + _encode(top)
+    return f"{RANK_TOP - revenue_cents:020d}{product.id}" + _encode(top).decode()
 
 
-def _day(sales: DaySales) -> bytes:
-    return sales.day.encode() + _encode(sales)
+def _day(sales: DaySales) -> str:
+    return sales.day + _encode(sales).decode()

@@ -1,0 +1,76 @@
+"""Systems to compare with, behind the HTTP layer of every rung: `constant` answers one order at once, `raw` asks by
+psycopg alone. `python benchmarks/systems.py constant|raw FD`, the stores told by the environment as to a rung.
+"""
+
+import asyncio
+import socket
+import sys
+from typing import Any
+
+import msgspec
+import psycopg
+import uvicorn
+import uvloop
+
+from contract.http import make_app
+from contract.messages import Answer, Command, CustomerRef, Done, Line, OrderView, Query, Readiness
+from contract.truth_reads import TruthReads
+from ladder.environment import POOL_CONNECTIONS, Environment
+
+LINES = tuple(Line("00000000-0000-7000-8000-000000000000", "Small Green Kettle", 2, 1999, 3998) for _ in range(3))
+ORDER = OrderView(
+    LINES[0].product_id, 3, "shipped", "2026-11-23T09:30:00.000000Z", CustomerRef("", "Ada"), LINES, 11994
+)
+
+
+class Constant:
+    def __init__(self) -> None:
+        self._answer = Answer(msgspec.json.encode(ORDER))
+
+    async def execute(self, command: Command) -> Done:
+        raise NotImplementedError
+
+    async def answer(self, query: Query) -> Answer:
+        return self._answer
+
+    async def readiness(self) -> Readiness:
+        return Readiness(0, 0.0, 0)
+
+    def pool_use(self) -> tuple[int, int]:
+        return 0, 0
+
+
+class Raw(Constant):
+    """The queries of the truth, on as many connections as a rung has."""
+
+    def __init__(self, env: Environment) -> None:
+        self._idle = asyncio.LifoQueue[psycopg.AsyncConnection | None]()
+        for _ in range(POOL_CONNECTIONS):
+            self._idle.put_nowait(None)
+        self._env, self._reads = env, TruthReads(self._rows)
+
+    async def answer(self, query: Query) -> Answer:
+        return await self._reads.answer(query)
+
+    async def _rows(self, sql: str, params: dict[str, object]) -> list[Any]:
+        connection = await self._idle.get() or await psycopg.AsyncConnection.connect(
+            self._env.libpq_url(),
+            autocommit=True,
+            prepare_threshold=1,
+            options=f"-c search_path={self._env.namespace}",
+        )
+        rows: list[Any] = await (await connection.execute(sql, params)).fetchall()
+        self._idle.put_nowait(connection)
+        return rows
+
+
+async def serve(name: str, fd: int) -> None:
+    system = Constant() if name == "constant" else Raw(Environment.from_environ())
+    config = uvicorn.Config(
+        make_app(system), loop="uvloop", http="httptools", ws="none", access_log=False, server_header=False
+    )
+    await uvicorn.Server(config).serve(sockets=[socket.socket(fileno=fd)])
+
+
+if __name__ == "__main__":
+    uvloop.run(serve(sys.argv[1], int(sys.argv[2])))
