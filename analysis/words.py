@@ -28,10 +28,27 @@ def crossover_line(findings: Findings, target: str) -> str:
     if found.answer == "equal":
         delta = findings.run.manifest.thresholds.equivalence_delta
         return f"{target} needs as much CPU as {base}, within {_pct(100 * delta)}, at every measured read share."
+    if len(findings.read_shares) == 1:
+        return _at_one_share(findings, target)
     verdicts = _verdicts(findings, target)
     told = verdicts and not (verdicts.startswith("inconclusive") and ";" not in verdicts)
     measured = f" Measured: {verdicts}." if told else ""
     return f"From which read share {target} needs less CPU than {base} is inconclusive: {found.reason}.{measured}"
+
+
+def _at_one_share(findings: Findings, target: str) -> str:
+    """One read share shows no crossover, but which of the two needs less there."""
+    (share,), base = findings.read_shares, findings.baseline
+    comparison = findings.cell(share, target).comparison
+    assert comparison is not None, "a challenger is compared with the baseline"
+    if comparison.ratio is None or comparison.verdict == "inconclusive":
+        return (
+            f"At {share:g} % reads it is inconclusive whether {target} needs less CPU than {base}: {comparison.reason}."
+        )
+    if comparison.verdict == "equivalent":
+        return f"At {share:g} % reads {target} needs as much CPU as {base} (ratio {ratio_text(comparison)})."
+    size = f"{times_text(comparison.ratio)} CPU than {base} (ratio {ratio_text(comparison)})"
+    return f"At {share:g} % reads {target} needs {size}."
 
 
 def verdict_line(findings: Findings, target: str) -> str:

@@ -198,7 +198,7 @@ class OperationStream:
         return Operation(due_us, "place", "write", "PUT", f"/orders/{order}", body), order
 
     def _probe(self, rng: random.Random, number: int) -> Probe:
-        if number % 3 == 2:
+        if number % 3 == 2 and self.workload.writes.get("rename"):
             customer = self._untouched(rng, self._customer, self.dataset.customer_id)
             # A name of its own: a rename to the present name would change nothing and show nothing.
             body = msgspec.json.encode({"name": f"{person(rng.getrandbits(40))} {rng.getrandbits(40):x}"})

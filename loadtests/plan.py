@@ -97,6 +97,17 @@ class Plan(Struct, frozen=True):
         return [cells_of_operations(set(self.operations) or asked)]
 
     @property
+    def asked(self) -> frozenset[str]:
+        """The operations that the load may ask for."""
+        mixed = self.load
+        return frozenset(name for shares in (mixed.reads, mixed.writes) for name, share in shares.items() if share)
+
+    @property
+    def has_strangers(self) -> bool:
+        """Whether a target is not one of ours: it may have the load's operations alone."""
+        return any(target.rung == "external" for target in self.targets)
+
+    @property
     def rate(self) -> float:
         return self.rate_per_s or self.load.rate_per_s
 

@@ -23,6 +23,36 @@ class Step(NamedTuple):
     headers: dict[str, str] = {}
 
 
+OPERATIONS = {  # by method, first and third part of the path; of a report the second
+    ("PUT", "customers", ""): "register",
+    ("POST", "customers", "rename"): "rename",
+    ("GET", "customers", ""): "customer",
+    ("GET", "customers", "orders"): "customer_orders",
+    ("PUT", "products", ""): "add_product",
+    ("POST", "products", "reprice"): "reprice",
+    ("PUT", "products", "deliveries"): "deliver",
+    ("GET", "products", ""): "product",
+    ("PUT", "orders", ""): "place",
+    ("POST", "orders", "pay"): "pay",
+    ("POST", "orders", "ship"): "ship",
+    ("POST", "orders", "cancel"): "cancel",
+    ("GET", "orders", ""): "order",
+    ("GET", "orders", "history"): "history",
+    ("GET", "reports", "top-products"): "top_products",
+    ("GET", "reports", "daily-sales"): "daily_sales",
+    ("GET", "search", "orders"): "search",
+}
+
+
+def operation_of(method: str, path: str) -> str | None:
+    """The operation of the contract that a request asks for; None for what no operation answers."""
+    if path.endswith("/"):
+        return None
+    kind, identity, *rest = [*path.partition("?")[0].split("/")[1:], ""]
+    what = identity if kind in ("reports", "search") else (rest or [""])[0]
+    return OPERATIONS.get((method, kind, what))
+
+
 class Script:
     """Both parts of one tempo; the same object gives the same steps for every target."""
 

@@ -1,0 +1,82 @@
+"""The pages in docs/ are true: their commands run, their example is a target, their files are the ones shown."""
+
+import re
+import shlex
+import subprocess
+import sys
+import tomllib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from analysis import tables
+from crossover.targets import listen
+from loadtests.client import Client
+from loadtests.conformance import check
+from tests.service import wait_until
+
+HOME = Path(__file__).parent.parent
+DOCS = HOME / "docs"
+
+
+def commands(page: str) -> list[str]:
+    blocks = re.findall(r"^```sh\n(.*?)^```", (DOCS / page).read_text("utf-8"), re.DOTALL | re.MULTILINE)
+    return [line for block in blocks for line in block.splitlines()]
+
+
+@contextmanager
+def served(command: str) -> Iterator[tuple[str, int]]:
+    """The example, started as its page says but at a free port: (its URL, its pid)."""
+    with listen("127.0.0.1", 0) as free:
+        port = free.getsockname()[1]
+    words = [sys.executable, *shlex.split(command.replace("9000", str(port)))[1:]]
+    with subprocess.Popen(words, cwd=HOME, stdout=subprocess.PIPE, text=True) as service:
+        try:
+            assert service.stdout is not None
+            yield service.stdout.readline().split()[-1], service.pid
+        finally:
+            service.kill()
+
+
+def compared(command: str, out: Path) -> subprocess.CompletedProcess[str]:
+    words = [sys.executable, "-m", "crossover.cli", *shlex.split(command)[1:], "--out", str(out)]
+    return subprocess.run(words, cwd=HOME, capture_output=True, text=True, timeout=240, check=False)
+
+
+def test_the_example_of_a_system_of_ones_own_is_compared_as_its_page_says(tmp_path: Path) -> None:
+    start, plain, _with_pids = commands("own-system.md")
+    with served(start) as (url, pid):
+        ended = compared(plain.replace("http://127.0.0.1:9000", url) + f" --pids mine={pid}", tmp_path / "run")
+        assert ended.returncode == 0, ended.stderr
+        cell = next(cell for cell in tables.summary(tmp_path / "run")["cells"] if cell["target"] == "mine")
+        assert cell["cost"]["total_us"] > 0
+
+
+def test_an_example_that_answered_otherwise_would_be_refused() -> None:
+    start = commands("own-system.md")[0]
+    with served(start) as (url, _), served(start) as (other, _):
+        mine, lying = Client(url), Client(other)
+        honest = lying.request
+
+        def answer(method, path, body=None, headers=None):
+            found = honest(method, path, body, headers)
+            return found._replace(body=found.body.replace(b'"stock":', b'"stock":1')) if method == "GET" else found
+
+        lying.request = answer  # type: ignore[method-assign]
+        verdict = check([("mine", mine), ("lying", lying)], seed=1, nonce="docs", only=["order", "product"])
+        assert not verdict.ok and "stock" in str(verdict.first_difference)
+
+
+def test_the_workload_shown_is_the_file_beside_it() -> None:
+    shown = re.search(r"```toml\n(.*?)```", (DOCS / "own-workload.md").read_text("utf-8"), re.DOTALL)
+    assert shown and tomllib.loads(shown[1]) == tomllib.loads((DOCS / "support.toml").read_text("utf-8"))
+
+
+@pytest.mark.parametrize("command", commands("own-workload.md"))
+def test_a_workload_of_ones_own_is_compared_as_its_page_says(command: str, tmp_path: Path) -> None:
+    ended = compared(command, tmp_path / "run")
+    assert ended.returncode == 0, ended.stderr
+    assert "cqrs" in ended.stdout and "At 90 % reads" in ended.stdout
+    wait_until(lambda: (tmp_path / "run" / "report.html").exists())
