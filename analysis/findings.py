@@ -14,7 +14,7 @@ from analysis.costs import Cost, cost_of, family, in_order, slice_costs
 from analysis.crossover import Crossover
 from analysis.operations import OperationCosts
 from analysis.runs import Run
-from analysis.staleness import Visibility
+from analysis.staleness import TokenPrice, Visibility
 from analysis.statistics import Comparison, Floats, Interval, compare
 from analysis.validity import Validity
 
@@ -42,6 +42,7 @@ class Cell(NamedTuple):
     comparison: Comparison | None  # None for the baseline
     interval_us: Interval | None = None  # of the cost, where it was fitted
     operation: str | None = None  # where the cell is one operation by itself
+    token: TokenPrice | None = None
 
 
 class Identical(NamedTuple):
@@ -114,6 +115,7 @@ def _find(path: Path, _state: tuple[tuple[str, int, int], ...]) -> Findings:
             _latency(run, valid, share, name),
             _visibility(run, share, name),
             comparisons.get((share, name)),
+            token=token_price(run, name, share),
         )
         for share in shares
         for name in run.targets
@@ -246,12 +248,17 @@ def _latency(run: Run, valid: Validity, share: float, target: str) -> Latency | 
     return Latency(times.height, p50, p95, p99, float(times["service_us"].quantile(0.5, "higher") or math.nan) / 1000)
 
 
-def staleness_rows(run: Run, target: str, share: float | None = None) -> pl.DataFrame:
-    """Probe reads of a target outside the warm-up, at one read share or at all."""
+def staleness_rows(run: Run, target: str, share: float | None = None, table: str = "staleness") -> pl.DataFrame:
+    """Probe reads of a target outside the warm-up, or pairs of them, at one read share or at all."""
     wanted = (pl.col("target") == target) & (pl.col("phase") != "warmup")
     if share is not None:
         wanted &= pl.col("read_share_pct") == share
-    return run.staleness.filter(pl.col("slice").is_in(run.slices.filter(wanted)["slice"].to_list()))
+    rows: pl.DataFrame = getattr(run, table)
+    return rows.filter(pl.col("slice").is_in(run.slices.filter(wanted)["slice"].to_list()))
+
+
+def token_price(run: Run, target: str, share: float | None = None) -> TokenPrice | None:
+    return staleness.token_price(staleness_rows(run, target, share, "tokens"), seed=SEED)
 
 
 def _visibility(run: Run, share: float, target: str) -> Visibility | None:

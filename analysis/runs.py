@@ -55,6 +55,16 @@ COLUMNS: dict[str, dict[str, pl.DataType]] = {
         "versions_behind": pl.UInt32(),
         "visible_us": pl.Int64(),
     },
+    "tokens": {
+        "slice": pl.UInt32(),
+        "operation": pl.String(),
+        "probe": pl.UInt32(),
+        "with_us": pl.Int64(),
+        "without_us": pl.Int64(),
+        "stale_with": pl.Boolean(),
+        "stale_without": pl.Boolean(),
+        "behind": pl.Boolean(),
+    },
 }
 
 OF_CAPACITY: dict[str, dict[str, pl.DataType]] = {
@@ -172,6 +182,7 @@ class Run(NamedTuple):
     slices: pl.DataFrame
     cpu: pl.DataFrame
     staleness: pl.DataFrame
+    tokens: pl.DataFrame
 
     @property
     def targets(self) -> list[str]:
@@ -277,7 +288,7 @@ def read_table(path: Path, manifest: Manifest, table: str) -> pl.DataFrame:
     names = sorted(name for name in manifest.files if Path(name).name == f"{table}.parquet")
     schema = (COLUMNS | OF_CAPACITY)[table]
     if not names:
-        if table in ("cpu", "staleness"):  # a target that is not ours has no pids; a workload may have no probes
+        if table in ("cpu", "staleness", "tokens"):  # no pids of a target that is not ours; no probes
             return pl.DataFrame(schema=cast(Any, schema))
         raise UnusableRun(f"{path} is damaged: it holds no {table}.")
     parts = []

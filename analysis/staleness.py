@@ -3,9 +3,10 @@
 import math
 from typing import NamedTuple
 
+import numpy as np
 import polars as pl
 
-from analysis.statistics import Interval, wilson
+from analysis.statistics import Interval, NotComputable, bootstrap_interval, hodges_lehmann, wilson
 
 BINS_PER_DECADE = 4
 
@@ -29,6 +30,7 @@ class Visibility(NamedTuple):
     p99_us: float | None
     stale_first: float  # share of probes whose earliest read was stale
     first_look_us: float  # median delay of that earliest read: nothing faster can be told apart
+    behind_max: int  # versions that the stalest read missed
 
 
 def curve(rows: pl.DataFrame) -> list[Point]:
@@ -69,7 +71,31 @@ def visibility(rows: pl.DataFrame) -> Visibility | None:
         p99_us=_quantile(times, 0.99),
         stale_first=float(probes["stale_first"].cast(pl.Float64).mean()),  # type: ignore[arg-type]
         first_look_us=float(probes["first_us"].median()),  # type: ignore[arg-type]
+        behind_max=max(rows["versions_behind"], default=0),
     )
+
+
+class TokenPrice(NamedTuple):
+    """What read-your-writes costs: reads at once after a write, in pairs with its token and without."""
+
+    pairs: int
+    added_ms: float  # Hodges–Lehmann of the differences; with a token less what without
+    interval_ms: Interval | None  # None: too few pairs
+    stale_without: float  # share; with a token it is zero, or the run is refused
+    behind: int  # reads with a token that were refused because the views did not get there in time
+
+
+def token_price(rows: pl.DataFrame, *, seed: int) -> TokenPrice | None:
+    """None without a pair. A pair is the unit: its reads share their moment; pairs lie far apart."""
+    if rows.is_empty():
+        return None
+    added_ms = (rows["with_us"] - rows["without_us"]).to_numpy() / 1000
+    try:
+        interval = bootstrap_interval(added_ms, np.zeros(len(added_ms), dtype=np.int64), seed=seed)
+    except NotComputable:
+        interval = None
+    stale = float(rows["stale_without"].cast(pl.Float64).mean())  # type: ignore[arg-type]
+    return TokenPrice(rows.height, hodges_lehmann(added_ms), interval, stale, int(rows["behind"].sum()))
 
 
 def _quantile(ordered: list[float], share: float) -> float | None:

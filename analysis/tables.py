@@ -149,7 +149,16 @@ def _per_core_second(cell: Cell) -> str:
 
 def _times(findings: Findings) -> Table:
     table = _table()
-    for heading in ("p50", "p95", "p99", "visible\np50", "visible\np99", "stale\nat once"):
+    for heading in (
+        "p50",
+        "p95",
+        "p99",
+        "visible\np50",
+        "visible\np99",
+        "stale\nat once",
+        "versions\nbehind",
+        "a token adds",
+    ):
         table.add_column(heading, justify="right", no_wrap=True)
     for cell in findings.cells:
         late, seen = cell.latency, cell.visibility
@@ -162,6 +171,8 @@ def _times(findings: Findings) -> Table:
             *times,
             *visible,
             f"{100 * seen.stale_first:.0f} %" if seen else "–",
+            f"{seen.behind_max}" if seen else "–",
+            words.token_text(cell.token),
             end_section=cell.target == findings.run.targets[-1],
         )
     return table
@@ -196,6 +207,7 @@ def _cell_data(cell: Cell) -> dict[str, Any]:
         "cost": cost,
         "latency": _plain(cell.latency),
         "visibility": _plain(cell.visibility),
+        "token": _plain(cell.token),
         "comparison": _plain(cell.comparison),
     }
 

@@ -1,8 +1,9 @@
 """What a run says, in sentences computed from its verdicts: table, plots and report all quote these."""
 
 from analysis.crossover import Crossover
-from analysis.findings import Cell, Findings
+from analysis.findings import Cell, Findings, token_price
 from analysis.operations import Mix
+from analysis.staleness import TokenPrice
 from analysis.statistics import Comparison, Interval, Verdict
 
 
@@ -201,6 +202,25 @@ def staleness_line(findings: Findings, target: str) -> str:
     until = "" if slowest is None or None in p99 else f"; 99 % of writes are visible after {slowest / 1000:.0f} ms"
     late = f"; {never} were never seen" if never else ""
     return f"{target}: {100 * stale / probes:.0f} % of the earliest reads miss the write" + until + late + "."
+
+
+def token_line(findings: Findings, target: str) -> str | None:
+    """What read-your-writes costs a reader, and what it saves, over all read shares of the run."""
+    price = token_price(findings.run, target)
+    if price is None:
+        return None
+    refused = f" ({price.behind} were refused, as the views did not get there in time)" if price.behind else ""
+    return (
+        f"{target}: a read at once after a write takes {token_text(price)} ms more with its token{refused} and is then "
+        f"never stale; without, {100 * price.stale_without:.0f} % of {price.pairs} are."
+    )
+
+
+def token_text(price: TokenPrice | None) -> str:
+    """Signed ms with their 95 % interval."""
+    if price is None or price.interval_ms is None:
+        return "–"
+    return f"{price.added_ms:.2f} [{price.interval_ms.low:.2f} to {price.interval_ms.high:.2f}]"
 
 
 def _and(things: list[str]) -> str:

@@ -235,17 +235,15 @@ def map(
 def capacity(
     rung: Annotated[str, typer.Option(help="The rung to try: see `crossover rungs`.")] = "",
     target: Annotated[
-        str | None, typer.Option(metavar="NAME=URL", help="Instead of a rung, a service of yours that may be filled.")
+        str | None, typer.Option(metavar="NAME=URL", help="Instead of a rung, a service of yours.")
     ] = None,
     p95_ms: Annotated[float, typer.Option(help="95 % of operations are to be answered within this.")] = 50.0,
-    freshness_ms: Annotated[
-        float, typer.Option(help="95 % of writes are to be seen after this; at most 2000.")
-    ] = 100.0,
-    workload: Annotated[str, typer.Option(help="shop, backoffice, checkout, or a TOML file.")] = "shop",
+    freshness_ms: Annotated[float, typer.Option(help="95 % of writes are to be seen after this.")] = 100.0,
+    workload: WorkloadName = "shop",
     read_share: Annotated[float | None, typer.Option(help="Reads in per cent; otherwise the workload's.")] = None,
     size: Size = "s",
     seed: Seed = 1,
-    out: Annotated[Path | None, typer.Option(help="Folder of the run; otherwise a new one in results/.")] = None,
+    out: Out = None,
     database_url: DatabaseUrl = None,
     redis_url: RedisUrl = None,
     token: Token = None,
@@ -254,21 +252,9 @@ def capacity(
     from crossover.capacity import wanted_capacity
     from crossover.compare import compare as run
 
-    wish = wanted_capacity(
-        rung=rung,
-        target=target,
-        p95_ms=p95_ms,
-        freshness_ms=freshness_ms,
-        workload=workload,
-        read_share=read_share,
-        size=size,
-        seed=seed,
-        out=out,
-        database_url=database_url,
-        redis_url=redis_url,
-        token=token,
-    )
-    run(wish)
+    servers = {"database_url": database_url, "redis_url": redis_url, "token": token}
+    wish = {"workload": workload, "size": size, "seed": seed, "out": out} | servers
+    run(wanted_capacity(rung, target, p95_ms, freshness_ms, read_share, **wish))
 
 
 @app.command()

@@ -154,8 +154,20 @@ class Run:
             add_rows(tables, self.slices, where, work, figures)
             if self.stopping:
                 raise Stopped
+            if any(pair.stale_with for pair in figures.tokens):
+                self._refuse(f"{bench.name} answers a read that carries a command's token without that command")
         self.folder.write_round(self.rounds, tables)
         return found
+
+    def _refuse(self, difference: str) -> None:
+        """What breaks the contract under load gives no figures either."""
+        found = msgspec.convert(self.folder.manifest["checks"]["conformance"], Conformance)
+        self._checked(
+            conformance=msgspec.structs.replace(found, ok=False, first_difference=difference),
+            ledger=Verdict(False, 0, 0, 0, first=difference),
+        )
+        self.folder.write_manifest(complete=True, finished_at=_now())
+        raise CheckFailed(f"There are no figures: {difference}.")
 
     def _restart(self, restart: int) -> None:
         self.say("restart", restart, self.plan.restarts, "waiting for fresh processes")
@@ -299,6 +311,7 @@ def add_rows(
     )
     tables["cpu"] += [(number, component, cpu_us) for component, cpu_us in figures.cpu_us.items()]
     tables["staleness"] += [(number, *row) for row in figures.staleness]
+    tables["tokens"] += [(number, *pair) for pair in figures.tokens]
 
 
 def _together(verdicts: list[Verdict]) -> Verdict:

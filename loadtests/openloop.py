@@ -33,6 +33,7 @@ class Sample(NamedTuple):
     status: int
     outcome: str  # "ok", "refused", "error" or "dropped"
     size: int
+    token: str = ""  # the consistency token of the answer, where one was asked for
 
 
 class Played(NamedTuple):
@@ -108,16 +109,17 @@ class OpenLoopUser(locust.User):  # type: ignore[misc] # Locust comes without ty
         super().__init__(Environment(host=url))
         self._wire, self._pool_size = Wire(url, token=token), pool_size
 
-    def send(self, operation: Operation, start_ns: int) -> tuple[Sample, bytes]:
+    def send(self, operation: Operation, start_ns: int, reflects: str = "") -> tuple[Sample, bytes]:
         """One request, now, and the body of its answer; others run while it waits."""
         found: list[tuple[Sample, bytes]] = []
         there = Event()
 
         def answered(status: int, body: bytes) -> None:
-            found.append((sample_of(operation, start_ns, sent_ns, status, body), body))
+            sample = sample_of(operation, start_ns, sent_ns, status, body)
+            found.append((sample._replace(token=line.header(b"consistency-token")), body))
             there.set()
 
-        request = self._request(operation)
+        request = self._wire.request(operation.method, operation.path, operation.body, reflects)
         sent_ns = time.monotonic_ns()
         line = self._wire.line()
         line.ask(request, answered)

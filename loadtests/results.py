@@ -56,6 +56,16 @@ SCHEMAS: dict[str, dict[str, Any]] = {
         "versions_behind": pl.UInt32,
         "visible_us": pl.Int64,
     },
+    "tokens": {
+        "slice": pl.UInt32,
+        "operation": pl.String,
+        "probe": pl.UInt32,
+        "with_us": pl.Int64,
+        "without_us": pl.Int64,
+        "stale_with": pl.Boolean,
+        "stale_without": pl.Boolean,
+        "behind": pl.Boolean,
+    },
 }
 
 # What a run of kind `capacity` has besides.

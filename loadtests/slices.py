@@ -13,7 +13,7 @@ from loadtests.openloop import OpenLoopUser, Played, Sample
 from loadtests.operations import Operation, Round
 from loadtests.plan import PlannedTarget
 from loadtests.staleness import observe
-from loadtests.visibility import DELAYS_US, Row
+from loadtests.visibility import DELAYS_US, Pair, Row
 
 DRAIN_S = 10.0
 _READY = Operation(0, "ready", "read", "GET", "/ready")
@@ -29,6 +29,7 @@ class Figures(NamedTuple):
     cpu_us: dict[str, int]
     steal_share: float | None
     staleness: list[Row]
+    tokens: list[Pair]
 
 
 class ComponentGone(Exception):
@@ -62,9 +63,9 @@ class Bench:
         steal, before = read_steal(), self.accounts.read()
         if work.probes:
             seen = observe(self.user, work.operations, work.probes, slice_s, delays_us)
-            played, commands, rows = seen.played, seen.commands, seen.rows
+            played, commands, rows, pairs = seen
         else:
-            played, commands, rows = self.user.play(work.operations, slice_s), [], []
+            played, commands, rows, pairs = self.user.play(work.operations, slice_s), [], [], []
         drain_us, lag = self.drain()
         after, steal_after = self.accounts.read(), read_steal()
         self._require_alive()
@@ -77,6 +78,7 @@ class Bench:
             cpu_us=self.accounts.between(before, after),
             steal_share=steal_after.share_since(steal) if steal and steal_after else None,
             staleness=rows,
+            tokens=pairs,
         )
 
     def drain(self) -> tuple[int, int]:

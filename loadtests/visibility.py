@@ -22,6 +22,21 @@ class Row(NamedTuple):
     visible_us: int | None
 
 
+class Pair(NamedTuple):
+    """Two reads at once after one acknowledgement: one with its token, which has to show the command, and one without.
+
+    `behind`: the target refused the one with the token, as its views did not get there in time (503).
+    """
+
+    operation: str
+    probe: int
+    with_us: int
+    without_us: int
+    stale_with: bool
+    stale_without: bool
+    behind: bool
+
+
 def rows_of(operation: str, probe: int, version: int, looks: Sequence[Look]) -> list[Row]:
     """`visible_us`, on the last row, is the delay of the first read after the last stale one; None if it never came."""
     ordered = sorted(looks)

@@ -36,9 +36,10 @@ class Wire:
         self._prefix = parts.path.rstrip("/")
         self._head = f" HTTP/1.1\r\nHost: {parts.netloc.rpartition('@')[2]}\r\n{bearer}"
 
-    def request(self, method: str, path: str, body: bytes | None = None) -> bytes:
-        """What goes over the wire."""
+    def request(self, method: str, path: str, body: bytes | None = None, reflects: str = "") -> bytes:
+        """What goes over the wire; `reflects`: the consistency token of what the answer must know of."""
         line = f"{method} {self._prefix}{path}{self._head}"
+        line += f"Consistency-Token: {reflects}\r\n" if reflects else ""
         if body is None:
             return f"{line}\r\n".encode()
         return f"{line}Content-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n".encode() + body
@@ -74,6 +75,12 @@ class Line:
         """Whoever still waits for an answer gets none."""
         self._close()
         self._answer(0, b"")
+
+    def header(self, name: bytes) -> str:
+        """Of the answer that has just come; empty without it."""
+        lines = self._came.partition(b"\r\n\r\n")[0].split(b"\r\n")
+        found = (line.partition(b":")[2] for line in lines if line.lower().startswith(name + b":"))
+        return next(found, b"").strip().decode("latin-1")
 
     def _connect(self) -> None:
         tls, address = self._wire.tls, self._wire.address

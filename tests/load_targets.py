@@ -89,14 +89,16 @@ def two_faced(every: int) -> ASGIApp:
     return face
 
 
-def late(seconds: float) -> ASGIApp:
-    """Shows a new order only some time after it was acknowledged."""
+def late(seconds: float, *, heeds_tokens: bool = True) -> ASGIApp:
+    """Shows a new order only some time after it was acknowledged; who sends a token waits for it."""
     app = honest()
     shown_from: dict[str, float] = {}
 
     async def behind(scope: Scope, receive: Receive, send: Send) -> None:
         order = scope["type"] == "http" and scope["path"].startswith("/orders/")
-        if order and scope["method"] == "GET" and time.monotonic() < shown_from.get(scope["path"], 0):
+        if heeds_tokens and asks_by_token(scope):
+            await asyncio.sleep(shown_from.get(scope["path"], 0) - time.monotonic())
+        elif order and scope["method"] == "GET" and time.monotonic() < shown_from.get(scope["path"], 0):
             await send({"type": "http.response.start", "status": 404, "headers": [(b"content-length", b"0")]})
             return await send({"type": "http.response.body", "body": b""})
         await app(scope, receive, send)
@@ -104,6 +106,10 @@ def late(seconds: float) -> ASGIApp:
             shown_from[scope["path"]] = time.monotonic() + seconds
 
     return behind
+
+
+def asks_by_token(scope: Scope) -> bool:
+    return scope["type"] == "http" and any(name == b"consistency-token" for name, _ in scope["headers"])
 
 
 def limited(served_per_s: float, applied_per_s: float) -> ASGIApp:
@@ -126,7 +132,9 @@ def limited(served_per_s: float, applied_per_s: float) -> ASGIApp:
         free = max(free, time.monotonic()) + 1 / served_per_s  # a schedule without drift, however late a sleep ends
         await asyncio.sleep(free - time.monotonic())
         thing = "/".join(scope["path"].split("/")[:3])
-        if scope["method"] == "GET" and time.monotonic() < shown_from.get(thing, 0):
+        if asks_by_token(scope):
+            await asyncio.sleep(shown_from.get(thing, 0) - time.monotonic())
+        elif scope["method"] == "GET" and time.monotonic() < shown_from.get(thing, 0):
             await send({"type": "http.response.start", "status": 404, "headers": [(b"content-length", b"0")]})
             return await send({"type": "http.response.body", "body": b""})
         await app(scope, receive, send)

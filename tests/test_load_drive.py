@@ -12,7 +12,8 @@ from typing import Any
 import polars as pl
 import pytest
 
-from analysis.runs import open_run
+from analysis.runs import UnusableRun, open_run
+from analysis.staleness import token_price
 from loadtests.results import SCHEMAS
 from tests import load_targets as targets
 from tests.load_targets import serving
@@ -142,6 +143,19 @@ def test_a_target_that_shows_orders_45_ms_late_is_seen_to(tmp_path: Path) -> Non
     assert later.height > 10 and not later["stale"].any()
     assert (early.filter("stale")["versions_behind"] == 1).all()
     assert 20_000 < placed["visible_us"].drop_nulls().median() < 100_000
+    pairs = pl.read_parquet(tmp_path / "run" / "rounds" / "*" / "tokens.parquet").filter(operation="place")
+    assert pairs.height >= 3 and not pairs["stale_with"].any() and not pairs["behind"].any()
+    price = token_price(pairs.filter("stale_without"), seed=1)
+    assert price is not None and price.stale_without == 1 and 25 < price.added_ms < 60
+
+
+def test_a_target_that_ignores_tokens_gives_no_figures(tmp_path: Path) -> None:
+    with serving(targets.late(0.045, heeds_tokens=False)) as urls:
+        done = drive(plan_for(tmp_path, urls, read_shares=[50], rounds=1))
+    assert done.returncode == 1 and done.stderr.strip().count("\n") == 0
+    assert "answers a read that carries a command's token without that command" in done.stderr
+    with pytest.raises(UnusableRun, match="carries a command's token"):
+        open_run(tmp_path / "run")
 
 
 def test_a_killed_driver_leaves_whole_rounds_and_says_incomplete(tmp_path: Path) -> None:
