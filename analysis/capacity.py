@@ -51,7 +51,7 @@ def find(folder: str | Path) -> Found:
     run = open_run(folder)
     if run.manifest.kind != "capacity":
         raise UnusableRun(f"{folder} is a run of kind {run.manifest.kind}: it looked for no capacity.")
-    frames = {table: read_table(run.folder, run.manifest, table) for table in OF_CAPACITY}
+    frames = {table: read_table(run.folder, run.manifest.files, table) for table in OF_CAPACITY}
     slices = run.slices.select("slice", "phase", "drain_us", "lag_events_at_end", "read_share_pct")
     trials = frames["trials"].join(slices, on="slice").filter(pl.col("phase") != "warmup").sort("slice")
     cliff = trials.filter(pl.col("phase") == "cliff")

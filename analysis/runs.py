@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, NamedTuple, cast
 
@@ -150,6 +151,7 @@ class Ledger(Struct, frozen=True):
     lost: int = 0
     phantom: int = 0
     differing: int = 0
+    rounds: int | None = None  # those whose commands are in the books; None: all
     first: str | None = None
 
 
@@ -171,6 +173,7 @@ class Manifest(Struct, frozen=True):
     files: dict[str, str]
     finished_at: str | None = None
     goal: dict[str, float] | None = None  # of a run of kind capacity: p95_ms, freshness_ms
+    sessions: int = 1
 
 
 class Run(NamedTuple):
@@ -199,19 +202,41 @@ def open_run(folder: str | Path) -> Run:
     manifest = read_manifest(path)
     _refuse_failed_checks(path, manifest)
     _refuse_damage(path, manifest)
-    frames = {table: read_table(path, manifest, table) for table in COLUMNS}
+    frames = {table: read_table(path, manifest.files, table) for table in COLUMNS}
     _refuse_unknown_targets(path, manifest, frames["slices"])
     return Run(path, manifest, **frames)
 
 
 def read_manifest(path: Path) -> Manifest:
     """The manifest of a complete run of a format we know."""
+    manifest = read_any_manifest(path)
+    if not manifest.complete:
+        raise UnusableRun(
+            f"{path} is an incomplete run: it was stopped before its end; run it again, or resume it with "
+            f"`crossover compare --resume {path}`."
+        )
+    return manifest
+
+
+def read_unfinished(path: Path) -> tuple[Manifest, pl.DataFrame]:
+    """The manifest of a run that was stopped, and its undamaged slices, those that it did not come to name included."""
+    manifest = read_any_manifest(path)
+    if manifest.complete:
+        raise UnusableRun(f"{path} is a complete run: there is nothing to resume.")
+    _refuse_changes(path, manifest)
+    names = [file.relative_to(path).as_posix() for file in (path / "rounds").glob("[0-9]*/slices.parquet")]
+    nothing = pl.DataFrame(schema=cast(Any, COLUMNS["slices"]))
+    return manifest, read_table(path, names, "slices") if names else nothing
+
+
+def read_any_manifest(path: Path) -> Manifest:
+    """The manifest of a run of a format we know, whether the run came to its end or not."""
     if not path.is_dir():
         raise UnusableRun(f"{path} is not a folder: give the folder of a run.")
     file = path / "manifest.json"
     if not file.is_file():
         if (path / "rounds").is_dir():
-            raise UnusableRun(f"{path} is an incomplete run: it has rounds but no manifest; run it again or resume it.")
+            raise UnusableRun(f"{path} is an incomplete run: it has rounds but no manifest; run it again.")
         raise UnusableRun(f"{path} is no run: it holds no manifest.json.")
     raw = file.read_bytes()
     try:
@@ -226,8 +251,6 @@ def read_manifest(path: Path) -> Manifest:
             f"{path} was written in results format {version}, newer than format {FORMAT} that this version reads: "
             "update crossover."
         )
-    if head.get("complete") is not True:
-        raise UnusableRun(f"{path} is an incomplete run: it was stopped before its end; run it again or resume it.")
     try:
         return msgspec.convert(head, Manifest)
     except msgspec.ValidationError as error:
@@ -236,8 +259,13 @@ def read_manifest(path: Path) -> Manifest:
 
 def differing_fields(one: Manifest, other: Manifest) -> list[str]:
     """The fingerprint fields in which two runs differ, in the order of the format."""
-    left, right = one.fingerprint, other.fingerprint
-    return [field for field in Fingerprint.__struct_fields__ if getattr(left, field) != getattr(right, field)]
+
+    def said(manifest: Manifest, field: str) -> Any:
+        value = getattr(manifest.fingerprint, field)
+        # Where a target listened, and what stands below its rung, is no part of what was measured.
+        return [(target.name, target.rung) for target in value] if field == "targets" else value
+
+    return [field for field in Fingerprint.__struct_fields__ if said(one, field) != said(other, field)]
 
 
 def require_alike(one: Manifest, other: Manifest, *, may_differ: frozenset[str] = frozenset()) -> None:
@@ -265,6 +293,16 @@ def _refuse_failed_checks(path: Path, manifest: Manifest) -> None:
 
 def _refuse_damage(path: Path, manifest: Manifest) -> None:
     """Every file the manifest names is there and unchanged, and every round that is there is named."""
+    _refuse_changes(path, manifest)
+    named = {Path(name).parts[1] for name in manifest.files if name.startswith("rounds/")}
+    if not named:
+        raise UnusableRun(f"{path} holds no round.")
+    for child in (path / "rounds").iterdir():
+        if child.is_dir() and not child.name.startswith(".") and child.name not in named:
+            raise UnusableRun(f"{path} is changed: its manifest does not know round {child.name}.")
+
+
+def _refuse_changes(path: Path, manifest: Manifest) -> None:
     for name, wanted in manifest.files.items():
         file = path / name
         if os.path.isabs(name) or ".." in Path(name).parts:
@@ -275,17 +313,11 @@ def _refuse_damage(path: Path, manifest: Manifest) -> None:
             found = hashlib.file_digest(stream, "sha256").hexdigest()
         if found != wanted:
             raise UnusableRun(f"{path} is truncated or changed: {name} does not match its checksum.")
-    named = {Path(name).parts[1] for name in manifest.files if name.startswith("rounds/")}
-    if not named:
-        raise UnusableRun(f"{path} holds no round.")
-    for child in (path / "rounds").iterdir():
-        if child.is_dir() and not child.name.startswith(".") and child.name not in named:
-            raise UnusableRun(f"{path} is changed: its manifest does not know round {child.name}.")
 
 
-def read_table(path: Path, manifest: Manifest, table: str) -> pl.DataFrame:
+def read_table(path: Path, files: Iterable[str], table: str) -> pl.DataFrame:
     """One table over all rounds, in the columns and types of the format; no file of it means no rows."""
-    names = sorted(name for name in manifest.files if Path(name).name == f"{table}.parquet")
+    names = sorted(name for name in files if Path(name).name == f"{table}.parquet")
     schema = (COLUMNS | OF_CAPACITY)[table]
     if not names:
         if table in ("cpu", "staleness", "tokens"):  # no pids of a target that is not ours; no probes

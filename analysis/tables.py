@@ -13,6 +13,7 @@ from analysis import prediction, words
 from analysis.findings import Cell, Findings, components_of, find
 from analysis.operations import Mix, OperationCosts
 from analysis.prediction import Checked
+from analysis.runs import read_unfinished
 
 VERDICT_STYLES = {"better": "bold green", "worse": "bold red", "equivalent": "cyan", "inconclusive": "yellow"}
 
@@ -41,6 +42,13 @@ def render(run_dir: str | Path) -> RenderableType:
         *(Text("· " + note) for note in notes),
         Text("\n" + words.answer(findings), style="bold"),
     )
+
+
+def render_unfinished(run_dir: str | Path) -> RenderableType:
+    """How far a run came that was stopped, what it still lacks, and how to go on with it; no figures."""
+    path = Path(run_dir)
+    manifest, slices = read_unfinished(path)
+    return Group(*(Text(line) for line in words.unfinished(path, manifest, slices)))
 
 
 def sentence(run_dir: str | Path) -> str:
@@ -95,7 +103,7 @@ def predictions(findings: Findings, mix: Mix, found: list[Cell]) -> RenderableTy
 
 def checks(mixed: Findings, found: list[Checked]) -> RenderableType:
     """Predictions beside what was measured: cost, then ratio to the baseline."""
-    table = _table()
+    table = empty_table()
     for heading in ("predicted", "95 % interval", "measured", "error", "ratio", "measured", "error"):
         table.add_column(heading, justify="right", no_wrap=True)
     table.add_column("holds", no_wrap=True)
@@ -121,7 +129,7 @@ def checks(mixed: Findings, found: list[Checked]) -> RenderableType:
 def _costs(findings: Findings, cells: Sequence[Cell]) -> Table:
     """Verdicts in words where there is room: of read shares, not of operations."""
     components, told = components_of(findings), not any(cell.operation for cell in cells)
-    table = _table("read" if told else "operation")
+    table = empty_table("read" if told else "operation")
     for heading in ("all", *components, "±" if findings.operations else "ops per\ncore-s"):
         table.add_column(heading, justify="right", no_wrap=True)
     table.add_column("ratio", justify="right", no_wrap=True)
@@ -148,7 +156,7 @@ def _per_core_second(cell: Cell) -> str:
 
 
 def _times(findings: Findings) -> Table:
-    table = _table()
+    table = empty_table()
     for heading in (
         "p50",
         "p95",
@@ -185,7 +193,7 @@ def visible_text(time_us: float | None, first_look_us: float) -> str:
     return f"≤ {time_us / 1000:.1f}" if time_us <= first_look_us * 1.05 else f"{time_us / 1000:.1f}"
 
 
-def _table(first: str = "read") -> Table:
+def empty_table(first: str = "read") -> Table:
     table = Table(box=box.SIMPLE_HEAD, show_edge=False, padding=(0, 1, 0, 0))
     table.add_column(first, justify="right", no_wrap=True)
     table.add_column("target", overflow="fold", min_width=8, max_width=12)

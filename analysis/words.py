@@ -1,8 +1,13 @@
 """What a run says, in sentences computed from its verdicts: table, plots and report all quote these."""
 
+from pathlib import Path
+
+import polars as pl
+
 from analysis.crossover import Crossover
 from analysis.findings import Cell, Findings, token_price
 from analysis.operations import Mix
+from analysis.runs import Manifest
 from analysis.staleness import TokenPrice
 from analysis.statistics import Comparison, Interval, Verdict
 
@@ -159,11 +164,35 @@ def starts_line(findings: Findings) -> str:
 def checks_line(findings: Findings) -> str:
     conformance, ledger = findings.run.manifest.checks.conformance, findings.run.manifest.checks.ledger
     assert conformance is not None and ledger is not None, "open_run refuses a run without its checks"
+    rounds = findings.run.slices["round"].n_unique()
+    unclosed = 0 if ledger.rounds is None else rounds - ledger.rounds
+    killed = f" The books of {unclosed} of {rounds} rounds were never closed: the run was killed there."
     return (
         f"Checked: same answers in {conformance.operations:,} operations ({', '.join(conformance.tempos)}); "
         f"ledger of {ledger.operations:,} operations: "
-        f"{ledger.lost} lost, {ledger.phantom} phantom, {ledger.differing} differing."
+        f"{ledger.lost} lost, {ledger.phantom} phantom, {ledger.differing} differing." + killed * (unclosed > 0)
     )
+
+
+def unfinished(path: Path, manifest: Manifest, slices: pl.DataFrame) -> list[str]:
+    """How far a run came, what it lacks and how to go on: one line each."""
+    was = manifest.fingerprint
+    wanted, measured = (was.rounds or 0) * (was.restarts or 1), slices.filter(pl.col("phase") == "measure")
+    counts = {
+        share: measured.filter(pl.col("read_share_pct") == share)["round"].n_unique() for share in was.read_shares
+    }
+    conformance, ledger = manifest.checks.conformance, manifest.checks.ledger
+    booked = (ledger.rounds or 0) if ledger else 0
+    parts = ", ".join(f"{count} of {wanted} at {share:g} %" for share, count in counts.items())
+    return [
+        f"{path} is incomplete: run {manifest.run} of {manifest.created_at} was "
+        + (f"stopped at {manifest.finished_at}." if manifest.finished_at else "killed, or still goes on."),
+        f"Measured rounds: {parts} reads.",
+        f"Missing: {wanted * len(counts) - sum(counts.values())} of {wanted * len(counts)} rounds"
+        + ("" if conformance else ", the check that all targets answer the same")
+        + (f", the books of {slices['round'].n_unique() - booked} rounds." if slices.height else "."),
+        f"Go on:   crossover compare --resume {path}",
+    ]
 
 
 def doubt_lines(findings: Findings) -> list[str]:

@@ -39,6 +39,8 @@ Operations = Annotated[str, typer.Option(help="Whose costs to measure: all, or b
 CostsRun = Annotated[Path, typer.Argument(metavar="RUN", help="The folder of a run of `crossover costs`.")]
 MixName = Annotated[str | None, typer.Option("--workload", help="A workload, or a TOML file; otherwise the run's.")]
 
+Folder = Annotated[Path, typer.Argument(metavar="DIR", help="The folder of a run.")]
+
 
 @app.callback()
 def help_without_command(context: typer.Context) -> None:
@@ -137,6 +139,7 @@ def doctor(database_url: DatabaseUrl = None, redis_url: RedisUrl = None) -> None
 
 @app.command()
 def compare(
+    context: typer.Context,
     rungs: Annotated[str, typer.Option(help="Rungs to compare, by commas; empty for --target alone.")] = "crud,cqrs",
     target: Annotated[
         list[str] | None, typer.Option(metavar="NAME=URL", help="A service of yours that speaks the contract.")
@@ -154,14 +157,23 @@ def compare(
     profile: ProfileName = "quick",
     seed: Seed = 1,
     out: Out = None,
+    resume: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Go on with a run that was stopped, with its own settings.")
+    ] = None,
     database_url: DatabaseUrl = None,
     redis_url: RedisUrl = None,
     token: Token = None,
 ) -> None:
     """Compare rungs, and services of yours, under the same load: the main job."""
     from crossover.compare import compare as run
-    from crossover.preflight import wanted
+    from crossover.preflight import resumed, wanted
 
+    if resume is not None:
+        given = [name for name in context.params if str(context.get_parameter_source(name)).endswith("COMMANDLINE")]
+        if other := [name for name in given if name not in ("resume", "pids", "database_url", "redis_url", "token")]:
+            flag = "--" + other[0].replace("_", "-")
+            raise UserError(f"A resumed run keeps its own settings: leave out {flag}.")
+        return run(resumed(resume, pids=pids or [], database_url=database_url, redis_url=redis_url, token=token))
     wish = wanted(
         rungs=rungs,
         targets=target or [],
@@ -278,15 +290,25 @@ def plan(
 
 
 @app.command()
-def report(folder: Annotated[Path, typer.Argument(metavar="DIR", help="The folder of a run.")]) -> None:
-    """Write a run's report again and show its table."""
-    from crossover.compare import show
+def show(folder: Folder) -> None:
+    """Show a run's table and where its files are; of a run that was stopped, how far it came."""
+    from crossover.compare import show as show_run
 
-    show(folder)
+    show_run(folder)
 
 
 @app.command()
-def publish(folder: Annotated[Path, typer.Argument(metavar="DIR", help="The folder of a run.")]) -> None:
+def report(folder: Folder) -> None:
+    """Write a run's report and plots again, and show it."""
+    from crossover.compare import show as show_run
+    from crossover.compare import write
+
+    write(folder)
+    show_run(folder)
+
+
+@app.command()
+def publish(folder: Folder) -> None:
     """Keep a run in results/published, compacted, and write the README's answer from it."""
     from crossover.publish import publish as keep
 

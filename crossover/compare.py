@@ -7,6 +7,7 @@ import select
 import signal
 import subprocess
 import sys
+from collections.abc import Iterator
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
@@ -32,6 +33,17 @@ DRIVER_ENDS_S_MAX = 30.0
 
 def compare(wish: Wish) -> None:
     """Raises UserError for bad input, Fallen for a failed check; what was measured stays on disk."""
+    try:
+        measure(wish)
+    except KeyboardInterrupt:
+        if (wish.out / "manifest.json").exists():
+            print(f"Stopped. To go on: crossover compare --resume {wish.out}", file=sys.stderr)
+        raise
+    write(wish.out)
+    show(wish.out)
+
+
+def measure(wish: Wish) -> None:
     with contextlib.ExitStack() as stack, Steps("compare") as steps:
         house = stack.enter_context(household())  # holds the plan: it may carry a token, so it is no part of the run
         targets = [stack.enter_context(started(wish, name, rung, steps)) for name, rung in wish.rungs.items()]
@@ -39,7 +51,6 @@ def compare(wish: Wish) -> None:
         plan.write_text(json.dumps(plan_of(wish, targets)))
         plan.chmod(0o600)
         drive(plan, house.place, targets, steps, DRIVERS.get(wish.kind, "loadtests.drive"))
-    show(wish.out)
 
 
 def started(wish: Wish, name: str, rung: str, steps: Steps) -> AbstractContextManager[Target]:
@@ -82,6 +93,7 @@ def plan_of(wish: Wish, targets: list[Target]) -> dict[str, Any]:
         "slice_s": TRIAL_S if wish.kind == "capacity" else SLICE_S,
         "restarts": profile.restarts if targets and not wish.external else 1,
         "seed": wish.seed,
+        "resume": wish.resume,
         "size": {"name": wish.size, **SIZES[wish.size]._asdict()},
         "fill_over_http": filled_over_http(wish),
         "profile": wish.profile,
@@ -176,24 +188,38 @@ def wide_console() -> Console:
 
 
 def show(folder: Path) -> None:
-    """Write the report and the plots of a run and print its table and where they are."""
-    from analysis import plots, report, tables
-    from analysis.runs import UnusableRun, read_manifest
+    """Print the table of a run and where its files are; of a run that was stopped, how far it came."""
+    from analysis import capacity, tables
+    from analysis.runs import read_any_manifest
+
+    with usable():
+        manifest = read_any_manifest(folder)
+        render = {"capacity": capacity.render}.get(manifest.kind, tables.render)
+        wide_console().print(render(folder) if manifest.complete else tables.render_unfinished(folder))
+    for name, what in (("manifest.json", "Data:  "), ("report.html", "Report:"), ("plots", "Plots: ")):
+        if (folder / name).exists():
+            print(f"{what} {folder / name}")
+
+
+def write(folder: Path) -> None:
+    """Write the report and the plots of a run."""
+    from analysis import capacity_plots, plots, report
+    from analysis.runs import read_manifest
+
+    with usable():
+        if read_manifest(folder).kind == "capacity":
+            capacity_plots.write(folder)
+        else:
+            plots.write(folder)
+            report.write(folder)
+
+
+@contextlib.contextmanager
+def usable() -> Iterator[None]:
+    """What the analysis refuses is told to the user."""
+    from analysis.runs import UnusableRun
 
     try:
-        if read_manifest(folder).kind == "capacity":
-            return show_capacity(folder)
-        wide_console().print(tables.render(folder))
-        drawn = plots.write(folder)
-        print(f"Report: {report.write(folder)}")
-        if drawn:
-            print(f"Plots:  {drawn[0].parent} (PNG and SVG)")
+        yield
     except UnusableRun as error:
         raise UserError(str(error)) from None
-
-
-def show_capacity(folder: Path) -> None:
-    from analysis import capacity, capacity_plots
-
-    wide_console().print(capacity.render(folder))
-    print(f"Plots:  {capacity_plots.write(folder)[0].parent} (PNG and SVG)")

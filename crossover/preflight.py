@@ -11,7 +11,9 @@ import urllib.request
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
+from analysis.runs import UnusableRun, read_unfinished
 from crossover.errors import UserError
 from crossover.targets import authorization, known_rung, known_size
 from loadtests import workload as workloads
@@ -44,7 +46,7 @@ class Wish:
     rungs: dict[str, str]  # name of the target → rung
     external: dict[str, str]  # name of the target → URL
     pids: dict[str, dict[str, list[int]]]  # name of an external target → component → root pids
-    workload: str
+    workload: str | dict[str, Any]  # a name, a path, or the workload itself
     read_shares: tuple[float, ...]
     rate_per_s: float | None
     size: str
@@ -56,6 +58,7 @@ class Wish:
     kind: str = "compare"
     operations: tuple[str, ...] = ()  # of a run of costs
     goal: dict[str, float] | None = None  # of a run of capacity
+    resume: bool = False
 
 
 def wanted(
@@ -112,6 +115,39 @@ def wanted(
         database_url,
         redis_url,
         token,
+    )
+
+
+def resumed(
+    folder: Path, *, pids: list[str], database_url: str | None, redis_url: str | None, token: str | None
+) -> Wish:
+    """The wish of a run that was stopped, from its manifest; servers of the user's own and secrets are told again."""
+    try:
+        manifest, _ = read_unfinished(folder)
+    except UnusableRun as error:
+        raise UserError(str(error)) from None
+    was, targets = manifest.fingerprint, manifest.fingerprint.targets
+    if manifest.kind != "compare" or was.rate_per_s is None or was.size is None or was.seed is None:
+        raise UserError(f"{folder} is no run of `crossover compare`, so it cannot be resumed: run it again.")
+    external = {target.name: target.url for target in targets if target.rung == "external"}
+    for name, url in external.items():
+        require_contract(name, url, token)
+    return Wish(
+        manifest.run,
+        folder.absolute(),
+        {target.name: known_rung(target.rung) for target in targets if target.rung != "external"},
+        external,
+        process_trees(pids, external),
+        was.workload,
+        was.read_shares,
+        was.rate_per_s,
+        known_size(was.size),
+        manifest.profile,
+        was.seed,
+        database_url,
+        redis_url,
+        token,
+        resume=True,
     )
 
 

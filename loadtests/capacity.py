@@ -25,7 +25,7 @@ VOID_MAX = 3
 
 
 class Search(Run):
-    def _load(self, restart: int, cells: list[Cell], warm_up_s: float) -> None:
+    def _load(self, cells: list[Cell], warm_up_s: float, rounds: list[int], probing: bool) -> None:
         plan, share = self.plan, cells[0].read_share_pct
         self.lagged, self.tried = False, 0
         while self.tried * plan.slice_s < warm_up_s:

@@ -9,6 +9,7 @@ import datetime
 import random
 import signal
 import sys
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -44,28 +45,38 @@ class Run:
         self.plan, self.stopping = plan, False
         data = plan.data if plan.size.customers and plan.size.products else POPULATION
         self.dataset = Dataset(plan.seed, *data)
-        self.stream = OperationStream(self.dataset, plan.load, plan.run)
-        self.rng = random.Random(f"{plan.seed}/{plan.run}/order of targets")
-        self.slices = self.rounds = 0
         self.benches = [Bench(target) for target in plan.targets]
+        self.books_open = False
 
     def go(self) -> None:
         self._speak()
-        self.folder = results.RunFolder(Path(self.plan.out), _manifest(self.plan))
+        self._begin()
         try:
             self._fill()
             self._conform()
             self._open_books()
-            for restart in range(self.plan.restarts):
-                if restart:
-                    self._restart(restart)
-                for number, cells in enumerate(self.plan.blocks):
-                    self._load(restart, cells, self.plan.warm_up_most_s if number == 0 else MIX_WARM_UP_S)
+            self._measure()
             self._close_books()
-        except BaseException:
+        except BaseException as reason:
+            if isinstance(reason, Stopped) and self.books_open:
+                self._close_books()  # while the targets are there to ask; a second signal does not wait for it
             self.folder.write_manifest(finished_at=_now())
             raise
         self.folder.write_manifest(complete=True, finished_at=_now())
+
+    def _begin(self) -> None:
+        """A new run, or one more session of a run that was stopped: its targets are fresh, so it is a new restart."""
+        plan = self.plan
+        start = results.RunFolder.reopened if plan.resume else results.RunFolder
+        self.folder = start(Path(plan.out), _manifest(plan))
+        session, last = self.folder.manifest["sessions"], self.folder.last
+        self.earlier = self.rounds = last("round") or 0
+        self.slices, before = last("slice") or 0, last("restart")
+        self.restart = 0 if before is None else before + 1
+        # Ids of its own: a target that is not ours still holds what an earlier session placed.
+        self.nonce = plan.run if session == 1 else f"{plan.run}/{session}"
+        self.stream = OperationStream(self.dataset, plan.load, self.nonce)
+        self.rng = random.Random(f"{plan.seed}/{self.nonce}/order of targets")
 
     def stop(self, *_: object) -> None:
         """A second signal does not wait."""
@@ -94,7 +105,7 @@ class Run:
         verdict = conformance.check(
             [(bench.name, bench.client) for bench in self.benches],
             seed=self.plan.seed,
-            nonce=self.plan.run,
+            nonce=self.nonce,
             only=self.plan.asked if self.plan.has_strangers else None,
             progress=lambda done, total, tempo: self.say("conformance", done, total, tempo),
         )
@@ -113,33 +124,46 @@ class Run:
             self.say("baseline", number, len(self.benches), bench.name)
             self._settle(bench)
             bench.ledger.open(customers, products)
+        self.books_open = True
 
-    def _load(self, restart: int, cells: list[Cell], warm_up_s: float) -> None:
-        plan = self.plan
+    def _measure(self) -> None:
+        """What is not yet on disk: each repeat of each block of cells, with fresh processes for every repeat."""
+        begun, done = False, self.folder.measured()
+        for repeat in range(self.plan.restarts):
+            todo = [block for cells in self.plan.blocks if (block := _missing(self.plan, done, repeat, cells))]
+            if todo and begun:
+                self._restart(repeat)
+            begun = begun or bool(todo)
+            for number, (cells, rounds, probing) in enumerate(todo):
+                self._load(cells, self.plan.warm_up_most_s if number == 0 else MIX_WARM_UP_S, rounds, probing)
+
+    def _load(self, cells: list[Cell], warm_up_s: float, rounds: list[int], probing: bool) -> None:
+        plan, restart = self.plan, self.restart
         note = "operations" if plan.kind == "costs" else f"{cells[0].read_share_pct:g} % reads"
         warmth = Warmth()
         while not warmth.enough(min(warm_up_s, plan.warm_up_most_s)):
             for cell in cells:
                 self.say("warm-up", int(warmth.seconds * 10), int(warm_up_s * 10), note)
                 warmth.add(plan.slice_s, self._round(restart, cell, "warmup"))
-        turns = [cell for _ in range(plan.rounds) for cell in self.rng.sample(cells, len(cells))]
+        orders = [self.rng.sample(range(len(cells)), len(cells)) for _ in range(plan.rounds)]
+        turns = [cells[place] for number, order in enumerate(orders) for place in order if number < rounds[place]]
         for number, cell in enumerate(turns):
             self.say("load", number, len(turns), note)
             self._round(restart, cell, "measure")
         self.say("load", len(turns), len(turns), note)
-        if plan.probes_a_start:
+        if probing:
             self.say("staleness", 0, 1, note)
             self._round(restart, cells[0], "staleness")
             self.say("staleness", 1, 1, note)
 
     def _round(self, restart: int, cell: Cell, phase: str) -> dict[str, Figures]:
         """Every target once, in random order, with the same operations; on disk when all had their turn."""
-        plan, self.rounds = self.plan, self.rounds + 1
+        plan, round_number = self.plan, self.rounds + 1
         probes = plan.probes_a_start if phase == "staleness" else 0
         slice_s = max(plan.slice_s, probes / PROBES_PER_S) if probes else plan.slice_s
         work = self.stream.round(
             cell.read_share_pct,
-            self.rounds,
+            round_number,
             slice_s=slice_s,
             rate_per_s=plan.rate,
             probes=probes,
@@ -150,13 +174,14 @@ class Run:
         for bench in self.rng.sample(self.benches, len(self.benches)):
             self.slices += 1
             figures = found[bench.name] = bench.run(work, slice_s)
-            where = (self.rounds, restart, cell.read_share_pct, cell.name, bench.name, phase)
+            where = (round_number, restart, cell.read_share_pct, cell.name, bench.name, phase)
             add_rows(tables, self.slices, where, work, figures)
             if self.stopping:
                 raise Stopped
             if any(pair.stale_with for pair in figures.tokens):
                 self._refuse(f"{bench.name} answers a read that carries a command's token without that command")
-        self.folder.write_round(self.rounds, tables)
+        self.folder.write_round(round_number, tables)
+        self.rounds = round_number
         return found
 
     def _refuse(self, difference: str) -> None:
@@ -169,8 +194,9 @@ class Run:
         self.folder.write_manifest(complete=True, finished_at=_now())
         raise CheckFailed(f"There are no figures: {difference}.")
 
-    def _restart(self, restart: int) -> None:
-        self.say("restart", restart, self.plan.restarts, "waiting for fresh processes")
+    def _restart(self, repeat: int) -> None:
+        self.restart += 1
+        self.say("restart", repeat, self.plan.restarts, "waiting for fresh processes")
         line = sys.stdin.readline()
         try:
             targets = {target.name: target for target in msgspec.json.decode(line, type=_Fresh).targets}
@@ -185,11 +211,14 @@ class Run:
         verdicts = []
         for bench in self.benches:
             self._settle(bench)
-            verdict = bench.ledger.close(lambda done, total, name=bench.name: self.say("ledger", done, total, name))  # type: ignore[misc]
+            verdict = bench.ledger.close(lambda done, total, name=bench.name: _say("ledger", done, total, name))  # type: ignore[misc]
             verdicts.append(
                 verdict if verdict.ok else msgspec.structs.replace(verdict, first=f"{bench.name}: {verdict.first}")
             )
-        total = _together(verdicts)
+        before = self.folder.manifest["checks"]["ledger"]  # of earlier sessions that came to close their books
+        before = msgspec.convert(before, Verdict) if before else Verdict(True, 0, 0, 0)
+        rounds = before.rounds + self.rounds - self.earlier
+        total = msgspec.structs.replace(_together([before, *verdicts]), rounds=rounds)
         self._checked(ledger=total)
         if not total.ok:
             self.folder.write_manifest(complete=True, finished_at=_now())
@@ -281,6 +310,16 @@ def _manifest(plan: Plan) -> dict[str, Any]:
     }
 
 
+def _missing(
+    plan: Plan, done: Counter[tuple[str, str | None, float]], repeat: int, cells: list[Cell]
+) -> tuple[list[Cell], list[int], bool] | None:
+    """What a repeat of a block lacks: rounds of each cell, and whether staleness; what is there fills early repeats."""
+    counts = [done["measure", cell.name, cell.read_share_pct] for cell in cells]
+    rounds = [min(plan.rounds, max(0, (repeat + 1) * plan.rounds - count)) for count in counts]
+    probing = bool(plan.probes_a_start) and done["staleness", cells[0].name, cells[0].read_share_pct] <= repeat
+    return (cells, rounds, probing) if probing or any(rounds) else None
+
+
 def add_rows(
     tables: dict[str, list[tuple[Any, ...]]], number: int, where: tuple[Any, ...], work: Round, figures: Figures
 ) -> None:
@@ -320,7 +359,7 @@ def _together(verdicts: list[Verdict]) -> Verdict:
     def total(field: str) -> int:
         return sum(getattr(verdict, field) for verdict in verdicts)
 
-    counts = {field: total(field) for field in Verdict.__struct_fields__ if field not in ("ok", "first")}
+    counts = {field: total(field) for field in Verdict.__struct_fields__ if field not in ("ok", "first", "rounds")}
     first = next((verdict.first for verdict in verdicts if verdict.first), None)
     return Verdict(ok=all(verdict.ok for verdict in verdicts), first=first, **counts)
 

@@ -45,7 +45,7 @@ class Setting(Struct, frozen=True):
 
 
 class Verdict(Struct, frozen=True):
-    """`first` describes the first finding for a reader."""
+    """`first` describes the first finding for a reader; `rounds` are those whose commands are in these books."""
 
     ok: bool
     operations: int
@@ -54,6 +54,7 @@ class Verdict(Struct, frozen=True):
     lost: int = 0
     phantom: int = 0
     differing: int = 0
+    rounds: int = 0
     first: str | None = None
 
 

@@ -62,12 +62,15 @@ class Cell(Struct, frozen=True):
 
 
 class Plan(Struct, frozen=True):
-    """`rate_per_s` null: the workload's. `restarts`: after each but the last the driver asks for fresh processes."""
+    """`rate_per_s` null: the workload's. `restarts`: after each but the last the driver asks for fresh processes.
+
+    `workload`: a name, a path, or the workload itself. `resume`: go on with the stopped run that is in `out`.
+    """
 
     out: str
     run: str
     targets: tuple[PlannedTarget, ...]
-    workload: str
+    workload: str | Workload
     read_shares: tuple[float, ...]
     rounds: int
     size: PlannedSize
@@ -76,17 +79,18 @@ class Plan(Struct, frozen=True):
     restarts: int = 1
     seed: int = 1
     fill_over_http: bool = False
+    resume: bool = False
     profile: Literal["quick", "standard", "thorough"] = "quick"
     fingerprint: dict[str, Any] = {}
     warm_up_s: float | None = None  # None: the profile's
     probes: int | None = None  # None: the profile's
-    kind: Literal["compare", "costs", "capacity"] = "compare"
+    kind: Literal["compare", "costs", "capacity", "gate"] = "compare"
     goal: Goal | None = None  # of a run of kind capacity, which has one target and one read share
     operations: tuple[str, ...] = ()  # whose costs are asked; none: those of the workload
 
     @property
     def load(self) -> Workload:
-        return workloads.load(self.workload)
+        return self.workload if isinstance(self.workload, Workload) else workloads.load(self.workload)
 
     @property
     def blocks(self) -> list[list[Cell]]:

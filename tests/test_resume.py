@@ -1,0 +1,205 @@
+"""A run that was stopped goes on where it was; a folder that cannot go on is left as it is, with one sentence."""
+
+import hashlib
+import json
+import os
+import random
+import shutil
+import signal
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+import pytest
+
+from analysis import words
+from analysis.findings import find
+from analysis.runs import UnusableRun, open_run, read_unfinished
+from crossover.errors import UserError
+from crossover.preflight import resumed
+from tests import load_targets as targets
+from tests.load_targets import serving
+from tests.service import wait_until
+from tests.test_load_drive import drive, manifest_of, plan_for, start
+
+KILLS = int(os.environ.get("KILLS", "3"))  # KILLS=20 is the long form
+SEED = int(os.environ.get("KILLS_SEED", "1"))
+SHARES, ROUNDS = (50.0, 90.0), 3
+MOMENTS = ("", "contract", "fill", "conformance", "baseline", "warm-up", "load", "load", "load", "staleness", "ledger")
+
+
+def rounds_of(folder: Path) -> dict[str, str]:
+    """Whole rounds on disk: name → SHA-256 over their files."""
+    rounds = [path for path in (folder / "run" / "rounds").glob("*") if not path.name.startswith(".")]
+    return {
+        one.name: hashlib.sha256(b"".join(f.read_bytes() for f in sorted(one.iterdir()))).hexdigest() for one in rounds
+    }
+
+
+def killed(folder: Path, rng: random.Random, **changes: Any) -> None:
+    """The driver on fresh targets, killed at a moment that its phases choose, not the speed of the machine."""
+    phase, times, later_s = rng.choice(MOMENTS), rng.randint(1, 4), rng.uniform(0, 0.3)
+    with serving(targets.honest(), targets.honest()) as urls:
+        process = start(plan_for(folder, urls, **changes))
+        assert process.stdout is not None
+        while phase and times and (line := process.stdout.readline()):
+            times -= json.loads(line)["phase"] == phase
+        try:
+            process.communicate(timeout=later_s)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.communicate()
+
+
+def resume(folder: Path, **changes: Any) -> subprocess.CompletedProcess[str]:
+    with serving(targets.honest(), targets.honest()) as urls:
+        return drive(plan_for(folder, urls, resume=True, **changes))
+
+
+@pytest.mark.parametrize("number", range(KILLS))
+def test_a_run_killed_at_any_moment_goes_on_or_is_seen_to_be_incomplete(tmp_path: Path, number: int) -> None:
+    rng = random.Random(f"{SEED}/{number}")
+    killed(tmp_path, rng)
+    if not (tmp_path / "run" / "manifest.json").exists():
+        with pytest.raises(UnusableRun, match=r"is no run|is not a folder"):
+            open_run(tmp_path / "run")
+        return
+    for _ in range(3):  # a resumed run may be killed as well
+        if manifest_of(tmp_path)["complete"]:
+            break
+        with pytest.raises(UnusableRun, match="incomplete"):
+            open_run(tmp_path / "run")
+        kept = rounds_of(tmp_path)
+        assert "incomplete" in words.unfinished(tmp_path / "run", *read_unfinished(tmp_path / "run"))[0]
+        if rng.random() < 0.4:
+            killed(tmp_path, rng, resume=True)
+        else:
+            done = resume(tmp_path)
+            assert done.returncode == 0, done.stderr
+        assert kept.items() <= rounds_of(tmp_path).items(), "what was measured stays as it was"
+    whole(tmp_path)
+
+
+def whole(folder: Path) -> None:
+    """The run is complete, with exactly the rounds that it was to have."""
+    if not manifest_of(folder)["complete"]:
+        assert resume(folder).returncode == 0
+    run = open_run(folder / "run")
+    measured = (
+        run.slices.filter(pl.col("phase") == "measure").group_by("read_share_pct").agg(pl.col("round").n_unique())
+    )
+    assert dict(measured.iter_rows()) == dict.fromkeys(SHARES, ROUNDS)
+    assert run.slices["slice"].is_unique().all()
+    assert not list((folder / "run" / "rounds").glob(".*"))
+    assert run.slices.sort("round")["restart"].is_sorted()
+
+
+@pytest.fixture(scope="module")
+def half(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run killed after its third round on disk."""
+    folder = tmp_path_factory.mktemp("half")
+    with serving(targets.honest(), targets.honest()) as urls:
+        process = start(plan_for(folder, urls))
+        wait_until(lambda: len(list((folder / "run" / "rounds").glob("0*"))) >= 3, 60)
+        process.kill()
+        process.communicate()
+    return folder
+
+
+@pytest.fixture
+def stopped(half: Path, tmp_path: Path) -> Path:
+    shutil.copytree(half, tmp_path, dirs_exist_ok=True)
+    return tmp_path
+
+
+def test_a_resumed_part_is_a_restart_of_its_own_and_unclosed_books_are_told(stopped: Path) -> None:
+    before = len(rounds_of(stopped))
+    (stopped / "run" / "rounds" / ".tmp-00099").mkdir()
+    done = resume(stopped)
+    assert done.returncode == 0, done.stderr
+    whole(stopped)
+    slices, manifest = open_run(stopped / "run").slices, manifest_of(stopped)
+    assert slices.filter(pl.col("round") <= before)["restart"].unique().to_list() == [0]
+    assert slices.filter(pl.col("round") > before)["restart"].unique().to_list() == [1]
+    assert manifest["sessions"] == 2 and manifest["checks"]["ledger"]["rounds"] == len(rounds_of(stopped)) - before
+    assert f"The books of {before} of" in words.checks_line(find(stopped / "run"))
+
+
+def test_an_interrupted_session_closes_its_books_and_both_sessions_count(tmp_path: Path) -> None:
+    with serving(targets.honest(), targets.honest()) as urls:
+        process = start(plan_for(tmp_path, urls, rounds=40, read_shares=[50]))
+        wait_until(lambda: len(list((tmp_path / "run" / "rounds").glob("0*"))) >= 5, 60)
+        process.send_signal(signal.SIGINT)
+        assert process.communicate(timeout=60)[1].count("\n") == 1
+    ledger = manifest_of(tmp_path)["checks"]["ledger"]
+    assert ledger["ok"] and ledger["rounds"] == len(rounds_of(tmp_path))
+    done = resume(tmp_path, rounds=40, read_shares=[50])
+    assert done.returncode == 0, done.stderr
+    total = manifest_of(tmp_path)["checks"]["ledger"]
+    assert total["rounds"] == len(rounds_of(tmp_path)) and total["acknowledged"] > ledger["acknowledged"]
+    assert "never closed" not in words.checks_line(find(tmp_path / "run"))
+
+
+def test_a_session_whose_books_are_wrong_gives_no_figures_for_the_whole_run(stopped: Path) -> None:
+    with serving(targets.forgetting(every=60), targets.forgetting(every=60)) as urls:
+        done = drive(plan_for(stopped, urls, resume=True))
+    assert done.returncode == 1 and ("lost" in done.stderr or "same" in done.stderr)
+    with pytest.raises(UnusableRun, match="gives no figures"):
+        open_run(stopped / "run")
+
+
+def test_other_settings_are_refused_by_name_and_nothing_changes(stopped: Path) -> None:
+    before = (stopped / "run" / "manifest.json").read_bytes(), rounds_of(stopped)
+    done = resume(stopped, seed=2, slice_s=0.3)
+    assert done.returncode == 2 and "because these differ now: seed, slice_s." in done.stderr
+    assert before == ((stopped / "run" / "manifest.json").read_bytes(), rounds_of(stopped))
+
+
+def test_a_run_that_still_goes_on_is_left_alone(tmp_path: Path) -> None:
+    with serving(targets.honest(), targets.honest()) as urls:
+        process = start(plan_for(tmp_path, urls, rounds=1000))
+        wait_until(lambda: len(list((tmp_path / "run" / "rounds").glob("0*"))) >= 1, 60)
+        other = drive(plan_for(tmp_path, urls, rounds=1000, resume=True))
+        process.kill()
+        process.communicate()
+    assert other.returncode == 2 and "still goes on" in other.stderr
+
+
+def damage(folder: Path, how: str) -> None:
+    file, cpu = folder / "manifest.json", folder / "rounds" / "00001" / "slices.parquet"
+    manifest = json.loads(file.read_text())
+    match how:
+        case "complete":
+            file.write_text(json.dumps(manifest | {"complete": True}))
+        case "newer":
+            file.write_text(json.dumps(manifest | {"format": 2}))
+        case "no run":
+            file.unlink()
+            shutil.rmtree(folder / "rounds")
+        case "truncated":
+            manifest["files"]["rounds/00001/slices.parquet"] = hashlib.sha256(cpu.read_bytes()).hexdigest()
+            file.write_text(json.dumps(manifest))
+            cpu.write_bytes(cpu.read_bytes()[:-9])
+        case "unnamed and truncated":
+            cpu.write_bytes(cpu.read_bytes()[:-9])
+        case "manifest cut":
+            file.write_bytes(file.read_bytes()[:200])
+
+
+@pytest.mark.parametrize(
+    ("how", "says"),
+    [
+        ("complete", "is a complete run: there is nothing to resume"),
+        ("newer", "newer than format 1"),
+        ("no run", "is no run"),
+        ("truncated", "rounds/00001/slices.parquet does not match its checksum"),
+        ("unnamed and truncated", "rounds/00001/slices.parquet does not fit"),
+        ("manifest cut", "manifest.json is no valid JSON"),
+    ],
+)
+def test_what_cannot_be_resumed_is_refused_with_one_sentence(stopped: Path, how: str, says: str) -> None:
+    damage(stopped / "run", how)
+    with pytest.raises(UserError, match=says) as refusal:
+        resumed(stopped / "run", pids=[], database_url=None, redis_url=None, token=None)
+    assert "\n" not in str(refusal.value)
