@@ -332,6 +332,82 @@ def torture(
     raise typer.Exit(0 if run(rung, seconds=seconds, seed=seed, faults=faults, out=out).clean else 1)
 
 
+@app.command()
+def delta(
+    run_a: Annotated[Path, typer.Argument(metavar="RUN_A", help="The folder of the run to compare with.")],
+    run_b: Annotated[Path, typer.Argument(metavar="RUN_B", help="The folder of the run that is compared.")],
+) -> None:
+    """Compare two runs of the same thing: the CPU per operation of B over that of A."""
+    from analysis.delta import compare, render
+    from crossover.compare import usable, wide_console
+
+    with usable():
+        wide_console().print(render(compare(run_a, run_b)))
+
+
+@app.command()
+def gate(
+    base: Annotated[str, typer.Option(help="What is changed: a git revision, or NAME=URL.")],
+    head: Annotated[str, typer.Option(help="The change: a git revision, or NAME=URL.")] = "HEAD",
+    again: Annotated[str | None, typer.Option(metavar="NAME=URL", help="A second instance of a base at a URL.")] = None,
+    pids: Annotated[list[str] | None, typer.Option(metavar="NAME=PID[,PID]", help="As in compare.")] = None,
+    rung: Annotated[str, typer.Option(help="The rung that is served at both revisions.")] = "cqrs",
+    workload: Annotated[str, typer.Option(help="shop, backoffice, checkout, or a TOML file.")] = "shop",
+    read_shares: Annotated[str, typer.Option(help="Shares of reads, in per cent, by commas.")] = "90",
+    rate: Annotated[float | None, typer.Option(help="Operations a second; otherwise the workload's.")] = None,
+    size: Size = "s",
+    profile: Annotated[str, typer.Option(help="quick, standard or thorough.")] = "standard",
+    seed: Seed = 1,
+    history: Annotated[Path | None, typer.Option(metavar="DIR", help="Folder of earlier gates' runs.")] = None,
+    out: Annotated[Path | None, typer.Option(help="Folder of the run; otherwise a new one in results/.")] = None,
+    database_url: DatabaseUrl = None,
+    redis_url: RedisUrl = None,
+    token: Token = None,
+) -> None:
+    """Judge a change for CI: 0 same or better, 1 worse or wrong, 3 inconclusive."""
+    from dataclasses import replace
+
+    from crossover.gate import gate as run
+    from crossover.gate import sides
+    from crossover.preflight import wanted
+
+    revisions, addresses = sides(base, head, again, rung)
+    wish = wanted(
+        rungs=rung if revisions else "",
+        targets=addresses,
+        pids=pids or [],
+        workload=workload,
+        read_shares=read_shares,
+        rate_per_s=rate,
+        size=size,
+        profile=profile,
+        seed=seed,
+        out=out,
+        database_url=database_url,
+        redis_url=redis_url,
+        token=token,
+    )
+    raise typer.Exit(run(replace(wish, kind="gate", rungs=dict.fromkeys(revisions, rung)), revisions, history))
+
+
+@app.command()
+def ci_report(
+    runs: Annotated[list[Path], typer.Argument(metavar="RUN...", help="Folders of runs, of compare or of gate.")],
+    out: Annotated[Path, typer.Option(help="Folder for summary.md, benchmarks.json and verdicts.xml.")] = Path(
+        "ci-report"
+    ),
+    benchmarks: Annotated[Path | None, typer.Option(metavar="FILE", help="What pytest --benchmark-json wrote.")] = None,
+    history: Annotated[Path | None, typer.Option(metavar="DIR", help="As in gate.")] = None,
+) -> None:
+    """Write runs for CI: a Markdown summary, JSON for github-action-benchmark, JUnit XML of the verdicts."""
+    from analysis.ci import write
+    from crossover.compare import usable
+
+    with usable():
+        for path in write(runs, out, benchmarks=benchmarks, history=history):
+            print(path)
+
+
 class Stopped(BaseException):
     """A signal asked for the end; the stack is left in order on the way out."""
 

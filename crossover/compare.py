@@ -53,7 +53,9 @@ def measure(wish: Wish) -> None:
         drive(plan, house.place, targets, steps, DRIVERS.get(wish.kind, "loadtests.drive"))
 
 
-def started(wish: Wish, name: str, rung: str, steps: Steps) -> AbstractContextManager[Target]:
+def started(
+    wish: Wish, name: str, rung: str, steps: Steps, *, code: Path | None = None
+) -> AbstractContextManager[Target]:
     """A target in a namespace of this run alone, which is dropped from servers of the user's own afterwards."""
     return serving(
         rung,
@@ -65,6 +67,7 @@ def started(wish: Wish, name: str, rung: str, steps: Steps) -> AbstractContextMa
         redis_url=wish.redis_url,
         namespace=fresh_namespace(name),
         fleeting=True,
+        code=code,
         until=midnight(),
         progress=steps,
     )
@@ -189,12 +192,12 @@ def wide_console() -> Console:
 
 def show(folder: Path) -> None:
     """Print the table of a run and where its files are; of a run that was stopped, how far it came."""
-    from analysis import capacity, tables
+    from analysis import capacity, gate, tables
     from analysis.runs import read_any_manifest
 
     with usable():
         manifest = read_any_manifest(folder)
-        render = {"capacity": capacity.render}.get(manifest.kind, tables.render)
+        render = {"capacity": capacity.render, "gate": gate.render}.get(manifest.kind, tables.render)
         wide_console().print(render(folder) if manifest.complete else tables.render_unfinished(folder))
     for name, what in (("manifest.json", "Data:  "), ("report.html", "Report:"), ("plots", "Plots: ")):
         if (folder / name).exists():

@@ -23,6 +23,12 @@ SIZES = ("empty", "s", "m", "l")
 LOOPBACK = "127.0.0.1"
 PREPARE_S_MAX = 60.0
 HEALTHY_S_MAX = 30.0
+FILL_S_MAX = 900.0
+FILL = """
+import os, sys, datetime, crossover.seed
+rung, size, seed, until = sys.argv[1:]
+crossover.seed.seed(dict(os.environ), rung, size, int(seed), datetime.datetime.fromisoformat(until), lambda *_: None)
+"""
 
 
 @dataclass(frozen=True)
@@ -164,17 +170,29 @@ def start_target(
     token: str | None = None,
     size: str = "empty",
     seed: int = 1,
+    code: Path | None = None,
     until: datetime | None = None,
     progress: Progress | None = None,
 ) -> Target:
     """Prepare the stores, fill them, start the workers and the app, and wait until it is healthy."""
     env = target_env(stores, namespace=namespace, clock=clock, token=token)
+    env |= {"PYTHONPATH": str(code)} if code else {}  # found before what is installed
     prepare(house, name, rung, env)
-    if size != "empty":
+    if size != "empty" and code:
+        fill_by_code(house, name, [rung, size, str(seed), (until or midnight()).isoformat()], env)
+    elif size != "empty":
         from crossover.seed import seed as fill
 
         fill(env, rung, size, seed, until or midnight(), progress or (lambda phase, done, total: None))
     return launch(house, name, rung, env, listening)
+
+
+def fill_by_code(house: Household, name: str, words: list[str], env: dict[str, str]) -> None:
+    """As another checkout fills its own tables; ours may look different."""
+    child = f"{name}/fill"
+    status = house.run(child, [sys.executable, "-c", FILL, *words], env=process_env(env), within_s=FILL_S_MAX)
+    if status != 0:
+        raise fallen(house, child, f"Filling the stores of {name}")
 
 
 def launch(house: Household, name: str, rung: str, env: dict[str, str], listening: socket.socket) -> Target:
@@ -241,13 +259,15 @@ def serving(
     redis_url: str | None = None,
     namespace: str | None = None,
     fleeting: bool = False,
+    code: Path | None = None,
     until: datetime | None = None,
     progress: Progress | None = None,
     state_dir: Path | None = None,
 ) -> Iterator[Target]:
     """Serve a rung with its workers, on private servers where no URL is given; on leaving, nothing of it runs.
 
-    What it keeps in given servers stays for the next time under the same name, unless it is `fleeting`.
+    What it keeps in given servers stays for the next time under the same name, unless it is `fleeting`. `code`: the
+    folder of another checkout, whose ladder is served instead of ours.
     """
     known_rung(rung)
     known_size(size)
@@ -273,6 +293,7 @@ def serving(
             token=token,
             size=size,
             seed=seed,
+            code=code,
             until=until,
             progress=progress,
         )

@@ -2,9 +2,12 @@
 
 import re
 import shlex
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+import yaml
 from typer.main import get_command
 
 from crossover.cli import app
@@ -12,10 +15,27 @@ from ladder.rungs import RUNGS
 
 HOME = Path(__file__).parent.parent
 README = (HOME / "README.md").read_text("utf-8")
+CI = HOME / "docs" / "ci"
+TEXTS = README + (CI / "README.md").read_text("utf-8")
+
+
+def scripts(node: Any) -> Iterator[str]:
+    """Every line that a pipeline's YAML has run."""
+    if isinstance(node, str):
+        yield from node.splitlines()
+    elif isinstance(node, dict | list):
+        for inner in node.values() if isinstance(node, dict) else node:
+            yield from scripts(inner)
+
+
 CODE = [
     line.split(" #")[0].strip()
-    for block in re.findall(r"^```sh\n(.*?)^```", README, re.DOTALL | re.MULTILINE)
+    for block in re.findall(r"^```sh\n(.*?)^```", TEXTS, re.DOTALL | re.MULTILINE)
     for line in block.splitlines()
+] + [
+    line.strip().removeprefix(".venv/bin/").split(" || ")[0]
+    for pipeline in sorted(CI.glob("*.yml"))
+    for line in scripts(yaml.safe_load(pipeline.read_text("utf-8")))
 ]
 INLINE = re.findall(r"`([^`\n]+)`", re.sub(r"^```.*?^```", "", README, flags=re.DOTALL | re.MULTILINE))
 
@@ -27,13 +47,17 @@ def typed(program: str) -> list[str]:
 
 def test_the_code_blocks_are_read() -> None:
     assert len(typed("crossover")) >= 7 and len(typed("make")) >= 2 and len(typed("locust")) == 1
+    assert len([line for line in typed("crossover") if line.startswith(("crossover gate", "crossover ci-report"))]) >= 6
 
 
 @pytest.mark.parametrize("line", typed("make"))
 def test_every_make_target_exists(line: str) -> None:
     makefile = (HOME / "Makefile").read_text("utf-8")
-    for target in line.split()[1:]:
-        assert re.search(rf"^{re.escape(target)}:", makefile, re.MULTILINE), target
+    for target in shlex.split(line)[1:]:
+        if target.startswith("ARGS="):
+            get_command(app).commands["compare"].make_context("compare", shlex.split(target[5:]))  # type: ignore[attr-defined]
+        else:
+            assert re.search(rf"^{re.escape(target)}:", makefile, re.MULTILINE), target
 
 
 @pytest.mark.parametrize("line", [line for line in typed("crossover") if line != "crossover --help"])

@@ -1,0 +1,166 @@
+"""Runs and benchmarks as CI wants them: a Markdown summary, JSON for github-action-benchmark, JUnit XML."""
+
+import json
+import xml.etree.ElementTree as xml
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import msgspec
+from msgspec import Struct
+
+from analysis import gate, words
+from analysis.findings import Findings, find
+from analysis.runs import UnusableRun
+
+
+class Case(NamedTuple):
+    """One verdict; `worse` fails a build, `inconclusive` skips."""
+
+    name: str
+    verdict: str
+    reason: str
+
+
+class Reported(NamedTuple):
+    findings: Findings
+    answer: str
+    notes: list[str]
+    cases: list[Case]
+
+
+class Stats(Struct):
+    """Seconds."""
+
+    median: float
+    stddev: float
+    rounds: int
+
+
+class Benchmark(Struct):
+    fullname: str
+    stats: Stats
+    extra_info: dict[str, Any] = {}
+
+
+class BenchmarkFile(Struct):
+    """The part that is used here of what `pytest --benchmark-json` writes."""
+
+    benchmarks: list[Benchmark]
+
+
+def write(
+    runs: Sequence[str | Path], out: Path, *, benchmarks: Path | None = None, history: Path | None = None
+) -> list[Path]:
+    """Writes summary.md, benchmarks.json and verdicts.xml into `out`; raises UnusableRun for what gives no figures."""
+    reported = [report(folder, history) for folder in runs]
+    measured = read_benchmarks(benchmarks) if benchmarks else []
+    texts = {
+        "summary.md": markdown(reported, measured),
+        "benchmarks.json": json.dumps(entries(reported, measured), indent=2, ensure_ascii=False) + "\n",
+        "verdicts.xml": junit(reported),
+    }
+    out.mkdir(parents=True, exist_ok=True)
+    for name, text in texts.items():
+        (out / name).write_text(text, encoding="utf-8")
+    return [out / name for name in texts]
+
+
+def report(folder: str | Path, history: Path | None) -> Reported:
+    findings = find(folder)
+    if findings.run.manifest.kind == "gate":
+        judged = gate.judge(folder, history)
+        answer, *notes = gate.lines(judged)
+        return Reported(findings, answer, notes, [Case("head against base", judged.answer, judged.reason)])
+    cases = [
+        Case(
+            f"{cell.target} against {findings.baseline} at {cell.read_share_pct:g} % reads",
+            cell.comparison.verdict,
+            f"ratio {words.ratio_text(cell.comparison)}: {cell.comparison.reason}",
+        )
+        for cell in findings.cells
+        if cell.comparison
+    ]
+    notes = [*words.doubt_lines(findings), *words.identical_lines(findings), words.validity_line(findings)]
+    notes += [words.detectable_line(findings), words.checks_line(findings)]
+    return Reported(findings, words.answer(findings), notes, cases)
+
+
+def read_benchmarks(file: Path) -> list[Benchmark]:
+    try:
+        return msgspec.json.decode(file.read_bytes(), type=BenchmarkFile).benchmarks
+    except OSError as error:
+        raise UnusableRun(f"{file} cannot be read: {error.strerror}.") from None
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise UnusableRun(f"{file} is not what `pytest --benchmark-json` writes: {error}.") from None
+
+
+def markdown(reported: Sequence[Reported], benchmarks: Sequence[Benchmark]) -> str:
+    """A job summary, or a comment on a pull request."""
+    lines = []
+    for run in reported:
+        was = run.findings.run.manifest
+        lines += [f"### Crossover: {was.kind} `{was.run}`, {was.profile} profile", "", f"**{_plain(run.answer)}**", ""]
+        lines += ["| reads | target | CPU µs per operation | ratio (95 % interval) | verdict |"]
+        lines += ["|---:|---|---:|---|---|"]
+        for cell in run.findings.cells:
+            cost = f"{cell.cost.total_us:,.0f}" if cell.cost else "–"
+            judged = cell.comparison.verdict if cell.comparison and was.kind != "gate" else ""
+            ratio = words.ratio_text(cell.comparison) if cell.comparison else "1"
+            lines += [f"| {cell.read_share_pct:g} % | {_plain(cell.target)} | {cost} | {ratio} | {judged} |"]
+        lines += ["", *(f"- {_plain(note)}" for note in run.notes), ""]
+    if benchmarks:
+        lines += ["### Single paths", "", "| benchmark | median | standard deviation | more |", "|---|---:|---:|---|"]
+        for one in benchmarks:
+            more = ", ".join(f"{name} {value}" for name, value in one.extra_info.items())
+            times = f"{1000 * one.stats.median:,.3f} ms | {1000 * one.stats.stddev:,.3f} ms"
+            lines += [f"| {_plain(one.fullname)} | {times} | {_plain(more)} |"]
+        lines += [""]
+    return "\n".join(lines)
+
+
+def entries(reported: Sequence[Reported], benchmarks: Sequence[Benchmark]) -> list[dict[str, Any]]:
+    """`customSmallerIsBetter` of github-action-benchmark: name, unit, value, range, extra.
+
+    Ratios are what a machine of the next day can be compared by; costs in µs stand beside them.
+    """
+    found = []
+    for run in reported:
+        was = run.findings.run.manifest
+        workload = was.fingerprint.workload
+        named = workload.get("name", "") if isinstance(workload, dict) else ""
+        for cell in run.findings.cells:
+            name = f"{was.kind} {named} {cell.read_share_pct:g} % reads: {cell.target}"
+            if cell.comparison and cell.comparison.ratio and cell.comparison.interval:
+                low, high = cell.comparison.interval
+                ratio = {"unit": "ratio", "value": cell.comparison.ratio, "range": f"{low:.3f} to {high:.3f}"}
+                found.append({"name": f"{name} over {run.findings.baseline}", **ratio, "extra": run.answer})
+            if cell.cost:
+                parts = ", ".join(f"{part} {us:.0f}" for part, us in cell.cost.by_component_us.items())
+                found.append({"name": name, "unit": "CPU µs/operation", "value": cell.cost.total_us, "extra": parts})
+    for one in benchmarks:
+        extra = "\n".join(f"{name}: {value}" for name, value in one.extra_info.items())
+        spread = f"± {one.stats.stddev:.3g}"
+        found.append({"name": one.fullname, "unit": "s", "value": one.stats.median, "range": spread, "extra": extra})
+    return found
+
+
+def junit(reported: Sequence[Reported]) -> str:
+    root = xml.Element("testsuites")
+    for run in reported:
+        suite = xml.SubElement(root, "testsuite", name=f"crossover {run.findings.run.manifest.run}")
+        for case in run.cases:
+            element = xml.SubElement(suite, "testcase", classname="crossover", name=case.name)
+            if case.verdict in ("worse", "inconclusive"):
+                xml.SubElement(element, "failure" if case.verdict == "worse" else "skipped", message=case.reason)
+        failures, skipped = (str(len(suite.findall(f"testcase/{kind}"))) for kind in ("failure", "skipped"))
+        suite.attrib |= {"tests": str(len(run.cases)), "failures": failures, "skipped": skipped, "errors": "0"}
+    xml.indent(root)
+    return xml.tostring(root, encoding="unicode", xml_declaration=True) + "\n"
+
+
+def _plain(text: str) -> str:
+    """Names come from users: nothing of theirs becomes a column or markup."""
+    for mark in "\\|<>*_`[]":
+        text = text.replace(mark, f"\\{mark}")
+    return " ".join(text.split())

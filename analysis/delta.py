@@ -1,0 +1,157 @@
+"""Two runs of the same thing: by how much run B needs more or less CPU per operation than run A.
+
+Two days of one machine differ by more than most changes do. So a target is first divided by the baseline of its own
+run, round by round, and the ratios of the two runs are compared: what slows a whole run down then cancels. The baseline
+itself can only be compared in absolute costs; those get an interval but no verdict.
+"""
+
+import math
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+from rich.console import Group, RenderableType
+from rich.text import Text
+
+from analysis import tables, words
+from analysis.costs import family
+from analysis.findings import SEED, Findings, find
+from analysis.runs import require_alike
+from analysis.statistics import (
+    Comparison,
+    Floats,
+    Interval,
+    NotComputable,
+    hodges_lehmann,
+    holm,
+    interval_over_starts,
+    p_of_interval,
+    verdict_of,
+)
+
+MAY_DIFFER = frozenset({"commit", "dirty"})  # what a comparison of two runs is most often about
+ABSOLUTE = "absolute costs carry the machine's noise of two days"
+Rows = tuple[Floats, NDArray[np.int64]]  # a log and a start for each round
+
+
+class Change(NamedTuple):
+    """B over A for one target at one read share; `comparison.ratio` below 1 means that B needs less."""
+
+    read_share_pct: float
+    target: str
+    normalised: bool
+    comparison: Comparison
+
+
+class Delta(NamedTuple):
+    a: Findings
+    b: Findings
+    changes: tuple[Change, ...]
+
+
+def compare(run_a: str | Path, run_b: str | Path) -> Delta:
+    """Raises UnusableRun when a folder gives no figures, or when the runs are unlike, naming the fields."""
+    a, b = find(run_a), find(run_b)
+    require_alike(a.run.manifest, b.run.manifest, may_differ=MAY_DIFFER)
+    start_sd, base = a.run.manifest.thresholds.start_sd, a.baseline
+    shifts = {
+        (share, name): shift(_rows(a, share, name), _rows(b, share, name), start_sd=start_sd)
+        for share in a.read_shares
+        for name in a.run.targets
+    }
+    judged = [key for key in shifts if key[1] != base]
+    p_holm = dict(zip(judged, holm([1.0 if (p := shifts[key].p) is None else p for key in judged]), strict=True))
+    return Delta(
+        a,
+        b,
+        tuple(
+            Change(*key, key in p_holm, _judged(a, b, key[0], found, p_holm[key]) if key in p_holm else found)
+            for key, found in shifts.items()
+        ),
+    )
+
+
+def shift(a: Rows, b: Rows, *, start_sd: float) -> Comparison:
+    """The difference of two estimates from runs that share nothing, without a verdict.
+
+    Its interval is put together from theirs (MOVER: Donner & Zou 2012, "Closed-form confidence intervals for functions
+    of the normal mean and standard deviation").
+    """
+    rounds = min(len(a[0]), len(b[0]))
+    try:
+        one, other = (interval_over_starts(*rows, start_sd=start_sd, seed=SEED) for rows in (a, b))
+    except NotComputable as why:
+        return Comparison(rounds, None, None, None, None, "inconclusive", str(why), None, None)
+    before, after = hodges_lehmann(a[0]), hodges_lehmann(b[0])
+    log = after - before
+    interval = Interval(
+        log - math.hypot(after - other.low, one.high - before), log + math.hypot(other.high - after, before - one.low)
+    )
+    ratio, p = math.exp(log), p_of_interval(log, interval)
+    shown = Interval(math.exp(interval.low), math.exp(interval.high))
+    return Comparison(rounds, ratio, shown, p, None, "inconclusive", ABSOLUTE, None, None)
+
+
+def _rows(findings: Findings, share: float, target: str) -> Rows:
+    """Log-ratios to the baseline; of the baseline itself, logs of its cost."""
+    if target != findings.baseline:
+        return family(findings.costs, findings.baseline, target, share)
+    mine = (pl.col("read_share_pct") == share) & (pl.col("target") == target) & (pl.col("cpu_us") > 0)
+    rows = findings.costs.filter(mine)
+    logs = (rows["cpu_us"] / rows["operations"]).log().to_numpy()
+    return logs.astype(np.float64), rows["restart"].to_numpy().astype(np.int64)
+
+
+def _judged(a: Findings, b: Findings, share: float, found: Comparison, p_holm: float) -> Comparison:
+    for run in (a, b):
+        if any(pair.failed for pair in run.identical):
+            return found._replace(reason=f"the identical pair of run {run.run.manifest.run} differs")
+        if run.validity.too_many_gone(share):
+            return found._replace(reason=f"too many rounds of run {run.run.manifest.run} are void")
+    if found.interval is None:
+        return found
+    logs = Interval(math.log(found.interval.low), math.log(found.interval.high))
+    verdict, reason = verdict_of(logs, p_holm, a.run.manifest.thresholds.equivalence_delta)
+    return found._replace(p_holm=p_holm, verdict=verdict, reason=reason)
+
+
+def render(delta: Delta) -> RenderableType:
+    """For a terminal of 100 columns."""
+    table = tables.empty_table()
+    for heading in ("A, µs", "B, µs", "B/A"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    for heading in ("verdict", "compared"):
+        table.add_column(heading, no_wrap=True)
+    for share, target, normalised, comparison in delta.changes:
+        costs = [run.cell(share, target).cost for run in (delta.a, delta.b)]
+        verdict = comparison.verdict if normalised else "–"
+        table.add_row(
+            f"{share:g} %" if target == delta.a.baseline else "",
+            Text(target),
+            *(f"{cost.total_us:,.0f}" if cost else "–" for cost in costs),
+            words.ratio_text(comparison),
+            Text(verdict, style=tables.VERDICT_STYLES.get(verdict, "dim")),
+            Text(f"as a ratio to {delta.a.baseline}" if normalised else "absolute"),
+            end_section=target == delta.a.run.targets[-1],
+        )
+    title = "CPU µs per operation in runs A and B; B over A with its 95 % interval"
+    return Group(Text(title, style="bold"), table, Text(), *(Text("· " + note) for note in notes(delta)))
+
+
+def notes(delta: Delta) -> list[str]:
+    a, b = (
+        f"{was.run} (commit {str(was.fingerprint.commit)[:12]}{', changed since' if was.fingerprint.dirty else ''})"
+        for was in (delta.a.run.manifest, delta.b.run.manifest)
+    )
+    doubts = [
+        f"{change.target} is inconclusive at {change.read_share_pct:g} % reads: {change.comparison.reason}."
+        for change in delta.changes
+        if change.normalised and change.comparison.verdict == "inconclusive"
+    ]
+    how = (
+        f"Compared is each target's cost over that of {delta.a.baseline} in its own run. The cost of "
+        f"{delta.a.baseline} itself is absolute and gets no verdict: {ABSOLUTE}."
+    )
+    return [f"A is {a}, B is {b}.", *doubts, how, words.starts_line(delta.a)]

@@ -1,0 +1,113 @@
+"""The verdict of a gate: does head need more CPU per operation than base, or can this run not tell?
+
+One figure was announced beforehand: the ratio of head to base over all rounds of all read shares, with an interval that
+allows for starts that differ. Something must show that this interval is wide enough here: the control, base against
+itself in the same run, or the controls of earlier gates, which also make it as wide as they were spread.
+"""
+
+import math
+from pathlib import Path
+from typing import Literal, NamedTuple
+
+from rich.console import Group, RenderableType
+from rich.text import Text
+
+from analysis import words
+from analysis.costs import family
+from analysis.findings import SEED, Findings, find
+from analysis.runs import UnusableRun, differing_fields, read_manifest
+from analysis.statistics import Comparison, Interval, compare
+
+HISTORY_MIN = 3  # gates, for the spread of their controls to mean something
+MAY_DIFFER = {"commit", "dirty", "targets"}
+
+Answer = Literal["same or better", "worse", "inconclusive"]
+
+
+class Gate(NamedTuple):
+    findings: Findings
+    change: Comparison  # head over base; its interval is the one the answer rests on
+    control: Comparison | None  # base again over base
+    history: int  # gates whose controls were taken into account
+    answer: Answer = "inconclusive"
+    reason: str = ""
+
+
+def judge(folder: str | Path, history: str | Path | None = None) -> Gate:
+    """Raises UnusableRun when the folder is no gate or gives no figures."""
+    findings = find(folder)
+    if findings.run.manifest.kind != "gate":
+        raise UnusableRun(f"{folder} is a run of `crossover {findings.run.manifest.kind}`, not of `crossover gate`.")
+    change, control, earlier = _against_base(findings, 1), _against_base(findings, 2), _controls(findings, history)
+    assert change is not None, "a gate has a head"
+    if change.interval and change.ratio and len(earlier) >= HISTORY_MIN:
+        spread = math.exp(2 * math.sqrt(sum(math.log(ratio) ** 2 for ratio in earlier) / len(earlier)))
+        low, high = change.interval
+        change = change._replace(interval=Interval(min(low, change.ratio / spread), max(high, change.ratio * spread)))
+    answer, reason = _answer(findings, change, control, len(earlier))
+    return Gate(findings, change, control, len(earlier), answer, reason)
+
+
+def _answer(findings: Findings, change: Comparison, control: Comparison | None, history: int) -> tuple[Answer, str]:
+    most = 1 + findings.run.manifest.thresholds.equivalence_delta
+    for share in findings.read_shares:
+        if findings.validity.too_many_gone(share):
+            gone = 100 * findings.validity.void_share(share)
+            return "inconclusive", f"{gone:.0f} % of the rounds at {share:g} % reads are void"
+    if change.interval is None:
+        unmeasured = findings.costs["cpu_us"].is_null().any()
+        why = "the CPU of a target was not measured" if unmeasured else f"there is too little data: {change.reason}"
+        return "inconclusive", why
+    if history < HISTORY_MIN and (control is None or control.interval is None):
+        why = f"give --again a second instance of base, or --history a folder with {HISTORY_MIN} such gates"
+        return "inconclusive", f"nothing shows how much base differs from itself here: {why}"
+    if control and control.verdict in ("better", "worse"):
+        return "inconclusive", f"base differs from itself, ratio {words.ratio_text(control)}: too much noise"
+    if change.interval.high <= most:
+        return "same or better", f"at most {100 * (most - 1):g} % more CPU"
+    if change.interval.low > 1:
+        return "worse", "the whole interval is above 1"
+    return "inconclusive", "the interval reaches from no more to too much: more rounds are needed"
+
+
+def _against_base(findings: Findings, place: int) -> Comparison | None:
+    """The target at this place of the run over the first one, all read shares together."""
+    limits, targets = findings.run.manifest.thresholds, findings.run.targets
+    if len(targets) <= place:
+        return None
+    rows = family(findings.costs, targets[0], targets[place], None)
+    return compare([rows], delta=limits.equivalence_delta, start_sd=limits.start_sd, seed=SEED)[0]
+
+
+def _controls(findings: Findings, history: str | Path | None) -> list[float]:
+    """The control ratios of earlier gates like this one."""
+    was, ratios = findings.run.manifest, []
+    for file in sorted(Path(history).glob("*/manifest.json")) if history else []:
+        try:
+            other = read_manifest(file.parent)
+            if other.kind == "gate" and other.run != was.run and not set(differing_fields(was, other)) - MAY_DIFFER:
+                control = _against_base(find(file.parent), 2)
+                ratios += [control.ratio] if control and control.ratio else []
+        except UnusableRun:
+            continue  # what gives no figures says nothing about noise
+    return ratios
+
+
+def lines(gate: Gate) -> list[str]:
+    """The verdict first, then what it rests on."""
+    base, head, *_ = (f"{target.name} ({target.rung})" for target in gate.findings.run.manifest.fingerprint.targets)
+    says = [f"{gate.answer}: {head} against {base}, {gate.reason}."]
+    says.append(f"CPU per operation of head over base: {words.ratio_text(gate.change)}, {gate.change.rounds} rounds.")
+    if gate.control:
+        says.append(f"Control, base over itself: {words.ratio_text(gate.control)}.")
+    if gate.history:
+        says.append(f"History: the controls of {gate.history} gates.")
+    run = gate.findings
+    return [*says, words.starts_line(run), words.validity_line(run), words.checks_line(run)]
+
+
+def render(folder: str | Path, history: str | Path | None = None) -> RenderableType:
+    gate = judge(folder, history)
+    first, *rest = lines(gate)
+    style = {"worse": "bold red", "inconclusive": "bold yellow"}.get(gate.answer, "bold green")
+    return Group(Text(first, style=style), *(Text("· " + line) for line in rest))

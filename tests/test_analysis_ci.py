@@ -1,0 +1,64 @@
+"""What CI reads says the same as the table: Markdown, JSON of github-action-benchmark, JUnit."""
+
+import json
+import xml.etree.ElementTree as xml
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from analysis import ci
+from analysis.runs import UnusableRun
+from tests.synthetic_runs import CQRS, CRUD, write_run
+from tests.test_gate import run as gate_run
+
+BENCHMARKS = {"benchmarks": [{"fullname": "b::one", "stats": {"median": 0.5, "stddev": 0.1, "rounds": 3}}]}
+
+
+@pytest.fixture
+def written(tmp_path: Path) -> Path:
+    hostile = replace(CQRS, name="cq|rs<b>")
+    compared = write_run(
+        tmp_path / "compared", targets=(CRUD, hostile), read_shares=(50.0, 99.0), rounds=10, operations=100
+    )
+    runs = [compared, gate_run(tmp_path / "worse", head=1.1), gate_run(tmp_path / "few", rounds=3, restarts=1)]
+    (tmp_path / "benchmarks.json").write_text(json.dumps(BENCHMARKS))
+    ci.write(runs, tmp_path / "out", benchmarks=tmp_path / "benchmarks.json")
+    return tmp_path / "out"
+
+
+def test_worse_fails_and_inconclusive_is_skipped_with_its_reason(written: Path) -> None:
+    compared, worse, few = xml.parse(written / "verdicts.xml").getroot()
+    assert [(suite.get("tests"), suite.get("failures"), suite.get("skipped")) for suite in (compared, worse, few)] == [
+        ("2", "1", "0"),
+        ("1", "1", "0"),
+        ("1", "0", "1"),
+    ]
+    assert compared[0].get("name") == "cq|rs<b> against crud at 50 % reads" and compared[0].find("failure") is not None
+    assert "too little data" in str(few[0][0].get("message"))
+
+
+def test_the_summary_leads_with_the_answers_and_no_name_becomes_markup(written: Path) -> None:
+    text = (written / "summary.md").read_text()
+    assert "**cq\\|rs\\<b\\> needs less CPU than crud from" in text and "**worse: head (crud@bbb)" in text
+    table = [line for line in text.splitlines() if line.startswith("| 50 %")]
+    assert len(table) == 2 and {line.replace("\\|", "").count("|") for line in table} == {6}
+    assert "| b::one | 500.000 ms | 100.000 ms |  |" in text
+
+
+def test_the_json_is_what_the_benchmark_action_reads(written: Path) -> None:
+    entries = json.loads((written / "benchmarks.json").read_text())
+    assert all({"name", "unit", "value"} <= entry.keys() and entry["value"] > 0 for entry in entries)
+    assert all(isinstance(entry.get("range", ""), str) and isinstance(entry["extra"], str) for entry in entries)
+    assert len({entry["name"] for entry in entries if "compare" in entry["name"]}) == 6
+    (ratio,) = (entry for entry in entries if entry["name"] == "compare shop 99 % reads: cq|rs<b> over crud")
+    assert 0.2 < ratio["value"] < 0.6 and " to " in ratio["range"]
+
+
+def test_what_is_no_benchmark_file_is_refused_and_nothing_is_written(tmp_path: Path) -> None:
+    found = gate_run(tmp_path / "run", rounds=3, restarts=1)
+    (tmp_path / "bad.json").write_text('{"benchmarks": [1')
+    for file, says in (("bad.json", "is not what `pytest"), ("none.json", "cannot be read")):
+        with pytest.raises(UnusableRun, match=says):
+            ci.write([found], tmp_path / "out", benchmarks=tmp_path / file)
+    assert not (tmp_path / "out").exists()
