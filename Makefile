@@ -5,9 +5,10 @@
 #   make diff RUNG=cqrs               what a rung changes in its parent
 #   make torture                      every rung under faults, three seeds each: is anything lost?
 #   make report DIR=results/<run>     the report of a run again; without DIR of the newest
+#   make audit                       known weaknesses of the pinned packages, by pip-audit
 # ARGS passes more options on: make compare ARGS="--profile standard --size m"
 
-.PHONY: compare test check serve diff torture report setup
+.PHONY: audit compare test check serve diff torture report setup
 .DEFAULT_GOAL := compare
 
 SHELL := /bin/sh
@@ -15,7 +16,7 @@ BIN := .venv/bin
 READY := .venv/.ready
 RUNG ?= cqrs
 PORT ?= 8000
-SIZE ?= s
+SIZE ?= $(if $(filter floor,$(RUNG)),empty,s)
 ARGS ?=
 CANDIDATES := $(or $(PYTHON),python3.13 python3.12 python3.11 python3)
 
@@ -42,6 +43,14 @@ torture: $(READY)
 	@failed=0; for rung in crud handlers views cqrs; do for seed in 1 2 3; do \
 	    $(BIN)/crossover torture $$rung --seed $$seed $(ARGS) || failed=1; \
 	done; done; exit $$failed
+
+# In an environment of its own, so that the audit's packages are not what is audited. Needs the network.
+audit:
+	@test -x .venv-audit/bin/pip-audit || { $(firstword $(PYTHON) python3) -m venv .venv-audit \
+	    && .venv-audit/bin/python -m pip install --quiet --disable-pip-version-check pip-audit; } \
+	    || { echo "pip-audit could not be installed: the audit needs a package index within reach." >&2; exit 2; }
+	@.venv-audit/bin/pip-audit --disable-pip --require-hashes --progress-spinner off -r requirements.lock \
+	    || { echo "The audit found something, or could not reach its list: see above." >&2; exit 1; }
 
 report: $(READY)
 	@$(BIN)/crossover report "$(or $(DIR),$(shell ls -td results/*/ 2>/dev/null | head -n 1),results)"

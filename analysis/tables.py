@@ -31,7 +31,7 @@ def render(run_dir: str | Path) -> RenderableType:
     ]
     notes += [line for line in [words.starts_line(findings)] if line]
     notes += [words.fit_line(findings, target) for target in findings.challengers]
-    notes.append(words.checks_line(findings))
+    notes += [words.checks_line(findings), words.durability_line(findings)]
     # Text, never markup: target names come from users.
     return Group(
         Text("CPU µs per operation; ratio to the baseline with its 95 % interval", style="bold"),

@@ -195,6 +195,21 @@ def unfinished(path: Path, manifest: Manifest, slices: pl.DataFrame) -> list[str
     ]
 
 
+def durability_line(findings: Findings) -> str:
+    settings = findings.run.manifest.fingerprint.durability
+    if not isinstance(settings, dict) or "synchronous_commit" not in settings:
+        return "Durability: unknown, as no database of a target could be asked."
+    off = [name for name, value in settings.items() if value == "off"]
+    if not off:
+        return "Durability: full. A crash loses no acknowledged write; a read store that is lost is replayed."
+    if off == ["synchronous_commit"]:
+        return (
+            "Durability: relaxed (synchronous_commit off). A crash of PostgreSQL can lose the writes it acknowledged in"
+            " its last 0.6 s, each of them wholly."
+        )
+    return f"Durability: none to speak of ({', '.join(off)} off). A crash can lose or spoil everything."
+
+
 def doubt_lines(findings: Findings) -> list[str]:
     """Why verdicts are inconclusive: one line for each target and reason."""
     reasons: dict[tuple[str, str], list[str]] = {}

@@ -3,7 +3,8 @@
 import asyncio
 import re
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
+from time import monotonic
 
 import msgspec
 from prometheus_client import CONTENT_TYPE_PLAIN_0_0_4
@@ -25,6 +26,7 @@ from contract.messages import (
     PayOrder,
     Position,
     Query,
+    Readiness,
     SearchOrders,
     ShipOrder,
     TopProducts,
@@ -51,9 +53,9 @@ def make_app(
     on_start: Hook | None = None,
     on_stop: Hook | None = None,
 ) -> Gate:
-    """The contract's HTTP side over a system. With a `token`, every request must bear it; `/ready` refuses
-    over `backlog_limit` events."""
-    metrics = Metrics(rung)
+    """The contract's HTTP side over a system. With a `token`, every request must bear it; `/ready` and
+    commands are refused over `backlog_limit` events."""
+    metrics, backlog = Metrics(rung), Backlog(system, backlog_limit)
 
     def query(name: str, read: Callable[[Reading], Query]) -> Operation:
         async def run(request: Reading) -> Reply:
@@ -72,6 +74,7 @@ def make_app(
         async def run(request: Reading) -> Reply:
             asked = read(request)
             request.finish()
+            backlog.check()
             done = await system.execute(asked)
             headers = [_JSON, _token(done.position)]
             if done.created:
@@ -91,8 +94,7 @@ def make_app(
 
     async def ready(_: Reading) -> Reply:
         now = await system.readiness()
-        if now.lag_events > backlog_limit:
-            raise Unavailable("The read side is too far behind.")
+        backlog.note(now)
         return Reply(200, [_JSON], _encode(now))
 
     async def scrape(_: Reading) -> Reply:
@@ -155,6 +157,34 @@ def make_app(
     router = Router(routes, redirect_slashes=False, default=elsewhere, lifespan=_lifespan(on_start, on_stop))
     stranger = Refusing(Unauthorized("A bearer token is needed."), metrics.meter("unauthorized"))
     return Gate(router, elsewhere, stranger, token)
+
+
+class Backlog:
+    """Refuses while the read side is too far behind. For commands it looks in the background and only while some come:
+    once a second, ten times as often above half the limit; none waits for that, and none pays for a query."""
+
+    def __init__(self, system: OrderSystem, limit: int) -> None:
+        self._system, self._limit = system, limit
+        self._lag_events, self._next_look_s = 0, 0.0
+        self._looking: asyncio.Task[None] | None = None  # kept: the loop itself forgets tasks
+
+    def check(self) -> None:
+        if (now_s := monotonic()) >= self._next_look_s:
+            self._next_look_s = now_s + (1.0 if self._lag_events <= self._limit // 2 else 0.1)
+            self._looking = asyncio.create_task(self._look())
+        self._refuse()
+
+    def note(self, now: Readiness) -> None:
+        self._lag_events = now.lag_events
+        self._refuse()
+
+    def _refuse(self) -> None:
+        if self._lag_events > self._limit:
+            raise Unavailable("The read side is too far behind.")
+
+    async def _look(self) -> None:
+        with suppress(Unavailable):  # the last word holds until there is another
+            self._lag_events = (await self._system.readiness()).lag_events
 
 
 async def _catch_up(system: OrderSystem, query: Query, wanted: Position, wait_s: int) -> Answer:

@@ -29,6 +29,7 @@ Size = Annotated[str, typer.Option(help="empty, s (10 thousand orders), m (100 t
 Seed = Annotated[int, typer.Option(help="The same seed names the same data everywhere.")]
 DatabaseUrl = Annotated[str | None, typer.Option(envvar="DATABASE_URL", help="A PostgreSQL of yours, 14 or newer.")]
 RedisUrl = Annotated[str | None, typer.Option(envvar="REDIS_URL", help="A Redis or Valkey of yours, with noeviction.")]
+Durability = Annotated[str, typer.Option(help="full, or relaxed: PostgreSQL acknowledges before it has written.")]
 Token = Annotated[str | None, typer.Option(envvar="CROSSOVER_TOKEN", help="What every request must then carry.")]
 Rungs = Annotated[str, typer.Option(help="Rungs to compare, by commas; the first is the baseline.")]
 WorkloadName = Annotated[str, typer.Option(help="shop, backoffice, checkout, or a TOML file.")]
@@ -57,6 +58,7 @@ def serve(
     seed: Seed = 1,
     database_url: DatabaseUrl = None,
     redis_url: RedisUrl = None,
+    durability: Durability = "full",
     token: Token = None,
 ) -> None:
     """Serve a rung with its workers in the foreground, until Ctrl-C."""
@@ -75,6 +77,7 @@ def serve(
                     token=token,
                     database_url=database_url,
                     redis_url=redis_url,
+                    durability=durability,
                     progress=steps,
                 )
             )
@@ -162,6 +165,7 @@ def compare(
     ] = None,
     database_url: DatabaseUrl = None,
     redis_url: RedisUrl = None,
+    durability: Durability = "full",
     token: Token = None,
 ) -> None:
     """Compare rungs, and services of yours, under the same load: the main job."""
@@ -187,6 +191,7 @@ def compare(
         out=out,
         database_url=database_url,
         redis_url=redis_url,
+        durability=durability,
         token=token,
     )
     run(wish)

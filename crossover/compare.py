@@ -65,6 +65,7 @@ def started(
         token=wish.token,
         database_url=wish.database_url,
         redis_url=wish.redis_url,
+        durability=wish.durability,
         namespace=fresh_namespace(name),
         fleeting=True,
         code=code,

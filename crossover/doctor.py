@@ -19,6 +19,7 @@ from crossover.errors import UserError
 from crossover.machine import cores, cpu_model, memory_gib
 from crossover.places import FREE_BYTES_MIN, server_account, state_dir
 from crossover.servers import postgres_bin, valkey_binary
+from ladder.environment import BadSetting, postgres_address, redis_address
 
 POSTGRES_OLDEST = 140_000  # server_version_num of 14
 PACKAGES = ("sqlalchemy", "starlette", "msgspec", "uvicorn", "uvloop", "httptools", "locust", "polars", "matplotlib")
@@ -92,8 +93,10 @@ def private_valkey() -> str:
 
 def own_postgres(url: str) -> str:
     try:
-        with psycopg.connect(url, connect_timeout=5) as connection:
+        with psycopg.connect(postgres_address(url), connect_timeout=5) as connection:
             number, version = connection.info.server_version, connection.info.parameter_status("server_version")
+    except BadSetting as reason:
+        raise UserError(str(reason)) from None
     except psycopg.Error as error:
         raise UserError(f"DATABASE_URL cannot be reached ({str(error).strip().splitlines()[0]}).") from None
     if number < POSTGRES_OLDEST:
@@ -103,8 +106,10 @@ def own_postgres(url: str) -> str:
 
 def own_redis(url: str) -> str:
     try:
-        with redis.Redis.from_url(url, socket_connect_timeout=5, socket_timeout=5) as client:
+        with redis.Redis.from_url(redis_address(url), socket_connect_timeout=5, socket_timeout=5) as client:
             info = client.info()
+    except BadSetting as reason:
+        raise UserError(str(reason)) from None
     except (redis.RedisError, ValueError) as error:
         raise UserError(f"REDIS_URL cannot be used ({error}).") from None
     assert isinstance(info, dict)

@@ -15,7 +15,7 @@ from typing import Any
 
 from analysis.runs import UnusableRun, read_unfinished
 from crossover.errors import UserError
-from crossover.targets import authorization, known_rung, known_size
+from crossover.targets import authorization, known_durability, known_rung, known_size
 from loadtests import workload as workloads
 from loadtests.cpu import process_clock_ns
 
@@ -59,6 +59,7 @@ class Wish:
     operations: tuple[str, ...] = ()  # of a run of costs
     goal: dict[str, float] | None = None  # of a run of capacity
     resume: bool = False
+    durability: str = "full"
 
 
 def wanted(
@@ -76,6 +77,7 @@ def wanted(
     database_url: str | None,
     redis_url: str | None,
     token: str | None,
+    durability: str = "full",
 ) -> Wish:
     ours = [known_rung(rung) for rung in words(rungs)]
     if profile not in PROFILES:
@@ -115,6 +117,7 @@ def wanted(
         database_url,
         redis_url,
         token,
+        durability=known_durability(durability, database_url),
     )
 
 
@@ -148,7 +151,14 @@ def resumed(
         redis_url,
         token,
         resume=True,
+        durability=durability_of(was.durability, database_url),
     )
+
+
+def durability_of(settings: Any, database_url: str | None) -> str:
+    """Of the private servers of a run, by what it recorded of them."""
+    relaxed = not database_url and isinstance(settings, dict) and settings.get("synchronous_commit") == "off"
+    return "relaxed" if relaxed else "full"
 
 
 def words(listed: str) -> list[str]:

@@ -51,7 +51,13 @@ POSTGRES_SETTINGS: dict[str, str] = {
     "log_destination": "stderr",
     "log_min_messages": "warning",
 }
-NOT_DURABLE = {"fsync": "off", "synchronous_commit": "off", "full_page_writes": "off"}
+# Full loses nothing that was acknowledged; relaxed can lose the last moments before a crash, each write wholly. The
+# read store writes nothing to disk either way: what it loses is replayed.
+DURABILITY: dict[str, dict[str, str]] = {
+    "full": {},
+    "relaxed": {"synchronous_commit": "off"},
+    "none": {"fsync": "off", "synchronous_commit": "off", "full_page_writes": "off"},  # for tests
+}
 
 VALKEY_SETTINGS: dict[str, str] = {
     "port": "0",
@@ -115,7 +121,7 @@ def valkey_binary() -> Path:
     return binary
 
 
-def start_postgres(house: Household, *, durable: bool = True) -> str:
+def start_postgres(house: Household, *, durability: str = "full") -> str:
     """Set up a private PostgreSQL, start it and return its URL once it answers. Takes about a second."""
     account, binaries = server_account(), postgres_bin()
     data, sockets = postgres_folders(house)
@@ -136,7 +142,7 @@ def start_postgres(house: Household, *, durable: bool = True) -> str:
     ]
     if house.run("initdb", initdb, env=SERVER_ENV, account=account, within_s=START_S_MAX) != 0:
         raise Fallen(f"PostgreSQL could not be set up:\n{house.place.last_lines('initdb')}")
-    return run_postgres(house, durable=durable)
+    return run_postgres(house, durability=durability)
 
 
 def postgres_folders(house: Household) -> tuple[Path, Path]:
@@ -144,10 +150,10 @@ def postgres_folders(house: Household) -> tuple[Path, Path]:
     return house.place.folder / "postgres", house.place.sockets / "postgres"
 
 
-def run_postgres(house: Household, *, durable: bool = True) -> str:
+def run_postgres(house: Household, *, durability: str = "full") -> str:
     """Start the server over the data that is there, after a crash too, and return its URL once it answers."""
     data, sockets = postgres_folders(house)
-    settings = POSTGRES_SETTINGS | ({} if durable else NOT_DURABLE) | {"unix_socket_directories": str(sockets)}
+    settings = POSTGRES_SETTINGS | DURABILITY[durability] | {"unix_socket_directories": str(sockets)}
     words = [word for key, value in settings.items() for word in ("-c", f"{key}={value}")]
     # SIGQUIT is PostgreSQL's "immediate": no checkpoint for data about to be removed, and shared memory is freed.
     house.start(

@@ -95,6 +95,14 @@ def known_size(size: str) -> str:
     return size
 
 
+def known_durability(durability: str, database_url: str | None) -> str:
+    if durability not in ("full", "relaxed"):
+        raise UserError(f"There is no durability '{durability}': choose full or relaxed.")
+    if database_url and durability != "full":
+        raise UserError("--durability is for private servers: yours keep their own, and a run records it.")
+    return durability
+
+
 def listen(host: str, port: int) -> socket.socket:
     """A listening socket, taken before anything starts so that a port in use is found first; port 0 is any free one."""
     try:
@@ -114,11 +122,11 @@ def listen(host: str, port: int) -> socket.socket:
     return listening
 
 
-def start_stores(house: Household, rungs: list[str], given: Stores = Stores(), *, durable: bool = True) -> Stores:
+def start_stores(house: Household, rungs: list[str], given: Stores = Stores(), *, durability: str = "full") -> Stores:
     """Start the servers that the rungs need and that were not given."""
     needs = {need for rung in rungs for need in needs_of(rung)}
     return Stores(
-        (given.database_url or start_postgres(house, durable=durable)) if "postgres" in needs else None,
+        (given.database_url or start_postgres(house, durability=durability)) if "postgres" in needs else None,
         (given.redis_url or start_valkey(house)) if "redis" in needs else None,
     )
 
@@ -257,6 +265,7 @@ def serving(
     token: str | None = None,
     database_url: str | None = None,
     redis_url: str | None = None,
+    durability: str = "full",
     namespace: str | None = None,
     fleeting: bool = False,
     code: Path | None = None,
@@ -271,13 +280,14 @@ def serving(
     """
     known_rung(rung)
     known_size(size)
+    known_durability(durability, database_url)
     if host not in (LOOPBACK, "localhost", "::1") and not token:
         raise UserError(f"Listening on {host} lets others in: set CROSSOVER_TOKEN, or leave --host at {LOOPBACK}.")
     name = name or rung
     with listen(host, port) as listening, household(state_dir) as house:
         if progress:
             progress(f"starting {name}", 0, 1)
-        stores = start_stores(house, [rung], Stores(database_url, redis_url))
+        stores = start_stores(house, [rung], Stores(database_url, redis_url), durability=durability)
         namespace = namespace or namespace_of(name)
         if fleeting and (database_url or redis_url):
             env = process_env(target_env(stores, namespace=namespace, clock=None, token=None))

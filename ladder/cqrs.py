@@ -23,5 +23,6 @@ def build(env: Environment) -> Rung:
     keys = Keys(env.namespace)
     commands = Commands(env.writer(), Outbox(env.namespace), env.clock)
     queries = RedisQueries(env.redis(), keys, env.reader())
-    projector = Projector(OutboxFeed(env.libpq_url(), env.namespace), RedisViews(env.redis(), keys))
+    feed = OutboxFeed(env.libpq_url(), env.namespace)
+    projector = Projector(feed, RedisViews(env.redis(), keys, feed.identity))
     return Rung(Split(commands, queries), (projector,))

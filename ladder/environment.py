@@ -4,9 +4,12 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from urllib.parse import urlsplit
 
+import psycopg
+import redis
+from psycopg.conninfo import conninfo_to_dict
 from sqlalchemy import make_url
+from sqlalchemy.exc import ArgumentError
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
 from contract.connections import Reader, Writer
@@ -59,14 +62,14 @@ class Environment:
     def redis(self) -> RedisLine:
         if not self.redis_url:
             raise BadSetting("Set REDIS_URL: this rung keeps its views in Redis.")
-        self._lines.append(RedisLine(self.redis_url, timeout_s=REDIS_TIMEOUT_S))
+        self._lines.append(RedisLine(redis_address(self.redis_url), timeout_s=REDIS_TIMEOUT_S))
         return self._lines[-1]
 
     def libpq_url(self) -> str:
         """The database's address for psycopg itself."""
         if not self.database_url:
             raise BadSetting("Set DATABASE_URL: this rung keeps its truth in PostgreSQL.")
-        return self.database_url
+        return postgres_address(self.database_url)
 
     def _engine(self, **settings: object) -> AsyncEngine:
         url = make_url(self.libpq_url()).set(drivername="postgresql+psycopg")
@@ -115,7 +118,21 @@ def _clock(setting: str | None) -> Clock:
     return step
 
 
-def redis_host(url: str) -> str:
-    """Where a Redis is, without its password."""
-    parts = urlsplit(url)
-    return parts.hostname or parts.path
+# What is wrong with an address is never said in the libraries' words: they repeat it, and with it the password.
+
+
+def postgres_address(url: str) -> str:
+    try:
+        conninfo_to_dict(url)
+        make_url(url)
+    except (psycopg.ProgrammingError, ArgumentError, ValueError):
+        raise BadSetting("DATABASE_URL is no address: give postgresql://user:password@host:5432/database.") from None
+    return url
+
+
+def redis_address(url: str) -> str:
+    try:
+        redis.Redis.from_url(url)
+    except (redis.RedisError, ValueError):
+        raise BadSetting("REDIS_URL is no address: give redis://:password@host:6379/0.") from None
+    return url

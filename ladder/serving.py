@@ -10,6 +10,7 @@ import json
 import signal
 import socket
 import sys
+from typing import Any
 
 import psycopg
 import redis
@@ -20,11 +21,15 @@ from psycopg import sql
 
 from contract.http import make_app
 from cqrs_impl.projector import Projector
-from ladder.environment import BadSetting, Environment
+from cqrs_impl.read.checkpoint import AnotherSource, Checkpoint
+from cqrs_impl.read.keys import Keys
+from ladder.arrival import Arrival
+from ladder.environment import BadSetting, Environment, redis_address
 from ladder.rungs import RUNGS, rung_module
 
 POSTGRES_VERSION_MIN = 14
 OURS = "made by Crossover"  # the mark on a schema: without it, a schema and its tables are somebody else's
+ANOTHER_SOURCE = "The read store at REDIS_URL follows another database by now: give each database a Redis of its own."
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
 
@@ -49,6 +54,8 @@ def prepare(rung: str, env: Environment) -> None:
         _prepare_postgres(env, module.TABLES)
     if "redis" in module.NEEDS:
         check_redis(env)
+    if module.WORKERS:
+        _claim_read_store(env)
 
 
 def _prepare_postgres(env: Environment, tables: str) -> None:
@@ -86,13 +93,31 @@ def check_redis(env: Environment) -> None:
     if not env.redis_url:
         raise BadSetting("Set REDIS_URL: this rung keeps its views in Redis.")
     try:
-        with redis.Redis.from_url(env.redis_url, socket_timeout=5, socket_connect_timeout=5) as client:
+        with redis.Redis.from_url(redis_address(env.redis_url), socket_timeout=5, socket_connect_timeout=5) as client:
             memory = client.info("memory")
     except (redis_errors.RedisError, ValueError, OSError) as error:
         raise BadSetting(f"REDIS_URL cannot be reached ({error}): start the server or correct the address.") from None
     policy = memory.get("maxmemory_policy", "noeviction")
     if policy != "noeviction":
         raise BadSetting(f"The Redis at REDIS_URL evicts ({policy}): set its maxmemory-policy to noeviction.")
+
+
+def _claim_read_store(env: Environment) -> None:
+    """Views of another database are dropped, and replayed from this one; a projector of the other is refused then."""
+    assert env.redis_url is not None, "checked before"
+    keys, of_namespace = Keys(env.namespace), f"-c search_path={env.namespace}"
+    with psycopg.connect(env.libpq_url(), options=of_namespace) as one, redis.Redis.from_url(env.redis_url) as client:
+        row = one.execute("SELECT id::text FROM outbox_identity").fetchone()
+        assert row is not None, "made with the tables"
+        found: Any = client.get(keys.checkpoint)
+        begin = Checkpoint.begin(row[0]).text
+        if found is None:
+            client.set(keys.checkpoint, begin, nx=True)
+        elif not found.decode().endswith(row[0]):
+            client.set(keys.checkpoint, begin)  # first, so that nobody else writes meanwhile
+            for key in client.scan_iter(match=f"{keys.prefix}*", count=1000):
+                if key.decode() != keys.checkpoint:
+                    client.unlink(key)
 
 
 async def serve_app(rung: str, env: Environment, host: str, port: int, fd: int | None) -> None:
@@ -105,7 +130,7 @@ async def serve_app(rung: str, env: Environment, host: str, port: int, fd: int |
         host=host,
         port=port,
         loop="uvloop",
-        http="httptools",
+        http=Arrival,
         ws="none",
         access_log=False,
         log_level="warning",
@@ -125,6 +150,8 @@ async def run_worker(rung: str, name: str, env: Environment) -> None:
         await running
     except asyncio.CancelledError:
         await env.close()
+    except AnotherSource:
+        raise BadSetting(ANOTHER_SOURCE) from None
 
 
 async def rebuild(rung: str, env: Environment) -> None:

@@ -27,7 +27,7 @@ def postgres_url(house: Household) -> str:
     """A PostgreSQL: DATABASE_URL, or one of the session's own. Not durable: who pulls the plug starts another."""
     if given := os.environ.get("DATABASE_URL"):
         return given
-    return _or_skip("PostgreSQL", lambda: start_postgres(house, durable=False))
+    return _or_skip("PostgreSQL", lambda: start_postgres(house, durability="none"))
 
 
 @pytest.fixture(scope="session")

@@ -10,6 +10,8 @@ import httpx
 import uvicorn
 from starlette.types import ASGIApp
 
+from ladder.arrival import Arrival
+
 
 def fresh_id() -> str:
     return str(uuid4())
@@ -18,7 +20,7 @@ def fresh_id() -> str:
 @contextmanager
 def in_thread(app: ASGIApp) -> Iterator[str]:
     """Serve an app as the ladder does, in this process; gives its URL."""
-    config = uvicorn.Config(app, host="127.0.0.1", port=0, loop="uvloop", http="httptools", log_level="warning")
+    config = uvicorn.Config(app, host="127.0.0.1", port=0, loop="uvloop", http=Arrival, log_level="warning")
     server = uvicorn.Server(config)
     thread = threading.Thread(target=server.run, daemon=True)
     thread.start()

@@ -88,6 +88,7 @@ def refused(*words: str, **env: str) -> str:
         ("compare --read-shares nan", "A read share is a number"),
         ("compare --read-shares 50,50", "each once"),
         ("compare --rate 0", "--rate"),
+        ("compare --durability some", "There is no durability 'some': choose full or relaxed."),
         ("compare --rate nan", "--rate"),
         ("compare --size xxl", "There is no size 'xxl'"),
         ("compare --out tests", "give another --out"),

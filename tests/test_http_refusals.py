@@ -14,7 +14,7 @@ from contract.memory import MemoryOrders
 from contract.messages import Answer, Command, Done, Position, Query, Readiness
 from contract.system import utc_now
 from ladder.rungs import RUNGS
-from tests.service import Shop, fresh_id, in_thread, settle
+from tests.service import Shop, fresh_id, in_thread, settle, wait_until
 
 Things = dict[str, str]
 MIB = 1024 * 1024
@@ -431,6 +431,7 @@ class Scripted(MemoryOrders):
     def __init__(self, at: int = 0, lag_events: int = 0, available: bool = True) -> None:
         super().__init__(utc_now)
         self.at, self.lag_events, self.available = at, lag_events, available
+        self.asked = 0
 
     async def execute(self, command: Command) -> Done:
         if not self.available:
@@ -444,6 +445,7 @@ class Scripted(MemoryOrders):
         return Answer((await super().answer(query)).body, Position(0, self.at))
 
     async def readiness(self) -> Readiness:
+        self.asked += 1
         return Readiness(self.lag_events, 0.5, 1)
 
 
@@ -501,6 +503,20 @@ def test_ready_refuses_over_the_backlog_limit_and_metrics_still_tell() -> None:
         assert 'http_requests_total{operation="ready",rung="x",status="503"} 1.0' in metrics
         assert 'http_request_duration_seconds_count{operation="ready",rung="x"} 2.0' in metrics
         assert client.get("/health").status_code == 200
+
+
+def test_over_the_backlog_limit_commands_are_refused_until_it_is_worked_off_and_queries_go_on() -> None:
+    system = Scripted(lag_events=11)
+    with in_thread(make_app(system, backlog_limit=10)) as url, httpx.Client(base_url=url) as client:
+        shop, sent = f"/customers/{ID}", {"json": {"name": "x"}}
+        wait_until(lambda: client.put(shop, **sent).status_code == 503)
+        assert refused(client.put(shop, **sent)) == (503, "urn:crossover:unavailable", "1")
+        asked = system.asked
+        assert all(client.put(shop, **sent).status_code == 503 for _ in range(50))
+        assert system.asked - asked < 25, "not each command asks how far behind the read side is"
+        assert client.get("/reports/top-products").status_code == 200
+        system.lag_events = 10
+        wait_until(lambda: client.put(shop, **sent).status_code in (200, 201))
 
 
 def test_a_configured_token_is_asked_for_before_all() -> None:

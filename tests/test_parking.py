@@ -16,7 +16,7 @@ from contract.messages import Event, Position
 from cqrs_impl.ports import Batch, Parked, Placed, Unreadable
 from cqrs_impl.projector import Projector
 from cqrs_impl.read.keys import Keys
-from cqrs_impl.read.parking import TRIES_MAX
+from cqrs_impl.read.parking import TRIES_MAX, name
 from cqrs_impl.read.redis_views import RedisViews
 from cqrs_impl.write.outbox import stream_of
 from crossover.errors import Fallen
@@ -31,39 +31,27 @@ class Rows:
 
     def __init__(self, events: Sequence[Event], poison: set[int] = frozenset()) -> None:  # type: ignore[assignment]
         self.events, self.poison = list(events), poison
-        self.reads = 0
 
     def placed(self) -> list[Placed]:
-        return [
-            Placed(
-                Position(1, n), Unreadable(stream_of(event), event.version, "poison") if n - 1 in self.poison else event
-            )
-            for n, event in enumerate(self.events, start=1)
+        read = [
+            Unreadable(stream_of(e), e.version, "poison") if n in self.poison else e for n, e in enumerate(self.events)
         ]
+        return [Placed(Position(1, n), event) for n, event in enumerate(read, start=1)]
 
     async def read(self, after: Position, limit: int) -> Batch:
-        self.reads += 1
         return Batch([one for one in self.placed() if one.position > after][:limit], more_soon=False)
 
     async def parked(self, parked: Parked, upto: Position) -> list[Placed]:
-        rows = zip(self.events, self.placed(), strict=True)
-        waiting = [
-            (event.version, one)
-            for event, one in rows
-            if stream_of(event) == parked.stream and event.version >= parked.version and one.position <= upto
-        ]
-        return [one for _, one in sorted(waiting)]
+        mine = [one for one in self.placed() if name(one.event) == parked.stream and one.position <= upto]
+        return sorted((one for one in mine if one.event.version >= parked.version), key=lambda one: one.event.version)
 
 
-async def followed(views: RedisViews, rows: Rows, batch: int = 500) -> Projector:
+async def followed(views: RedisViews, rows: Rows) -> Projector:
     projector = Projector(rows, views)  # type: ignore[arg-type]
-    last = Position(1, len(rows.events))
-    for _ in range(200):
-        if await views.position() == last:
-            return projector
-        projector._limit = max(batch, projector._limit if projector._limit != 500 else batch)
-        await projector.step()
-    raise AssertionError("it comes to the end of the feed")
+    async with asyncio.timeout(10):
+        while (await views.position()).sequence < len(rows.events):
+            await projector.step()
+    return projector
 
 
 def shown(redis_url: str, namespace: str) -> dict[bytes, object]:
@@ -86,10 +74,10 @@ WHAT_WAITS = {  # poison at this event of the story → the streams that wait, f
 def test_whatever_is_poison_the_rest_is_exact_and_a_replay_makes_all_of_it_exact(
     redis_url: str, namespace: Callable[[], str]
 ) -> None:
-    async def story(rows: Rows, batch: int = 500, heal: bool = False) -> tuple[dict[str, int], dict[bytes, object]]:
+    async def story(rows: Rows, heal: bool = False) -> tuple[dict[str, int], dict[bytes, object]]:
         env, name = Environment(redis_url=redis_url), namespace()
         views = RedisViews(env.redis(), Keys(name))
-        projector = await followed(views, rows, batch)
+        projector = await followed(views, rows)
         if heal:
             rows.poison = set()
             _, left = await projector.replay()
@@ -105,11 +93,13 @@ def test_whatever_is_poison_the_rest_is_exact_and_a_replay_makes_all_of_it_exact
     @given(st.integers(0, len(STORY) - 1), st.permutations(STORY), st.integers(1, 12))
     def exact(poisoned: int, order: list[Event], batch: int) -> None:
         poison = {order.index(STORY[poisoned])}
-        parked, rest = asyncio.run(story(Rows(order, poison), batch))
-        assert parked == WHAT_WAITS[poisoned]
-        applied = [e for e in STORY if e.version < parked.get(stream_of(e), 99)]
-        assert rest == asyncio.run(story(Rows(applied)))[1], "each event is wholly in or wholly out"
-        assert asyncio.run(story(Rows(order, poison), batch, heal=True)) == ({}, whole)
+        with pytest.MonkeyPatch.context() as patched:
+            patched.setattr("cqrs_impl.projector.BATCH_MAX", batch)
+            parked, rest = asyncio.run(story(Rows(order, poison)))
+            assert parked == WHAT_WAITS[poisoned]
+            applied = [e for e in STORY if e.version < parked.get(stream_of(e), 99)]
+            assert rest == asyncio.run(story(Rows(applied)))[1], "each event is wholly in or wholly out"
+            assert asyncio.run(story(Rows(order, poison), heal=True)) == ({}, whole)
 
     exact()
 

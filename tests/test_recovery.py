@@ -1,11 +1,51 @@
-"""An emptied read store replays itself, because its checkpoint went with it."""
+"""An emptied read store, or one of another database, replays itself: the checkpoint goes with the data."""
 
 import time
 import uuid
 from collections.abc import Callable
+from typing import Any
 
 import httpx
+import psycopg
+import pytest
 import redis
+from rich.console import Console
+from sqlalchemy import make_url
+
+from crossover.errors import UserError
+from crossover.namespaces import fresh_namespace
+from crossover.parked import show_parked
+from crossover.processes import Household
+from crossover.targets import LOOPBACK, Stores, listen, start_target
+from tests.service import Shop, wait_until
+
+
+def test_a_read_store_of_another_database_is_dropped_and_replayed(
+    fresh_target: Callable[..., Any], house: Household
+) -> None:
+    first, other = fresh_target("cqrs"), fresh_namespace("other")
+    namespace, redis_url = first.env["CROSSOVER_NAMESPACE"], first.env["REDIS_URL"]
+    with httpx.Client(base_url=first.url) as client:
+        ann = Shop(client).customer("Ann")
+        wait_until(lambda: client.get(f"/customers/{ann}").status_code == 200)
+    url = make_url(first.env["DATABASE_URL"]).set(database=other).render_as_string(hide_password=False)
+    with psycopg.connect(first.env["DATABASE_URL"], autocommit=True) as connection:
+        connection.execute(f"CREATE DATABASE {other}")
+        second = start_target(
+            house, "cqrs", Stores(url, redis_url), listen(LOOPBACK, 0), name=other, namespace=namespace
+        )
+        try:
+            with httpx.Client(base_url=second.url) as client:
+                assert client.get(f"/customers/{ann}").status_code == 404
+                eve = Shop(client).customer("Eve")
+                wait_until(lambda: client.get(f"/customers/{eve}").status_code == 200)
+            wait_until(lambda: house.hear(0.05) or f"{first.name}/projector" in house.ended)
+            assert "follows another database by now" in house.place.last_lines(f"{first.name}/projector")
+            with pytest.raises(UserError, match="follows another database by now"):
+                show_parked(Console(), "cqrs", first.env)
+        finally:
+            second.stop()
+            connection.execute(f"DROP DATABASE {other} WITH (FORCE)")
 
 
 def test_a_read_store_that_lost_everything_comes_back_by_itself(fresh_target: Callable[..., object]) -> None:

@@ -25,6 +25,7 @@ class OutboxFeed:
     def __init__(self, database_url: str, namespace: str) -> None:
         self._database_url, self._namespace = database_url, namespace
         self._connection: psycopg.AsyncConnection | None = None
+        self._identity = ""
 
     async def read(self, after: Position, limit: int) -> Batch:
         connection = await self._connected()
@@ -59,6 +60,11 @@ class OutboxFeed:
         async for _ in connection.notifies(timeout=timeout_s, stop_after=1):
             pass
 
+    async def identity(self) -> str:
+        """Of the outbox, as it was when the connection was opened."""
+        await self._connected()
+        return self._identity
+
     async def count(self) -> int:
         """How many events there are in all, for the progress of a rebuild."""
         row = await (await (await self._connected()).execute("SELECT count(*) FROM outbox")).fetchone()
@@ -80,5 +86,7 @@ class OutboxFeed:
                 options=f"-c search_path={self._namespace}",
             )
             await connection.execute(f'LISTEN "{self._namespace}"')
+            row = await (await connection.execute("SELECT id::text FROM outbox_identity")).fetchone()
+            self._identity = row[0] if row else ""
             self._connection = connection
         return self._connection

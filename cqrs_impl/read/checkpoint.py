@@ -1,24 +1,35 @@
 """How far the views are: one value in the read store, written in one unit with the data it speaks of."""
 
+from secrets import randbits
 from typing import NamedTuple
 
-from contract.messages import Position
+from contract.messages import START, Position
 from contract.text import token_position, token_text
 
 
 class Checkpoint(NamedTuple):
     """`reflected` is what answers may claim; it comes first, so that the queries read no further. `writes` tells
-    any two states of the views apart, also those at one position."""
+    any two states of the views apart, also those at one position. `source` is the outbox they follow."""
 
     reflected: Position
     reached: Position
     writes: int
+    source: str
 
     @property
     def text(self) -> bytes:
-        return f"{token_text(self.reflected)} {token_text(self.reached)} {self.writes}".encode()
+        return f"{token_text(self.reflected)} {token_text(self.reached)} {self.writes} {self.source}".encode()
 
     @classmethod
     def of(cls, text: bytes) -> "Checkpoint":
-        reflected, reached, writes = text.decode().split()
-        return cls(token_position(reflected), token_position(reached), int(writes))
+        reflected, reached, writes, source = text.decode().split(" ")
+        return cls(token_position(reflected), token_position(reached), int(writes), source)
+
+    @classmethod
+    def begin(cls, source: str) -> "Checkpoint":
+        """Of views without anything in them; their writes are counted from anywhere, so that none are like others'."""
+        return cls(START, START, randbits(48), source)
+
+
+class AnotherSource(Exception):
+    """The read store follows another outbox than ours."""

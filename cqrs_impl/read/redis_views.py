@@ -6,8 +6,7 @@ rebuild, a replay), Redis refuses the whole and the batch starts over from what 
 """
 
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
-from secrets import randbits
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from typing import Any, TypeVar
 
 import msgspec
@@ -15,7 +14,6 @@ from msgspec.structs import replace
 from redis.exceptions import RedisError
 
 from contract.messages import (
-    START,
     Change,
     CustomerRef,
     CustomerRegistered,
@@ -41,7 +39,7 @@ from contract.messages import (
 from contract.redis_line import Command, RedisLine
 from contract.text import time_text, words
 from cqrs_impl.ports import Parked, Placed, Unreadable
-from cqrs_impl.read.checkpoint import Checkpoint
+from cqrs_impl.read.checkpoint import AnotherSource, Checkpoint
 from cqrs_impl.read.keys import MEMBER_WIDTH, TIME_WIDTH, Keys, member
 from cqrs_impl.read.parking import NotYet, Parking, Tries
 from cqrs_impl.write.outbox import stream_of
@@ -59,8 +57,9 @@ V = TypeVar("V")
 class RedisViews:
     """The only writer of its keys. Keeps copies of what it wrote for as long as nobody else writes."""
 
-    def __init__(self, line: RedisLine, keys: Keys) -> None:
-        self._line, self._keys = line, keys
+    def __init__(self, line: RedisLine, keys: Keys, source: Callable[[], Awaitable[str]] | None = None) -> None:
+        """`source` tells the identity of the outbox that is followed, where there could be another."""
+        self._line, self._keys, self._source = line, keys, source
         self._copies: dict[str, Any] = {}
         self._copies_at: Checkpoint | None = None
         self._tries = Tries()
@@ -105,18 +104,21 @@ class RedisViews:
         return at, parking
 
     async def _looked(self) -> tuple[Checkpoint, Parking]:
-        checkpoint = self._keys.checkpoint
+        checkpoint, source = self._keys.checkpoint, await self._source() if self._source else ""
         *_, (found, parked) = await self._line.ask(
             ("UNWATCH",),  # what an earlier look left behind
             # An empty store says so, and then replays itself; NX because another projector may be there too.
-            ("SET", checkpoint, Checkpoint(START, START, randbits(48)).text, "NX"),
+            ("SET", checkpoint, Checkpoint.begin(source).text, "NX"),
             ("WATCH", checkpoint),
             ("MGET", checkpoint, self._keys.parked),
         )
-        return Checkpoint.of(found), Parking(parked)
+        at = Checkpoint.of(found)
+        if at.source != source:
+            raise AnotherSource
+        return at, Parking(parked)
 
     async def _write(self, work: "_Work", at: Checkpoint, reached: Position) -> bool:
-        after = Checkpoint(work.parking.reflected(reached), reached, at.writes + 1)
+        after = Checkpoint(work.parking.reflected(reached), reached, at.writes + 1, at.source)
         *_, written = await self._line.ask(("MULTI",), *work.commands(after), ("EXEC",))
         if written is None:
             return False  # another came before it

@@ -36,6 +36,14 @@ CREATE TABLE IF NOT EXISTS outbox (
     UNIQUE (stream, version)          -- of two writers at one version, one fails
 );
 CREATE INDEX IF NOT EXISTS outbox_by_position ON outbox (xid, id);
+-- Which outbox this is: a read store that followed another one is of no use here. Where a crash can lose events that
+-- were read already, it must not be the same one afterwards: a crash empties an unlogged table.
+CREATE TABLE IF NOT EXISTS outbox_identity (one boolean PRIMARY KEY DEFAULT true CHECK (one), id uuid NOT NULL);
+DO $$ BEGIN
+    IF current_setting('synchronous_commit') = 'off' THEN ALTER TABLE outbox_identity SET UNLOGGED;
+    ELSE ALTER TABLE outbox_identity SET LOGGED; END IF;
+END $$;
+INSERT INTO outbox_identity (id) VALUES (gen_random_uuid()) ON CONFLICT DO NOTHING;
 """
 
 # The notification is sent at commit; it carries nothing, so that many of one moment are one.

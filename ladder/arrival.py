@@ -1,0 +1,44 @@
+"""A deadline for a request to arrive: uvicorn has none, so half a request would hold its connection for ever."""
+
+import asyncio
+from typing import Any
+
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+ARRIVE_S_MAX = 10.0  # from connecting, or from the answer before, to the last byte; idle alone is cut by uvicorn sooner
+
+
+class Arrival(HttpToolsProtocol):
+    """Cuts a connection while it owes the rest of a request; what the service takes to answer is not counted."""
+
+    _deadline: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: Any) -> None:
+        super().connection_made(transport)
+        self._expect()
+
+    def on_message_complete(self) -> None:
+        super().on_message_complete()
+        if self.cycle.response_complete:  # refused before its body was here: now the next request may come
+            self._expect()
+        else:
+            self._stop()
+
+    def on_response_complete(self) -> None:
+        another_waits = bool(self.pipeline)
+        super().on_response_complete()
+        if not another_waits:
+            self._expect()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._stop()
+        super().connection_lost(exc)
+
+    def _expect(self) -> None:
+        self._stop()
+        self._deadline = self.loop.call_later(ARRIVE_S_MAX, self.timeout_keep_alive_handler)
+
+    def _stop(self) -> None:
+        if self._deadline is not None:
+            self._deadline.cancel()
+            self._deadline = None

@@ -1,0 +1,148 @@
+"""Who is slow, greedy or curious gets nowhere: late requests, full pools, strangers, secrets."""
+
+import contextlib
+import socket
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import httpx
+import psycopg
+import pytest
+
+from contract.http import make_app
+from contract.memory import MemoryOrders
+from contract.system import utc_now
+from crossover.processes import household
+from crossover.servers import SERVER_ENV, start_postgres, valkey_binary
+from crossover.targets import Stores, listen, start_target
+from ladder.environment import POOL_CONNECTIONS
+from tests.service import fresh_id, in_thread, wait_until
+from tests.test_cli import crossover
+
+HALVES = {
+    "head": b"GET /health HTTP/1.1\r\nHost: x\r\nX-Slow: ",
+    "body": b"PUT /customers/%s HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: 9999\r\n\r\n"
+    % fresh_id().encode(),
+    "second": b"GET /health HTTP/1.1\r\nHost: x\r\n\r\n\r\n",  # one request in whole, then nothing but line ends
+}
+
+
+@pytest.mark.parametrize("half", HALVES)
+def test_two_hundred_that_trickle_are_cut_and_keep_nobody_waiting(half: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ladder.arrival.ARRIVE_S_MAX", 2.0)
+    with in_thread(make_app(MemoryOrders(utc_now))) as url, contextlib.ExitStack() as stack:
+        address = (httpx.URL(url).host, httpx.URL(url).port)
+        slow = [stack.enter_context(socket.create_connection(address)) for _ in range(200)]
+        for one in slow:
+            one.sendall(HALVES[half])
+            one.setblocking(False)
+
+        def is_cut(one: socket.socket) -> bool:
+            with contextlib.suppress(BlockingIOError):
+                try:
+                    one.send(b"\r\n" if half == "second" else b"x")  # never still for long enough to count as idle
+                    while one.recv(4096):
+                        pass
+                    return True
+                except ConnectionError:
+                    return True
+            return False
+
+        with httpx.Client(base_url=url, timeout=1.0) as client:
+            left = slow
+
+            def all_cut() -> bool:
+                nonlocal left
+                assert client.get("/health").status_code == 200, "others are served in under a second"
+                left = [one for one in left if not is_cut(one)]
+                return not left
+
+            wait_until(all_cut, 15)
+
+
+@pytest.mark.parametrize("rung", ["crud", "cqrs"])
+def test_a_full_pool_refuses_in_a_second_and_forgets_it_when_the_lock_is_gone(
+    rung: str, fresh_target: Callable[..., Any]
+) -> None:
+    target = fresh_target(rung)
+    put = lambda _: httpx.put(f"{target.url}/customers/{fresh_id()}", json={"name": "x"}, timeout=30)  # noqa: E731
+    options = f"-c search_path={target.env['CROSSOVER_NAMESPACE']}"
+    with psycopg.connect(target.env["DATABASE_URL"], options=options) as holder, ThreadPoolExecutor(50) as clients:
+        holder.execute("LOCK TABLE customers")
+        answers = [clients.submit(put, n) for n in range(POOL_CONNECTIONS * 3)]
+        wait_until(lambda: sum(one.done() for one in answers) == POOL_CONNECTIONS * 2, 5)
+        assert {one.result().status_code for one in answers if one.done()} == {503}
+        assert httpx.get(f"{target.url}/health").status_code == 200
+        holder.rollback()
+        assert sorted({one.result().status_code for one in answers}) == [201, 503]
+    assert put(0).status_code == 201
+
+
+SECRETS = {"CROSSOVER_TOKEN": "canary-token", "DATABASE_URL": "canary-database", "REDIS_URL": "canary-redis"}
+BAD_URLS = [
+    ("postgresql://u:canary-database@127.0.0.1:1/x", "redis://:canary-redis@127.0.0.1:1/0"),
+    ("postgresql://u:canary-database@[::1/x", "redis://:canary-redis@127.0.0.1:port/0"),
+    ("postgresql://u:canary-database@h:port/x", "canary-redis@127.0.0.1"),
+    ("canary-database", "http://:canary-redis@h"),
+    ("postgresql://u:canary-database@h/x?nope=1", "redis://:canary-redis@h/0?protocol=x"),
+]
+
+
+def tells(*texts: str) -> list[str]:
+    return [secret for secret in SECRETS.values() for text in texts if secret in text]
+
+
+@pytest.mark.parametrize(("database_url", "redis_url"), BAD_URLS)
+def test_no_sentence_about_a_bad_address_tells_its_secret(postgres_url: str, database_url: str, redis_url: str) -> None:
+    for words in ("doctor", "serve cqrs --port 0", "rebuild cqrs", "parked cqrs"):
+        for urls in ({"DATABASE_URL": database_url}, {"DATABASE_URL": postgres_url}):
+            ended = crossover(*words.split(), **{"REDIS_URL": redis_url, "CROSSOVER_TOKEN": "canary-token"} | urls)
+            assert ended.returncode in (1, 2) and "Traceback" not in ended.stderr, ended.stderr
+            assert not tells(ended.stdout, ended.stderr), ended.stdout + ended.stderr
+
+
+def test_no_result_log_or_traceback_tells_a_secret(tmp_path: Path) -> None:
+    with household() as house:
+        url = start_postgres(house)
+        path = house.place.sockets / "own.sock"
+        settings = {"port": "0", "unixsocket": str(path), "save": "", "requirepass": SECRETS["REDIS_URL"]}
+        house.start("own", [valkey_binary(), *(w for k, v in settings.items() for w in (f"--{k}", v))], env=SERVER_ENV)
+        wait_until(path.exists)
+        env = {
+            "DATABASE_URL": url.replace("crossover@", f"crossover:{SECRETS['DATABASE_URL']}@"),
+            "REDIS_URL": f"unix://:{SECRETS['REDIS_URL']}@{path}",
+            "CROSSOVER_TOKEN": SECRETS["CROSSOVER_TOKEN"],
+        }
+        measured = [
+            "compare",
+            "--rungs",
+            "cqrs",
+            "--size",
+            "empty",
+            "--read-shares",
+            "90",
+            "--out",
+            str(tmp_path / "run"),
+        ]
+        for words in (measured, ["doctor"]):
+            ended = crossover(*words, within_s=180, **env)
+            assert ended.returncode == 0, ended.stderr
+            assert not tells(ended.stdout, ended.stderr)
+        files = [file.read_bytes().decode("latin-1") for file in tmp_path.rglob("*") if file.is_file()]
+        assert len(files) > 5 and not tells(*files)
+
+        stores, given = Stores(env["DATABASE_URL"], env["REDIS_URL"]), SECRETS["CROSSOVER_TOKEN"]
+        listening = listen("0.0.0.0", 0)
+        target = start_target(house, "cqrs", stores, listening, name="it", namespace="crossover_it", token=given)
+        assert httpx.get(f"{target.url}/health").status_code == 401
+        bearer = {"Authorization": f"Bearer {given}"}
+        house.stop("own")
+        house.stop("postgres")
+        for path in (f"/customers/{fresh_id()}", "/ready", "/metrics"):
+            answer = httpx.get(target.url + path, headers=bearer)
+            assert answer.status_code in (200, 503) and not tells(answer.text)
+        target.stop()
+        logs = [log.read_text() for log in house.place.folder.rglob("*.log")]
+        assert logs and not tells(*logs)
