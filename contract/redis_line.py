@@ -38,7 +38,7 @@ class RedisLine:
         connection = self._open
         try:
             async with asyncio.timeout(self._timeout_s + len(commands) / COMMANDS_A_SECOND):
-                if connection is None or connection.lost:
+                if connection is None or connection.transport.is_closing():
                     connection = await self._connected()
                 return await connection.ask(commands)
         except TimeoutError:
@@ -54,7 +54,7 @@ class RedisLine:
 
     async def _connected(self) -> "_Connection":
         async with self._opening:
-            if self._open is not None and not self._open.lost:
+            if self._open is not None and not self._open.transport.is_closing():
                 return self._open
             at, loop = self._at, asyncio.get_running_loop()
             if "path" in at:
@@ -79,7 +79,6 @@ class _Connection(asyncio.Protocol):
     transport: asyncio.Transport
 
     def __init__(self) -> None:
-        self.lost = False
         self._waiting = deque[tuple[asyncio.Future[list[Any]], int]]()  # with the number of answers each waits for
         self._answers: list[Any] = []  # of the first of them
         self._refusal: redis_errors.RedisError | None = None
@@ -111,7 +110,6 @@ class _Connection(asyncio.Protocol):
                     answered.set_exception(refusal)
 
     def connection_lost(self, error: Exception | None) -> None:
-        self.lost = True
         for answered, _ in self._waiting:
             if not answered.done():
                 answered.set_exception(ConnectionResetError("the connection was lost"))

@@ -168,6 +168,34 @@ def test_eight_writers_at_once_lose_no_event(
     assert len(seen) == 8 * each
 
 
+def test_a_commit_ends_the_wait_of_the_feed(
+    postgres_url: str, schema: str, connect: Callable[[], psycopg.Connection]
+) -> None:
+    writer = connect()
+
+    def commit(number: int) -> None:
+        append(writer, customer(number))
+        writer.execute("SELECT pg_notify(%s, '')", [schema])
+        writer.commit()
+
+    async def story() -> None:
+        feed = OutboxFeed(postgres_url, schema)
+        async with asyncio.timeout(20):
+            assert not (await feed.read(START, 9)).events
+            commit(1)  # its notification comes with the answer of a statement that does not show it
+            await feed.count()
+            await feed.wait(60)
+            waiting = asyncio.ensure_future(feed.wait(60))
+            await asyncio.sleep(0)
+            commit(2)
+            await waiting
+            assert len((await feed.read(START, 9)).events) == 2
+            await feed.wait(0.01)  # what was read is no news
+        await feed.disconnect()
+
+    asyncio.run(story())
+
+
 def test_of_two_writers_at_one_version_one_is_refused(connect: Callable[[], psycopg.Connection]) -> None:
     one, other = connect(), connect()
     append(one, customer(1))

@@ -1,5 +1,7 @@
 """The relay: reads the outbox in an order in which nothing can appear behind the reader."""
 
+import asyncio
+
 import msgspec
 import psycopg
 
@@ -26,6 +28,7 @@ class OutboxFeed:
         self._database_url, self._namespace = database_url, namespace
         self._connection: psycopg.AsyncConnection | None = None
         self._identity = ""
+        self._news = asyncio.Event()
 
     async def read(self, after: Position, limit: int) -> Batch:
         connection = await self._connected()
@@ -56,9 +59,20 @@ class OutboxFeed:
             return Placed(Position(xid, sequence), Unreadable(stream, version, f"its body is no event ({error})"))
 
     async def wait(self, timeout_s: float) -> None:
-        connection = await self._connected()
-        async for _ in connection.notifies(timeout=timeout_s, stop_after=1):
-            pass
+        connection, loop = await self._connected(), asyncio.get_running_loop()
+        if not self._news.is_set():  # psycopg's own wait would wake ten times a second
+            loop.add_reader(connection.fileno(), self._news.set)
+            try:
+                async with asyncio.timeout(timeout_s):
+                    await self._news.wait()
+            except TimeoutError:
+                return
+            finally:
+                loop.remove_reader(connection.fileno())
+            connection.pgconn.consume_input()
+            while connection.pgconn.notifies():
+                pass
+        self._news.clear()
 
     async def identity(self) -> str:
         """Of the outbox, as it was when the connection was opened."""
@@ -85,6 +99,7 @@ class OutboxFeed:
                 connect_timeout=2,
                 options=f"-c search_path={self._namespace}",
             )
+            connection.add_notify_handler(lambda _: self._news.set())  # of those that come with a statement's answer
             await connection.execute(f'LISTEN "{self._namespace}"')
             row = await (await connection.execute("SELECT id::text FROM outbox_identity")).fetchone()
             self._identity = row[0] if row else ""
