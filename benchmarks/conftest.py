@@ -2,14 +2,15 @@
 
 import os
 import random
+import statistics
 import sys
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import AsyncExitStack
 from pathlib import Path
 
 import pytest
-import uvloop
 
-from benchmarks.load import steady
+from benchmarks.load import connected, steady
 from crossover.namespaces import drop_namespace, fresh_namespace
 from crossover.processes import Household
 from crossover.seed import seed
@@ -26,10 +27,12 @@ from crossover.targets import (
     wait_until_healthy,
 )
 from loadtests.cpu import Accounts
+from loadtests.dataset import SIZES, Dataset
 from tests.conftest import house, postgres_url, redis_url
 
 __all__ = ["house", "postgres_url", "redis_url"]
 SIZE = os.environ.get("BENCH_SIZE", "m")
+DATASET = Dataset(1, *SIZES[SIZE])
 Filled = Callable[[str], dict[str, str]]
 
 
@@ -79,21 +82,22 @@ def target(house: Household, filled: Filled) -> Iterator[Callable[[str], Target]
         one.stop()
 
 
-def cpu_us_per_request(
+async def cpu_us_per_request(
     targets: Sequence[Target], requests: Sequence[bytes], rate_per_s: float, rounds: int
 ) -> dict[str, dict[str, float]]:
     """CPU µs a request by rung and component: medians over rounds, in each of which all take a turn."""
-    accounts = {target.rung: Accounts(target.processes) for target in targets}
     found: dict[str, list[dict[str, float]]] = {target.rung: [] for target in targets}
-    for number in range(rounds + 1):
-        for target in random.sample(targets, len(targets)):
-            before = accounts[target.rung].read()
-            uvloop.run(steady(target.url, requests, rate_per_s))
-            after = accounts[target.rung].read()
-            if number:  # the first round warms up
-                spent = accounts[target.rung].between(before, after)
-                found[target.rung].append({name: us / len(requests) for name, us in spent.items()})
+    async with AsyncExitStack() as stack:
+        wires = {target.rung: await stack.enter_async_context(connected(target.url)) for target in targets}
+        for number in range(rounds + 1):
+            for target in random.sample(targets, len(targets)):
+                accounts = Accounts(target.processes)
+                before = accounts.read()
+                await steady(wires[target.rung], requests, rate_per_s)
+                spent = accounts.between(before, accounts.read())
+                if number:  # the first round warms up
+                    found[target.rung].append({name: us / len(requests) for name, us in spent.items()})
     return {
-        rung: {name: sorted(one[name] for one in turns)[len(turns) // 2] for name in turns[0]}
+        rung: {name: statistics.median(turn[name] for turn in turns) for name in turns[0]}
         for rung, turns in found.items()
     }

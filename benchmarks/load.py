@@ -1,17 +1,12 @@
 """A steady load over kept connections, bare sockets so that it leaves the cores to what is measured."""
 
 import asyncio
-from collections.abc import Sequence
-from typing import NamedTuple
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 from urllib.parse import urlsplit
 
 CONNECTIONS = 4
-
-
-class Answered(NamedTuple):
-    status: int
-    token: str
-    at: float  # the loop's clock
+Wires = list[tuple[asyncio.StreamReader, asyncio.StreamWriter]]
 
 
 def get(path: str) -> bytes:
@@ -25,24 +20,28 @@ def put(path: str, body: bytes) -> bytes:
     return head.encode() + body
 
 
-async def steady(url: str, requests: Sequence[bytes], rate_per_s: float) -> list[Answered]:
-    """Send each request at its due time, or as soon as a connection is free; any answer but 2xx is an error."""
-    loop = asyncio.get_running_loop()
-    address, start = urlsplit(url), loop.time() + 0.01
+@asynccontextmanager
+async def connected(url: str) -> AsyncIterator[Wires]:
+    address = urlsplit(url)
+    wires = [await asyncio.open_connection(address.hostname, address.port) for _ in range(CONNECTIONS)]
+    yield wires
+    for _, writer in wires:
+        writer.close()
 
-    async def one_connection(first: int) -> list[Answered]:
-        reader, writer = await asyncio.open_connection(address.hostname, address.port)
-        answers = []
-        for number in range(first, len(requests), CONNECTIONS):
+
+async def steady(wires: Wires, requests: Sequence[bytes], rate_per_s: float) -> None:
+    """Send each request at its due time, or as soon as its connection is free; an answer but 200 or 201 is an error."""
+    loop = asyncio.get_running_loop()
+    start = loop.time()
+
+    async def one_wire(first: int) -> None:
+        reader, writer = wires[first]
+        for number in range(first, len(requests), len(wires)):
             await asyncio.sleep(start + number / rate_per_s - loop.time())
             writer.write(requests[number])
-            head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1").split("\r\n")
-            headers = dict(line.lower().split(": ", 1) for line in head[1:] if line)
-            body = await reader.readexactly(int(headers["content-length"]))
-            answers.append(Answered(int(head[0].split()[1]), headers["consistency-token"], loop.time()))
-            assert answers[-1].status in (200, 201), body
-        writer.close()
-        return answers
+            head = (await reader.readuntil(b"\r\n\r\n")).lower()
+            _, _, length = head.partition(b"content-length: ")
+            body = await reader.readexactly(int(length.split(b"\r", 1)[0]))
+            assert head.split()[1] in (b"200", b"201"), body
 
-    parts = await asyncio.gather(*map(one_connection, range(CONNECTIONS)))
-    return [answer for part in parts for answer in part]
+    await asyncio.gather(*map(one_wire, range(len(wires))))

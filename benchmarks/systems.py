@@ -13,7 +13,8 @@ import uvicorn
 import uvloop
 
 from contract.http import make_app
-from contract.messages import Answer, Command, CustomerRef, Done, Line, OrderView, Query, Readiness
+from contract.memory import MemoryOrders
+from contract.messages import Answer, CustomerRef, Line, OrderView, Query
 from contract.truth_reads import TruthReads
 from ladder.environment import POOL_CONNECTIONS, Environment
 
@@ -23,41 +24,27 @@ ORDER = OrderView(
 )
 
 
-class Constant:
-    def __init__(self) -> None:
-        self._answer = Answer(msgspec.json.encode(ORDER))
-
-    async def execute(self, command: Command) -> Done:
-        raise NotImplementedError
+class Constant(MemoryOrders):
+    _answer = Answer(msgspec.json.encode(ORDER))
 
     async def answer(self, query: Query) -> Answer:
         return self._answer
 
-    async def readiness(self) -> Readiness:
-        return Readiness(0, 0.0, 0)
 
-    def pool_use(self) -> tuple[int, int]:
-        return 0, 0
-
-
-class Raw(Constant):
+class Raw(MemoryOrders):
     """The queries of the truth, on as many connections as a rung has."""
 
     def __init__(self, env: Environment) -> None:
-        self._idle = asyncio.LifoQueue[psycopg.AsyncConnection | None]()
+        super().__init__(env.clock)
+        self._env, self._idle = env, asyncio.LifoQueue[psycopg.AsyncConnection | None]()
         for _ in range(POOL_CONNECTIONS):
             self._idle.put_nowait(None)
-        self._env, self._reads = env, TruthReads(self._rows)
-
-    async def answer(self, query: Query) -> Answer:
-        return await self._reads.answer(query)
+        self.answer = TruthReads(self._rows).answer  # type: ignore[method-assign]
 
     async def _rows(self, sql: str, params: dict[str, object]) -> list[Any]:
+        options = f"-c search_path={self._env.namespace}"
         connection = await self._idle.get() or await psycopg.AsyncConnection.connect(
-            self._env.libpq_url(),
-            autocommit=True,
-            prepare_threshold=1,
-            options=f"-c search_path={self._env.namespace}",
+            self._env.libpq_url(), autocommit=True, prepare_threshold=1, options=options
         )
         rows: list[Any] = await (await connection.execute(sql, params)).fetchall()
         self._idle.put_nowait(connection)
@@ -65,7 +52,8 @@ class Raw(Constant):
 
 
 async def serve(name: str, fd: int) -> None:
-    system = Constant() if name == "constant" else Raw(Environment.from_environ())
+    env = Environment.from_environ()
+    system = Constant(env.clock) if name == "constant" else Raw(env)
     config = uvicorn.Config(
         make_app(system), loop="uvloop", http="httptools", ws="none", access_log=False, server_header=False
     )

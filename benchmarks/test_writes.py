@@ -1,0 +1,106 @@
+"""What an outbox adds to a command, and how soon a command can be read.
+
+`pytest benchmarks --benchmark-only`; figures in `extra_info`.
+"""
+
+import asyncio
+import statistics
+import time
+from bisect import bisect_left
+from collections.abc import Callable
+from uuid import uuid4
+
+import msgspec
+import psycopg
+import pytest
+import uvloop
+from pytest_benchmark.fixture import BenchmarkFixture
+
+from benchmarks.conftest import DATASET, Filled
+from benchmarks.load import connected, put, steady
+from contract.messages import PlaceOrder, Wanted
+from contract.system import utc_now
+from cqrs_impl.read.checkpoint import Checkpoint
+from cqrs_impl.read.keys import Keys
+from cqrs_impl.write.commands import Commands, NoJournal
+from cqrs_impl.write.outbox import Outbox
+from crossover.processes import Household
+from crossover.targets import Target, prepare
+from ladder.environment import Environment
+from loadtests.cpu import Accounts
+
+
+def order(number: int) -> PlaceOrder:
+    products = [DATASET.product_id((number * 7 + line * 31) % DATASET.size.products) for line in range(3)]
+    customer = DATASET.customer_id(number * 13 % DATASET.size.customers)
+    return PlaceOrder(str(uuid4()), customer, tuple(Wanted(product, 1) for product in products))
+
+
+@pytest.mark.benchmark(group="writes")
+def test_outbox(benchmark: BenchmarkFixture, house: Household, filled: Filled) -> None:
+    prepare(house, "bench-outbox", "cqrs", filled("crud"))  # an outbox that no projector follows
+    env = Environment.from_environ(filled("crud"))
+    accounts = Accounts({"postgres": [house.pids["postgres"]]})
+    ratios: dict[str, list[float]] = {"cpu": [], "time": []}
+
+    async def turn(commands: Commands) -> tuple[float, float]:
+        """CPU µs of both sides, and µs passed, for 200 orders one after the other."""
+        before, own, start = accounts.read(), time.process_time(), time.perf_counter()
+        for number in range(200):
+            await commands.execute(order(number))
+        passed, own = time.perf_counter() - start, time.process_time() - own
+        return own * 1e6 + accounts.between(before, accounts.read())["postgres"], passed * 1e6
+
+    async def rounds() -> None:
+        writer = env.writer()
+        ways = [Commands(writer, NoJournal(), utc_now), Commands(writer, Outbox(env.namespace), utc_now)]
+        for number in range(16):
+            turns = [await turn(way) for way in (ways if number % 2 else ways[::-1])]
+            without, outbox = turns if number % 2 else turns[::-1]
+            if number:
+                ratios["cpu"].append(outbox[0] / without[0])
+                ratios["time"].append(outbox[1] / without[1])
+        await env.close()
+
+    benchmark.pedantic(lambda: uvloop.run(rounds()), rounds=1, iterations=1)
+    for what, found in ratios.items():
+        benchmark.extra_info[f"{what} with / without"] = round(statistics.median(found), 3)
+
+
+@pytest.mark.benchmark(group="writes")
+def test_freshness(benchmark: BenchmarkFixture, target: Callable[[str], Target]) -> None:
+    """From the outbox row, written just before the commit, to the checkpoint that covers it: ms at 100 orders/s."""
+    cqrs = target("cqrs")
+    env, orders = Environment.from_environ(cqrs.env), [order(number) for number in range(1500)]
+    bodies = [{"customer_id": one.customer_id, "lines": one.lines} for one in orders]
+    requests = [put(f"/orders/{one.id}", msgspec.json.encode(body)) for one, body in zip(orders, bodies, strict=True)]
+    seen: list[tuple[tuple[int, int], float]] = []
+
+    async def watch() -> None:
+        line = env.redis()
+        while True:
+            (found,) = await line.ask(("GET", Keys(env.namespace).checkpoint))
+            at = Checkpoint.of(found).reached
+            if not seen or at > seen[-1][0]:
+                seen.append((at, time.time()))
+            await asyncio.sleep(0.0005)
+
+    async def load() -> None:
+        watching = asyncio.ensure_future(watch())
+        async with connected(cqrs.url) as wires:
+            await steady(wires, requests, 100)
+        await asyncio.sleep(1)
+        watching.cancel()
+        await env.close()
+
+    start = time.time()
+    benchmark.pedantic(lambda: uvloop.run(load()), rounds=1, iterations=1)
+    with psycopg.connect(env.libpq_url(), options=f"-c search_path={env.namespace}") as connection:
+        rows = connection.execute(
+            "SELECT xid::text::bigint, id, extract(epoch FROM recorded_at)::float8 FROM outbox"
+            " WHERE recorded_at > to_timestamp(%s)",
+            [start + 1],
+        ).fetchall()
+    lags_ms = [1000 * (seen[bisect_left(seen, ((xid, id), 0.0))][1] - at) for xid, id, at in rows]
+    percentiles = statistics.quantiles(lags_ms, n=100)
+    benchmark.extra_info |= {"ms_p50": round(percentiles[49], 2), "ms_p99": round(percentiles[98], 2)}
