@@ -29,7 +29,12 @@ class RedisLine:
         self._open: _Connection | None = None
         self._opening = asyncio.Lock()
 
-    async def ask(self, *commands: Command) -> list[Any]:
+    @property
+    def connection(self) -> object:
+        """What a transaction has to be asked `on`, right after its WATCH."""
+        return self._open
+
+    async def ask(self, *commands: Command, on: object = None) -> list[Any]:
         """The answers to commands that are sent together: bytes, integers, None, or lists of them.
 
         Nothing is sent again by itself: what got no answer may have been carried out. Raises redis-py's
@@ -40,6 +45,8 @@ class RedisLine:
             async with asyncio.timeout(self._timeout_s + len(commands) / COMMANDS_A_SECOND):
                 if connection is None or connection.transport.is_closing():
                     connection = await self._connected()
+                if on not in (None, connection):
+                    raise redis_errors.ConnectionError("The connection is another now, which watches nothing.")
                 return await connection.ask(commands)
         except TimeoutError:
             if connection is not None:

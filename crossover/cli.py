@@ -295,6 +295,23 @@ def plan(
 
 
 @app.command()
+def gallery(
+    name: Annotated[str | None, typer.Argument(metavar="NAME", help="One mistake as a lesson; all without it.")] = None,
+    list_only: Annotated[bool, typer.Option("--list", help="Only name them.")] = False,
+) -> None:
+    """Show the classic mistakes failing on real servers, and the remedy of each holding in the same scenario."""
+    from crossover.gallery import MISTAKES
+    from crossover.gallery.tour import listing, visit
+    from crossover.progress import Steps
+
+    if list_only:
+        return Console().print(listing())
+    with Steps("gallery") as steps:
+        show = visit(Console(), [name] if name else MISTAKES, steps)
+    show()
+
+
+@app.command()
 def show(folder: Folder) -> None:
     """Show a run's table and where its files are; of a run that was stopped, how far it came."""
     from crossover.compare import show as show_run

@@ -67,6 +67,21 @@ def _started(request: pytest.FixtureRequest) -> tuple[str | None, str | None]:
     )
 
 
+SUMMARY: list[str] = []
+
+
+@pytest.fixture
+def summary() -> list[str]:
+    """Lines that are printed when all tests have run."""
+    return SUMMARY
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    if SUMMARY:
+        terminalreporter.section("what was caught")
+        terminalreporter.write("\n".join(SUMMARY) + "\n")
+
+
 class Targets:
     """Starts targets on the session's servers, each in a namespace of its own, and stops them."""
 

@@ -1,6 +1,7 @@
 """The feed never skips and the views never count twice, whatever the order in which transactions commit."""
 
 import asyncio
+import contextlib
 import threading
 from collections.abc import Callable, Coroutine, Iterator
 from datetime import UTC, datetime, timedelta
@@ -14,6 +15,7 @@ import redis
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from psycopg import sql
+from redis.exceptions import ConnectionError
 
 from contract.messages import (
     START,
@@ -28,6 +30,7 @@ from contract.messages import (
     ProductAdded,
     StockDelivered,
 )
+from contract.redis_line import RedisLine
 from cqrs_impl.carry.outbox_feed import OutboxFeed
 from cqrs_impl.ports import Placed
 from cqrs_impl.projector import Projector
@@ -293,3 +296,26 @@ def test_two_projectors_at_once_count_each_event_once(
     held = documents(redis_url, schema)
     assert b'"orders":%d,"spent_cents":%d' % (orders, orders * 100) in held[b":customer:" + CUSTOMER.encode()]  # type: ignore[operator]
     assert b'"stock":%d,"sold":%d' % (50 - orders, orders) in held[b":product:" + TEA.encode()]  # type: ignore[operator]
+
+
+def test_a_transaction_is_not_sent_on_a_connection_that_watches_nothing(
+    redis_url: str, namespace: Callable[[], str]
+) -> None:
+    key = f"{namespace()}:key"
+
+    async def cut_between_watch_and_write() -> None:
+        line = RedisLine(redis_url, timeout_s=5)
+        *_, number = await line.ask(("WATCH", key), ("CLIENT", "ID"))
+        watching = line.connection
+        with redis.Redis.from_url(redis_url) as other:
+            other.client_kill_filter(_id=number)
+        async with asyncio.timeout(10):
+            while line.connection is watching:
+                with contextlib.suppress(ConnectionError):
+                    await line.ask(("PING",))
+        with pytest.raises(ConnectionError):
+            await line.ask(("MULTI",), ("SET", key, "unwatched"), ("EXEC",), on=watching)
+        assert await line.ask(("GET", key)) == [None]
+        await line.close()
+
+    asyncio.run(cut_between_watch_and_write())

@@ -6,6 +6,8 @@ from typing import NamedTuple
 from contract.messages import START, Position
 from contract.text import token_position, token_text
 
+CLEARING = b"clearing "  # and a number: the views are being emptied, and nothing may be applied
+
 
 class Checkpoint(NamedTuple):
     """`reflected` is what answers may claim; it comes first, so that the queries read no further. `writes` tells

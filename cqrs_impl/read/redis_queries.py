@@ -26,7 +26,7 @@ from contract.messages import (
 )
 from contract.redis_line import Command, RedisLine
 from contract.text import cursor_text, time_text, token_position
-from cqrs_impl.read.checkpoint import Checkpoint
+from cqrs_impl.read.checkpoint import CLEARING, Checkpoint
 from cqrs_impl.read.keys import MEMBER_WIDTH, TIME_WIDTH, Keys, member
 from cqrs_impl.read.parking import parked_events
 
@@ -125,7 +125,7 @@ class RedisQueries:
             ((checkpoint, parked),) = await self._line.ask(("MGET", self._keys.checkpoint, self._keys.parked))
         except REDIS_GONE as error:
             raise Unavailable("The read store cannot be asked right now.") from error
-        if checkpoint is None:
+        if checkpoint is None or checkpoint.startswith(CLEARING):
             raise Unavailable("The read store has not been built yet.")
         at = Checkpoint.of(checkpoint).reached
         rows = await self._outbox.rows(BACKLOG, {"xid": str(at.transaction), "id": at.sequence})
@@ -137,6 +137,6 @@ class RedisQueries:
 
 def _position(checkpoint: Any) -> Position:
     """How far everything is reflected, which is the first word of the checkpoint."""
-    if checkpoint is None:
+    if checkpoint is None or checkpoint.startswith(CLEARING):
         raise Unavailable("The read store has not been built yet.")
     return token_position(checkpoint.split(b" ", 1)[0].decode())

@@ -7,6 +7,7 @@ rebuild, a replay), Redis refuses the whole and the batch starts over from what 
 
 from collections import defaultdict
 from collections.abc import Awaitable, Callable, Iterator, Sequence
+from secrets import randbits
 from typing import Any, TypeVar
 
 import msgspec
@@ -39,7 +40,7 @@ from contract.messages import (
 from contract.redis_line import Command, RedisLine
 from contract.text import time_text, words
 from cqrs_impl.ports import Parked, Placed, Unreadable
-from cqrs_impl.read.checkpoint import AnotherSource, Checkpoint
+from cqrs_impl.read.checkpoint import CLEARING, AnotherSource, Checkpoint
 from cqrs_impl.read.keys import MEMBER_WIDTH, TIME_WIDTH, Keys, member
 from cqrs_impl.read.parking import NotYet, Parking, Tries
 from cqrs_impl.write.outbox import stream_of
@@ -63,6 +64,7 @@ class RedisViews:
         self._copies: dict[str, Any] = {}
         self._copies_at: Checkpoint | None = None
         self._tries = Tries()
+        self._watching: object = None  # the connection
 
     async def position(self) -> Position:
         return (await self._looked())[0].reached
@@ -105,38 +107,58 @@ class RedisViews:
 
     async def _looked(self) -> tuple[Checkpoint, Parking]:
         checkpoint, source = self._keys.checkpoint, await self._source() if self._source else ""
-        *_, (found, parked) = await self._line.ask(
-            ("UNWATCH",),  # what an earlier look left behind
-            # An empty store says so, and then replays itself; NX because another projector may be there too.
-            ("SET", checkpoint, Checkpoint.begin(source).text, "NX"),
-            ("WATCH", checkpoint),
-            ("MGET", checkpoint, self._keys.parked),
-        )
-        at = Checkpoint.of(found)
-        if at.source != source:
-            raise AnotherSource
-        return at, Parking(parked)
+        while True:
+            *_, (found, parked) = await self._line.ask(
+                ("UNWATCH",),  # what an earlier look left behind
+                # An empty store says so, and then replays itself; NX because another projector may be there too.
+                ("SET", checkpoint, Checkpoint.begin(source).text, "NX"),
+                ("WATCH", checkpoint),
+                ("MGET", checkpoint, self._keys.parked),
+            )
+            self._watching = self._line.connection
+            if found is None:
+                continue  # emptied just then
+            if found.startswith(CLEARING):
+                await self._empty(found)
+                continue
+            at = Checkpoint.of(found)
+            if at.source != source:
+                raise AnotherSource
+            return at, Parking(parked)
 
     async def _write(self, work: "_Work", at: Checkpoint, reached: Position) -> bool:
         after = Checkpoint(work.parking.reflected(reached), reached, at.writes + 1, at.source)
-        *_, written = await self._line.ask(("MULTI",), *work.commands(after), ("EXEC",))
+        *_, written = await self._line.ask(("MULTI",), *work.commands(after), ("EXEC",), on=self._watching)
         if written is None:
             return False  # another came before it
         self._copies_at = after
         return True
 
     async def clear(self) -> None:
-        """The checkpoint goes first: a projector in the middle of a batch is refused by it."""
-        await self._line.ask(("DEL", self._keys.checkpoint))
-        self._copies_at = None
-        cursor = b"0"
+        """From the mark on nothing is applied, and who finds it goes on emptying: who set it may have been killed."""
+        mark = CLEARING + str(randbits(48)).encode()
+        await self._line.ask(("SET", self._keys.checkpoint, mark))
+        await self._empty(mark)
+
+    async def _empty(self, mark: bytes) -> None:
+        """Stops when another has finished, or begun anew: what is there then may be new."""
+        checkpoint, cursor = self._keys.checkpoint, b"0"
         while True:
-            ((cursor, keys),) = await self._line.ask(("SCAN", cursor, "MATCH", f"{self._keys.prefix}*", "COUNT", 1000))
-            if keys:
-                await self._line.ask(("UNLINK", *keys))
+            *_, found, (cursor, keys) = await self._line.ask(
+                ("UNWATCH",),
+                ("WATCH", checkpoint),
+                ("GET", checkpoint),
+                ("SCAN", cursor, "MATCH", f"{self._keys.prefix}*", "COUNT", 1000),
+            )
+            if found != mark:
+                return
+            gone: list[str | bytes] = [key for key in keys if key != checkpoint.encode()]
             if cursor == b"0":
-                break
-        await self.position()
+                gone.append(checkpoint)
+            work: list[Command] = [("UNLINK", *gone)] if gone else []
+            *_, written = await self._line.ask(("MULTI",), *work, ("EXEC",), on=self._line.connection)
+            if written is None or cursor == b"0":
+                return
 
 
 class _Work:

@@ -1,0 +1,71 @@
+"""The gallery of mistakes: each a small variant of a right part, shown to fail, with the right part beside it.
+
+A module of this package is one mistake: its docstring is the lesson, `WRONG` and `RIGHT` are the two parts, and
+`show(stage, part)` is the one scenario that both go through.
+"""
+
+import asyncio
+import importlib
+import time
+from types import ModuleType
+from typing import NamedTuple
+
+from crossover.errors import UserError
+from crossover.gallery.stage import Evidence, Stage
+from crossover.targets import Stores
+
+MISTAKES = (
+    "id-after-last",
+    "dual-write",
+    "checkpoint-elsewhere",
+    "no-version-guard",
+    "cache-aside",
+    "oversell",
+    "unsorted-locks",
+    "naive-retry",
+    "swallowed-error",
+    "evicting-store",
+    "default-rollback",
+    "rename-fan-out",
+)
+
+
+class Shown(NamedTuple):
+    """A mistake and its remedy after the same scenario."""
+
+    name: str
+    wrong: Evidence
+    right: Evidence
+    seconds: float
+
+    @property
+    def caught(self) -> bool:
+        return self.wrong.bad > 0
+
+    @property
+    def held(self) -> bool:
+        return self.right.bad == 0
+
+
+def mistake(name: str) -> ModuleType:
+    if name not in MISTAKES:
+        raise UserError(f"There is no mistake '{name}': choose one of {', '.join(MISTAKES)}.")
+    return importlib.import_module(f"crossover.gallery.{name.replace('-', '_')}")
+
+
+def title(name: str) -> str:
+    """The first sentence of the lesson."""
+    return (mistake(name).__doc__ or "").splitlines()[0].rstrip(".")
+
+
+def exhibit(name: str, stores: Stores) -> Shown:
+    """Play the scenario with the wrong part and with the right one, on private servers: some scenarios change them."""
+    module, start = mistake(name), time.perf_counter()
+
+    async def play(part: object) -> Evidence:
+        async with Stage(stores) as stage:
+            evidence: Evidence = await module.show(stage, part)
+            return evidence
+
+    wrong, right = asyncio.run(play(module.WRONG)), asyncio.run(play(module.RIGHT))
+    return Shown(name, wrong, right, time.perf_counter() - start)

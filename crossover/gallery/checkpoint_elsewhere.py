@@ -1,0 +1,36 @@
+"""Keeping the projector's checkpoint in another store than the data it speaks of.
+
+The checkpoint says: everything up to here is in the views. Kept in PostgreSQL beside the outbox, it goes on saying so
+after Redis came back empty. The projector reads on from there, and all that came before is missing for ever. A crash
+between the two writes does the opposite: events are applied twice.
+
+The remedy keeps the checkpoint in the read store and moves it in one MULTI with the data. An emptied store has lost
+its checkpoint too, so it replays itself.
+"""
+
+from cqrs_impl.read.keys import Keys
+from crossover.gallery.stage import Evidence, Stage
+
+BEFORE, AFTER = 60, 20
+
+
+class CheckpointElsewhere(Keys):
+    """A name outside the views stands for a store outside Redis: what empties the views leaves it alone."""
+
+    def __init__(self, namespace: str) -> None:
+        super().__init__(namespace)
+        self.checkpoint = f"elsewhere-{self.checkpoint}"
+
+
+WRONG, RIGHT = CheckpointElsewhere, Keys
+
+
+async def show(stage: Stage, keys_class: type[Keys]) -> Evidence:
+    keys = keys_class(stage.namespace)
+    customers = [await stage.customer() for _ in range(BEFORE)]
+    await stage.project(keys)
+    await stage.redis.delete(*await stage.redis.keys(f"{stage.namespace}:*"))  # Redis restarts empty, once
+    customers += [await stage.customer() for _ in range(AFTER)]
+    await stage.project(keys)
+    shown = await stage.redis.mget([keys.customer(id) for id in customers])
+    return Evidence(shown.count(None), len(customers), "customers missing from the views for ever")

@@ -1,0 +1,59 @@
+"""Polling the outbox by `id > last`.
+
+A sequence number is taken when the row is written, but the row is seen when its transaction commits. Number 7 may
+commit before number 6; a reader that has seen 7 then asks for `id > 7`, and 6 is passed over for ever. With one writer
+at a time this cannot happen, which is why small tests never see it.
+
+The remedy gives a row only once every transaction that could still write before it has ended: those below the
+snapshot's xmin. Horizon and rows come from one statement, hence from one snapshot.
+"""
+
+import asyncio
+
+import msgspec
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from contract.messages import START, Event, Position, RegisterCustomer
+from cqrs_impl.carry.outbox_feed import OutboxFeed
+from cqrs_impl.ports import Batch, Placed
+from cqrs_impl.write.outbox import Outbox
+from crossover.gallery.stage import Evidence, Stage, crowd, fresh_id
+
+WRITERS, EACH = 4, 60
+
+
+class Polling(OutboxFeed):
+    async def read(self, after: Position, limit: int) -> Batch:
+        rows = await (await self._connected()).execute(
+            "SELECT id, body FROM outbox WHERE id > %s ORDER BY id LIMIT %s", [after.sequence, limit]
+        )
+        found = [Placed(Position(0, id), msgspec.json.decode(body, type=Event)) for id, body in await rows.fetchall()]
+        return Batch(found, more_soon=bool(found))
+
+
+WRONG, RIGHT = Polling, OutboxFeed
+
+
+class BusyOutbox(Outbox):
+    """As in real commands, something is still to be done between the outbox row and the commit."""
+
+    async def record(self, connection: AsyncConnection, event: Event) -> Position:
+        position = await super().record(connection, event)
+        await asyncio.sleep(0.002)
+        return position
+
+
+async def show(stage: Stage, feed_class: type[OutboxFeed]) -> Evidence:
+    feed, seen, at = feed_class(stage.database_url, stage.namespace), 0, START
+    execute = stage.commands(BusyOutbox(stage.namespace)).execute
+    writing = asyncio.ensure_future(crowd(WRITERS, EACH, lambda _: execute(RegisterCustomer(fresh_id(), "Ann"))))
+    while True:
+        quiet = writing.done()
+        batch = await feed.read(at, 100)
+        seen += len(batch.events)
+        at = batch.events[-1].position if batch.events else at
+        if quiet and not batch.events and not batch.more_soon:
+            break
+    await writing
+    await feed.disconnect()
+    return Evidence(WRITERS * EACH - seen, WRITERS * EACH, "events never seen by the reader")

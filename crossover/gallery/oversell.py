@@ -1,0 +1,50 @@
+"""Reading the stock, deciding in the program, and writing the difference back.
+
+Between the read and the write another order reads the same number. Both find stock enough and both write one less, so
+two pieces are sold and one is taken. A check of `stock >= 0` in the table sees nothing: the number never gets negative.
+
+The remedy locks the row before it decides, or lets the database do both: `UPDATE … SET stock = stock - 1 WHERE
+stock >= 1`.
+"""
+
+from collections.abc import Awaitable, Callable
+
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from contract.errors import InsufficientStock
+from crossover.gallery.stage import Evidence, Stage, crowd
+
+STOCK, ASKED = 50, 200
+
+Sell = Callable[[Stage, str, str], Awaitable[bool]]
+
+
+async def read_then_write(stage: Stage, customer: str, product: str) -> bool:
+    async def work(connection: AsyncConnection) -> bool:
+        found = await connection.exec_driver_sql("SELECT stock FROM products WHERE id = %(id)s", {"id": product})
+        stock = found.scalar_one()
+        if stock < 1:
+            return False
+        change = {"id": product, "stock": stock - 1}
+        await connection.exec_driver_sql("UPDATE products SET stock = %(stock)s WHERE id = %(id)s", change)
+        return True
+
+    return await stage.writer.transact(work)
+
+
+async def lock_then_decide(stage: Stage, customer: str, product: str) -> bool:
+    try:
+        await stage.place(customer, product, by=stage.execute)
+    except InsufficientStock:
+        return False
+    return True
+
+
+WRONG, RIGHT = read_then_write, lock_then_decide
+
+
+async def show(stage: Stage, sell: Sell) -> Evidence:
+    customer, product = await stage.customer(), await stage.product(stock=STOCK)
+    sold = sum(await crowd(4, ASKED // 4, lambda _: sell(stage, customer, product)))
+    assert sold >= STOCK, "all there is gets sold"
+    return Evidence(sold - STOCK, ASKED, f"buyers of a piece that is not there: {sold} sold of {STOCK}")

@@ -1,0 +1,38 @@
+"""Renaming in the copies first, and in the customer's own row last.
+
+Views repeat the customer's name in each order, so a rename fans out. An order that is being placed at that moment has
+read the old name, but its row is not visible yet: a fan-out that runs now misses it, and nothing looks again. The order
+keeps the old name for ever: a lost update, made of two statements that are both right.
+
+The remedy locks the customer's row first. Orders on their way hold that lock until they commit, so the
+fan-out comes after them and sees them; orders that come later read the new name.
+"""
+
+import asyncio
+from typing import Any
+from unittest.mock import patch
+
+from contract.messages import RenameCustomer
+from cqrs_impl.write import view_tables
+from cqrs_impl.write.view_tables import ViewTables
+from crossover.gallery.stage import Evidence, Stage
+
+CUSTOMERS, ORDERS = 40, 2
+
+WRONG: dict[str, Any] = {
+    "OLD_NAME": "SELECT name FROM customer_views WHERE id = %(id)s",
+    "RENAME": view_tables.RENAME_ORDERS,
+    "RENAME_ORDERS": "UPDATE customer_views SET version = version + 1, name = %(name)s WHERE id = %(id)s",
+}
+RIGHT: dict[str, Any] = {name: getattr(view_tables, name) for name in WRONG}
+
+
+async def show(stage: Stage, statements: dict[str, Any]) -> Evidence:
+    stage.execute = stage.commands(ViewTables()).execute
+    product, customers = await stage.product(), [await stage.customer("Ann") for _ in range(CUSTOMERS)]
+    with patch.multiple(view_tables, **statements):
+        for customer in customers:
+            orders = (stage.place(customer, product, by=stage.execute) for _ in range(ORDERS))
+            await asyncio.gather(*orders, stage.execute(RenameCustomer(customer, "Bea")))
+    ((old,),) = await stage.rows("SELECT count(*) FROM order_views WHERE customer_name = 'Ann'")
+    return Evidence(old, CUSTOMERS * ORDERS, "orders that keep the old name for ever")

@@ -1,0 +1,116 @@
+"""Where a mistake is shown: tables and keys of its own on real servers, and the parts of the ladder to play with."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from types import TracebackType
+from typing import Any, NamedTuple
+from uuid import uuid4
+
+import psycopg
+import redis.asyncio as redis
+from psycopg import sql
+
+from contract.connections import Writer
+from contract.messages import AddProduct, Command, Done, PlaceOrder, RegisterCustomer, Wanted
+from contract.system import utc_now
+from contract.tables import TRUTH
+from cqrs_impl.carry.outbox_feed import OutboxFeed
+from cqrs_impl.ports import Journal
+from cqrs_impl.projector import Projector
+from cqrs_impl.read.keys import Keys
+from cqrs_impl.read.redis_views import RedisViews
+from cqrs_impl.write.commands import Commands
+from cqrs_impl.write.outbox import OUTBOX, Outbox
+from cqrs_impl.write.view_tables import VIEW_TABLES
+from crossover.namespaces import fresh_namespace
+from crossover.targets import Stores
+from ladder.environment import POOL_CONNECTIONS, Environment
+
+
+class Evidence(NamedTuple):
+    """How often it went wrong, out of how many times it could have; `what` names one such time in the plural."""
+
+    bad: int
+    of: int
+    what: str
+    cost_us: float = 0.0  # of one time, where the mistake costs nothing but time
+
+
+class Stage:
+    """An async context on private servers, whose Redis it leaves empty.
+
+    `execute` carries out commands as the cqrs rung does, `project` moves its views to the end.
+    """
+
+    def __init__(self, stores: Stores) -> None:
+        assert stores.database_url and stores.redis_url, "a stage needs both servers"
+        self.database_url, self.redis_url = stores.database_url, stores.redis_url
+        self.namespace = fresh_namespace("gallery")
+        self.keys = Keys(self.namespace)
+        self.env = Environment(self.database_url, self.redis_url, self.namespace)
+        self.engine = self.env._engine(isolation_level="READ COMMITTED")
+        self.writer = Writer(self.engine, connections=POOL_CONNECTIONS)
+        self.redis: Any = redis.Redis.from_url(self.redis_url)
+        self.execute = self.commands(Outbox(self.namespace)).execute
+
+    async def __aenter__(self) -> "Stage":
+        self.database = await psycopg.AsyncConnection.connect(self.database_url, autocommit=True)
+        await self.database.execute(sql.SQL("CREATE SCHEMA {0}").format(sql.Identifier(self.namespace)))
+        await self.database.execute(sql.SQL("SET search_path = {0}").format(sql.Identifier(self.namespace)))
+        await self.database.execute((TRUTH + OUTBOX + VIEW_TABLES).encode())
+        return self
+
+    async def __aexit__(self, kind: type[BaseException] | None, error: object, trace: TracebackType | None) -> None:
+        await self.database.close()
+        await self.redis.flushdb()
+        await self.redis.aclose()
+        await self.env.close()
+
+    async def rows(self, query: str, **params: Any) -> list[Any]:
+        return await (await self.database.execute(query.encode(), params)).fetchall()
+
+    def commands(self, journal: Journal) -> Commands:
+        return Commands(self.writer, journal, utc_now)
+
+    async def place(self, customer: str, *products: str, id: str = "", by: Callable[[Command], Awaitable[Done]]) -> str:
+        """One order of one piece each, with a fresh id if none is given."""
+        id = id or fresh_id()
+        await by(PlaceOrder(id, customer, tuple(Wanted(product, 1) for product in products)))
+        return id
+
+    async def customer(self, name: str = "Ann") -> str:
+        id = fresh_id()
+        await self.execute(RegisterCustomer(id, name))
+        return id
+
+    async def product(self, stock: int = 1_000_000) -> str:
+        id = fresh_id()
+        await self.execute(AddProduct(id, "Tea", 100, stock))
+        return id
+
+    async def project(self, keys: Keys | None = None, *, replay: bool = False) -> None:
+        """Let a fresh projector work until nothing is left, and if asked replay what is parked."""
+        feed, line = OutboxFeed(self.database_url, self.namespace), self.env.redis()
+        projector = Projector(feed, RedisViews(line, keys or self.keys))
+        try:
+            async with asyncio.timeout(20):
+                while any(await projector.step()):
+                    pass
+                if replay:
+                    await projector.replay()
+        finally:
+            await feed.disconnect()
+            await line.close()
+
+
+async def crowd(workers: int, times: int, work: Callable[[int], Awaitable[Any]]) -> list[Any]:
+    """Several at once, each one thing after the other: `work(number)` for all numbers; what they returned."""
+
+    async def one(worker: int) -> list[Any]:
+        return [await work(number) for number in range(worker, workers * times, workers)]
+
+    return [result for results in await asyncio.gather(*map(one, range(workers))) for result in results]
+
+
+def fresh_id() -> str:
+    return str(uuid4())

@@ -1,0 +1,394 @@
+"""The projector's world in memory, run by a seeded scheduler: at every await it decides who goes on, whose request or
+reply is lost, who dies, and when the read store is emptied. One seed is one schedule, and replays exactly.
+
+The projector, its folding and its positions are the real ones; what stands in are PostgreSQL's transactions and Redis.
+"""
+
+import zlib
+from collections import Counter
+from collections.abc import Callable, Coroutine, Generator, Iterator
+from datetime import UTC, datetime, timedelta
+from functools import lru_cache
+from random import Random
+from types import SimpleNamespace, coroutine
+from typing import Any
+from unittest.mock import patch
+from uuid import UUID
+
+import msgspec
+import psycopg
+from redis.exceptions import ConnectionError
+
+from contract.messages import (
+    START,
+    CustomerRegistered,
+    CustomerRenamed,
+    Event,
+    OrderCancelled,
+    OrderPaid,
+    OrderPlaced,
+    Position,
+    ProductAdded,
+    StockDelivered,
+)
+from contract.messages import (
+    Line as OrderLine,
+)
+from cqrs_impl.ports import Batch, Placed
+from cqrs_impl.projector import STORE_GONE, Projector
+from cqrs_impl.read.checkpoint import CLEARING, Checkpoint
+from cqrs_impl.read.keys import Keys
+from cqrs_impl.read.redis_views import RedisViews
+from cqrs_impl.write.outbox import stream_of
+
+STORIES, EVENTS, STEPS_MAX = 40, 14, 20_000
+GO, REQUEST_LOST, REPLY_LOST, CUT = "go", "request lost", "reply lost", "cut"
+KEYS = Keys("sim")
+
+
+@coroutine
+def turn(where: str) -> Generator[str, str, str]:
+    """Where a process can be overtaken, hit or killed; the scheduler's answer says what became of it."""
+    return (yield where)
+
+
+class Redis:
+    """What all connections share: values, sorted sets whose scores are 0, and how often each key was touched."""
+
+    def __init__(self, moved: Callable[[bytes], None]) -> None:
+        self.values: dict[str, Any] = {}
+        self.touched, self._moved, self._checkpoint = Counter[str](), moved, b""
+
+    def _touch(self, key: str) -> None:
+        self.touched[key] += 1
+
+    def look(self) -> None:
+        """What others can see now: after a command, or a whole transaction."""
+        held, self._checkpoint = self._checkpoint, self.values.get(KEYS.checkpoint, b"")
+        if self._checkpoint not in (held, b""):
+            self._moved(self._checkpoint)
+
+    def flush(self) -> None:
+        self.unlink(*self.values)
+
+    def get(self, key: str) -> Any:
+        return self.values.get(key)
+
+    def mget(self, *keys: str) -> list[Any]:
+        return [self.values.get(key) for key in keys]
+
+    def set(self, key: str, value: bytes, *nx: str) -> None:
+        if not (nx and key in self.values):
+            self.values[key] = value
+            self._touch(key)
+
+    def mset(self, *words: Any) -> None:
+        for key, value in zip(words[::2], words[1::2], strict=True):
+            self.set(key, value)
+
+    def unlink(self, *keys: Any) -> None:
+        for key in [key.decode() if isinstance(key, bytes) else key for key in keys]:
+            if self.values.pop(key, None) is not None:
+                self._touch(key)
+
+    def scan(self, cursor: bytes, _match: str, pattern: str, *_count: object) -> tuple[bytes, list[bytes]]:
+        """A quarter of the keys at a time, so that much can happen in between."""
+        at, keys = int(cursor), [key.encode() for key in self.values if key.startswith(pattern[:-1])]
+        return str((at + 1) % 4).encode(), [key for key in keys if zlib.crc32(key) % 4 == at]
+
+    def zrange(self, key: str, *_: int) -> list[bytes]:
+        return sorted(self.values.get(key, ()))
+
+    def zadd(self, key: str, *words: str) -> None:
+        self.values.setdefault(key, set()).update(member.encode() for member in words[1::2])
+        self._touch(key)
+
+    def zrem(self, key: str, *members: str) -> None:
+        there = self.values.get(key, set())
+        there.difference_update(member.encode() for member in members)
+        if not there:
+            self.values.pop(key, None)
+        self._touch(key)
+
+
+class Line:
+    """A connection as `RedisLine` is one: what it sends may not arrive, what comes back may be lost, and with the
+    connection goes what it watched. Others come between any two of its commands, but for a transaction's."""
+
+    def __init__(self, redis: Redis) -> None:
+        self.redis = redis
+        self.connection: object = None
+        self._connect()
+
+    def _connect(self) -> None:
+        self.connection, self._watched = object(), dict[str, int]()
+
+    async def ask(self, *commands: Any, on: object = None) -> list[Any]:
+        answers: list[Any] = []
+        queue: list[Any] | None = None
+        for name, *words in commands:
+            if name == "MULTI":
+                queue = []
+            elif queue is not None and name != "EXEC":
+                queue.append((name, *words))
+            else:
+                became = await turn(name)
+                if became == CUT:
+                    self._connect()  # if nothing was asked yet it says nothing
+                if became == REQUEST_LOST or (became == CUT and answers) or on not in (None, self.connection):
+                    self._connect()
+                    raise ConnectionError(became)
+                answers.append(await self.transact(queue) if queue is not None else self._do(name, *words))
+                self.redis.look()
+                if became == REPLY_LOST:
+                    self._connect()
+                    raise ConnectionError(became)
+        return answers
+
+    def _do(self, name: str, *words: Any) -> Any:
+        if name == "WATCH":
+            self._watched |= {key: self.redis.touched[key] for key in words}
+        elif name == "UNWATCH":
+            self._watched.clear()
+        else:
+            return getattr(self.redis, name.lower())(*words)
+
+    async def transact(self, queue: list[Any]) -> list[Any] | None:
+        refused = any(self.redis.touched[key] != touched for key, touched in self._watched.items())
+        self._watched.clear()
+        return None if refused else [self._do(*command) for command in queue]
+
+
+class Truth:
+    """PostgreSQL's part: transactions that take their number early, their row's later, and commit when they like."""
+
+    def __init__(self, story: tuple[Event, ...]) -> None:
+        self.story = story
+        self.rows: list[Placed] = []  # committed
+        self._xids: dict[int, int] = {}  # of open transactions, by the event they will write
+        self._written: dict[int, Placed] = {}
+        self._done: set[int] = set()
+        self._xid, self._sequence = 100, 0
+
+    def finished(self) -> bool:
+        return len(self._done) == len(self.story)
+
+    def move(self, rng: Random) -> Placed | None:
+        """One thing that a transaction can do now; what it committed, if that was it."""
+        open = [number for number in range(len(self.story)) if number not in self._done][:5]
+        number = rng.choice(open)
+        if number not in self._xids:
+            self._xid += 1
+            self._xids[number] = self._xid
+        elif number not in self._written:
+            if self._needs(number) <= self._done:  # else it waits for another's lock
+                self._sequence += 1
+                at = Position(self._xids[number], self._sequence)
+                self._written[number] = Placed(at, self.story[number])
+        else:
+            self._done.add(number)
+            del self._xids[number]
+            self.rows.append(self._written[number])
+            return self._written[number]
+        return None
+
+    def _needs(self, number: int) -> set[int]:
+        event, before = self.story[number], list(enumerate(self.story[:number]))
+        wanted = {stream_of(event)}
+        if isinstance(event, OrderPlaced):
+            wanted |= {f"customer-{event.customer_id}", *(f"product-{line.product_id}" for line in event.lines)}
+        return {earlier for earlier, other in before if stream_of(other) in wanted}
+
+    def horizon(self) -> int:
+        return min(self._xids.values(), default=self._xid + 1)
+
+
+class Feed:
+    """The outbox as `OutboxFeed` reads it; sometimes what was given before is given again, or twice."""
+
+    def __init__(self, truth: Truth, rng: Random) -> None:
+        self.truth, self._rng = truth, rng
+        self.redelivers = True
+
+    async def read(self, after: Position, limit: int) -> Batch:
+        if await turn("read") != GO:
+            raise psycopg.OperationalError("cut")
+        if self.redelivers and self._rng.random() < 0.1:
+            after = Position(after.transaction - self._rng.randrange(4), 0)
+        batch = self.select(after, self._rng.randint(1, 4) if limit <= 500 else limit)
+        if self.redelivers and batch.events and self._rng.random() < 0.1:
+            batch = Batch([placed for placed in batch.events for _ in range(2)], batch.more_soon)
+        return batch
+
+    def select(self, after: Position, limit: int) -> Batch:
+        rows = sorted(row for row in self.truth.rows if row.position > after)[:limit]
+        settled = [row for row in rows if row.position.transaction < self.truth.horizon()]
+        return Batch(settled, more_soon=len(settled) < len(rows) or len(rows) == limit)
+
+    async def wait(self, timeout_s: float) -> None:
+        await turn("idle")
+
+    async def disconnect(self) -> None:
+        pass
+
+    async def count(self) -> int:
+        return len(self.truth.rows)
+
+
+class World:
+    """Two projectors over one truth and one read store, and a command that rebuilds the views now and then."""
+
+    def __init__(self, seed: int, feed: type[Feed] = Feed, store: type[Redis] = Redis, line: type[Line] = Line) -> None:
+        self.rng = Random(seed)
+        self.truth = Truth(story(seed % STORIES))
+        self.feed = feed(self.truth, self.rng)
+        self.redis = store(self._moved)
+        self._build = lambda: Projector(self.feed, RedisViews(line(self.redis), KEYS))  # type: ignore[arg-type]
+        self._at = START
+
+    def run(self) -> None:
+        """Raises `AssertionError`, or what a process died of, when something is not as it must be."""
+        sleep = SimpleNamespace(sleep=lambda s: turn("sleep"))
+        with patch("cqrs_impl.projector.asyncio", sleep):
+            self.running = [self._projector(), self._projector()]
+            try:
+                self._play()
+            finally:
+                for process in self.running:
+                    process.work.close()
+        assert documents(self.redis) == expected(self.truth.story), "the views are not the fold over the truth"
+
+    def _play(self) -> None:
+        faults = self.rng.randrange(7)
+        while faults or not self.truth.finished():
+            chance = self.rng.random()
+            if chance < 0.3 and not self.truth.finished():
+                if committed := self.truth.move(self.rng):
+                    assert committed.position > self._at, f"{committed} appears behind the reader at {self._at}"
+            elif chance < 0.34 and faults:
+                faults -= 1
+                self._fault()
+            else:
+                self._step(self.rng.choice(self.running), GO)
+        self._settle()
+
+    def _projector(self) -> "Process":
+        return Process(self._build().run(), lasting=True)
+
+    def _fault(self) -> None:
+        process = self.rng.choice(self.running)
+        match self.rng.choice(("killed", "emptied", "rebuild", REQUEST_LOST, REPLY_LOST, CUT)):
+            case "killed":
+                self.running.remove(process)
+                process.work.close()
+                if process.lasting:
+                    self.running.append(self._projector())
+            case "emptied":
+                self.redis.flush()
+                self._at = START
+            case "rebuild":
+                self.running.append(Process(self._build().rebuild(lambda done, total: None)))
+            case lost:
+                self._step(process, lost)
+
+    def _settle(self) -> None:
+        """No more faults: everyone gets to where there is nothing left to do."""
+        self.feed.redelivers = False
+        idle, writes = 0, -1
+        for _ in range(STEPS_MAX):
+            process = self.rng.choice(self.running)
+            self._step(process, GO)
+            if writes != self.redis.touched.total():
+                idle, writes = 0, self.redis.touched.total()
+            idle += process.where == "idle"
+            if idle >= 12:
+                return
+        raise AssertionError("it does not come to rest")
+
+    def _step(self, process: "Process", became: str) -> None:
+        if process.where in ("sleep", "idle", "") or (became == CUT and process.where == "read"):
+            became = GO
+        try:
+            process.step(became)
+        except StopIteration:
+            self.running.remove(process)
+        except STORE_GONE:  # a rebuild ends with it; a projector goes on
+            self.running.remove(process)
+
+    def _moved(self, checkpoint: bytes) -> None:
+        at = START if checkpoint.startswith(CLEARING) else Checkpoint.of(checkpoint).reflected
+        if at == START:
+            self._at = START
+        assert at >= self._at, f"the position went back from {self._at} to {at}"
+        for position, event in self.truth.rows:
+            if self._at < position <= at:
+                held = self.redis.get(f"{KEYS.prefix}{stream_of(event).replace('-', ':', 1)}")
+                assert held and msgspec.json.decode(held)["version"] >= event.version, f"{event} is passed over"
+        self._at = at
+
+
+class Process:
+    def __init__(self, work: Coroutine[Any, Any, None], *, lasting: bool = False) -> None:
+        self.work, self.where, self.lasting = work, "", lasting
+
+    def step(self, became: str) -> None:
+        self.where = self.work.send(became if self.where else None)
+
+
+def documents(redis: Redis) -> dict[str, Any]:
+    """Everything the views hold, but the checkpoint."""
+    return {key: value for key, value in redis.values.items() if key != KEYS.checkpoint}
+
+
+@lru_cache(maxsize=STORIES)
+def expected(story: tuple[Event, ...]) -> dict[str, Any]:
+    """The views after one projector alone got the story in one piece."""
+    truth = Truth(story)
+    truth.rows = [Placed(Position(1, number), event) for number, event in enumerate(story, start=1)]
+    redis = Redis(lambda checkpoint: None)
+    feed = Feed(truth, Random(0))
+    feed.redelivers = False
+    alone = Process(Projector(feed, RedisViews(Line(redis), KEYS)).run())  # type: ignore[arg-type]
+    while alone.where != "idle":
+        alone.step(GO)
+    return documents(redis)
+
+
+@lru_cache(maxsize=STORIES)
+def story(number: int) -> tuple[Event, ...]:
+    """A dozen events that the contract's rules allow, of few things, so that they meet often."""
+    return tuple(_events(Random(number)))
+
+
+def _events(rng: Random) -> Iterator[Event]:
+    day = datetime(2026, 1, 1, tzinfo=UTC)
+    versions = Counter[str]()
+    status: dict[str, str] = {}
+    customers, products = ([str(UUID(int=kind * 10 + n)) for n in range(2)] for kind in (1, 2))
+    for n in range(2):
+        yield CustomerRegistered(customers[n], 1, f"Ann {n}")
+        yield ProductAdded(products[n], 1, f"Tea {n}", 100, 50)
+    versions.update(customers + products)
+    for n in range(4, EVENTS):
+        at = day + timedelta(hours=rng.randrange(48))
+        customer, product = rng.choice(customers), rng.choice(products)
+        open = sorted(order for order, now in status.items() if now in ("placed", "paid"))
+        kind = rng.choice(("place", "place", "rename", "deliver", "advance", "advance"))
+        if kind == "rename":
+            versions[customer] += 1
+            yield CustomerRenamed(customer, versions[customer], f"Bea {n}")
+        elif kind == "deliver":
+            versions[product] += 1
+            yield StockDelivered(product, versions[product], str(UUID(int=100 + n)), n)
+        elif kind == "place" or not open:
+            order = str(UUID(int=1000 + n))
+            wanted = rng.sample(products, rng.randint(1, 2))
+            lines = tuple(OrderLine(id, f"Tea {products.index(id)}", n, 100, 100 * n) for id in wanted)
+            versions[order], status[order] = 1, "placed"
+            yield OrderPlaced(order, 1, at, customer, lines, sum(line.amount_cents for line in lines))
+        else:
+            order = rng.choice(open)
+            versions[order] += 1
+            cancels = status[order] == "paid" or rng.random() < 0.5
+            status[order] = "cancelled" if cancels else "paid"
+            yield (OrderCancelled if cancels else OrderPaid)(order, versions[order], at)

@@ -1,0 +1,46 @@
+"""Every mistake of the gallery is caught by its scenario, and with its remedy nothing is reported."""
+
+from collections.abc import Iterator
+
+import pytest
+
+from crossover.errors import UserError
+from crossover.gallery import MISTAKES, exhibit, mistake, title
+from crossover.gallery.tour import lesson, tour
+from crossover.processes import household
+from crossover.servers import start_postgres, start_valkey
+from crossover.targets import Stores
+from tests.test_cli import crossover
+
+CAUGHT: list[str] = []
+
+
+@pytest.fixture(scope="module")
+def stores() -> Iterator[Stores]:
+    """Servers of its own: some mistakes change how they work."""
+    with household() as house:
+        yield Stores(start_postgres(house, durability="none"), start_valkey(house))
+
+
+@pytest.mark.parametrize("name", MISTAKES)
+def test_a_mistake_is_caught_and_its_remedy_holds(name: str, stores: Stores, summary: list[str]) -> None:
+    shown = exhibit(name, stores)
+    assert shown.right.bad == 0 < shown.right.of, f"the remedy lets {shown.right.what} happen"
+    assert shown.wrong.bad > 0, f"no {shown.wrong.what}: the scenario cannot see its mistake"
+    CAUGHT.append(name)
+    score = f"gallery: {{}} of {len(MISTAKES)} mistakes caught, nothing reported with their remedies"
+    summary[:] = [line for line in summary if not line.startswith("gallery")] + [score.format(len(CAUGHT))]
+    assert lesson(shown) and tour([shown]).row_count == 1
+
+
+def test_each_lesson_is_a_lesson() -> None:
+    for name in MISTAKES:
+        assert title(name)
+        assert "The remedy" in (mistake(name).__doc__ or "")
+
+
+def test_an_unknown_mistake_is_refused_with_the_names_of_all() -> None:
+    with pytest.raises(UserError, match="id-after-last"):
+        mistake("none")
+    ended = crossover("gallery", "--list")
+    assert ended.returncode == 0 and all(name in ended.stdout for name in MISTAKES)

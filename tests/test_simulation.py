@@ -1,0 +1,116 @@
+"""The projector under ten thousand seeded schedules of interleaving, redelivery, inversion, loss and death.
+
+`SIMULATION_SEED=1234 pytest tests/test_simulation.py` replays one; `SIMULATION_SEEDS` says how many.
+"""
+
+import os
+from collections import Counter
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any
+from unittest.mock import patch
+
+import msgspec
+import pytest
+
+from contract.messages import CustomerRegistered, OrderCancelled, OrderPlaced, Position, ProductAdded, StockDelivered
+from cqrs_impl.ports import Batch, Placed
+from cqrs_impl.read import redis_views
+from crossover.gallery import no_version_guard, swallowed_error
+from tests.simulation import KEYS, STORIES, Feed, Line, Redis, World, expected, story, turn
+
+SEEDS = int(os.environ.get("SIMULATION_SEEDS", "10000"))
+
+
+def test_every_schedule_ends_with_the_views_of_the_truth() -> None:
+    chosen = os.environ.get("SIMULATION_SEED")
+    for seed in [int(chosen)] if chosen else range(SEEDS):
+        try:
+            World(seed).run()
+        except Exception as failure:
+            raise AssertionError(f"replay it by SIMULATION_SEED={seed}: {failure}") from failure
+
+
+@pytest.mark.parametrize("number", range(STORIES))
+def test_what_the_schedules_are_held_against_is_counted_by_hand_too(number: int) -> None:
+    orders, stock, spent = {}, Counter[str](), Counter[str]()
+    for event in story(number):
+        match event:
+            case ProductAdded() | StockDelivered():
+                stock[event.id] += event.stock if isinstance(event, ProductAdded) else event.quantity
+            case OrderPlaced():
+                orders[event.id] = event
+            case OrderCancelled():
+                del orders[event.id]
+            case CustomerRegistered():
+                spent[event.id] = 0
+    for order in orders.values():
+        spent[order.customer_id] += order.total_cents
+        stock.subtract({line.product_id: line.quantity for line in order.lines})
+    views = expected(story(number))
+    assert {id: msgspec.json.decode(views[KEYS.customer(id)])["spent_cents"] for id in spent} == spent
+    assert {id: msgspec.json.decode(views[KEYS.product(id)])["stock"] for id in stock} == stock
+
+
+class Polling(Feed):
+    def select(self, after: Position, limit: int) -> Batch:
+        rows = sorted(
+            (Placed(Position(0, at.sequence), event) for at, event in self.truth.rows), key=lambda row: row[0]
+        )
+        rows = [row for row in rows if row.position.sequence > after.sequence][:limit]
+        return Batch(rows, more_soon=len(rows) == limit)
+
+
+class Unwatched(Line):
+    async def transact(self, queue: list[Any]) -> list[Any] | None:
+        self._watched.clear()
+        return await super().transact(queue)
+
+
+class Forgetful(Line):
+    async def ask(self, *commands: Any, on: object = None) -> list[Any]:
+        return await super().ask(*commands)
+
+
+class TwoUnits(Line):
+    """The checkpoint, which comes first, and then the data."""
+
+    async def transact(self, queue: list[Any]) -> list[Any] | None:
+        done = await super().transact(queue[:1])
+        self.redis.look()
+        await turn("between")
+        return done and done + (await super().transact(queue[1:]) or [])
+
+
+class Kept(Redis):
+    """A read store that is emptied of all but the checkpoint."""
+
+    def flush(self) -> None:
+        self.unlink(*(key for key in self.values if key != KEYS.checkpoint))
+
+
+MUTANTS: dict[str, tuple[dict[str, Any], Callable[[], AbstractContextManager[Any]]]] = {
+    "id > last": ({"feed": Polling}, nullcontext),
+    "no WATCH": ({"line": Unwatched}, nullcontext),
+    "WATCH lost with its connection": ({"line": Forgetful}, nullcontext),
+    "checkpoint in another unit": ({"line": TwoUnits}, nullcontext),
+    "checkpoint in another store": ({"store": Kept}, nullcontext),
+    "no version guard": ({}, lambda: patch.object(redis_views, "_next", no_version_guard.WRONG)),
+    "swallowed error": ({}, lambda: patch.object(redis_views, "_Work", swallowed_error.WRONG)),
+}
+
+
+@pytest.mark.parametrize("mutant", MUTANTS)
+def test_each_mistake_is_found_within_the_schedules(mutant: str, summary: list[str]) -> None:
+    parts, mistaken = MUTANTS[mutant]
+    expected.cache_clear()
+    for number in range(STORIES):
+        expected(story(number))
+    with mistaken():
+        for seed in range(SEEDS):
+            try:
+                World(seed, **parts).run()
+            except Exception as found:  # noqa: BLE001
+                summary.append(f"simulation: {mutant} is found by schedule {seed}: {str(found)[:60]} …")
+                return
+    raise AssertionError(f"{mutant} went through {SEEDS} schedules unseen")
