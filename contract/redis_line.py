@@ -16,7 +16,12 @@ from redis.asyncio.connection import parse_url
 Command = tuple[str | bytes | int, ...]
 
 COMMANDS_A_SECOND = 10_000  # the least that is expected of it: long pipelines have more time
-REFUSALS = {"OOM": redis_errors.OutOfMemoryError, "LOADING": redis_errors.BusyLoadingError}
+REFUSALS = {
+    "OOM": redis_errors.OutOfMemoryError,
+    "LOADING": redis_errors.BusyLoadingError,
+    "NOAUTH": redis_errors.AuthenticationError,
+    "WRONGPASS": redis_errors.AuthenticationError,
+}
 _pack = cast(Callable[[Command], bytes], hiredis.pack_command)  # typed as if it took tuples of one
 
 
