@@ -211,10 +211,8 @@ def read_manifest(path: Path) -> Manifest:
     """The manifest of a complete run of a format we know."""
     manifest = read_any_manifest(path)
     if not manifest.complete:
-        raise UnusableRun(
-            f"{path} is an incomplete run: it was stopped before its end; run it again, or resume it with "
-            f"`crossover compare --resume {path}`."
-        )
+        resume = f", or resume it with `crossover compare --resume {path}`" if manifest.kind == "compare" else ""
+        raise UnusableRun(f"{path} is an incomplete run: it was stopped before its end; run it again{resume}.")
     return manifest
 
 

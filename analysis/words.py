@@ -176,21 +176,21 @@ def checks_line(findings: Findings) -> str:
 
 def unfinished(path: Path, manifest: Manifest, slices: pl.DataFrame) -> list[str]:
     """How far a run came, what it lacks and how to go on: one line each."""
-    was = manifest.fingerprint
+    was, ledger = manifest.fingerprint, manifest.checks.ledger
     wanted, measured = (was.rounds or 0) * (was.restarts or 1), slices.filter(pl.col("phase") == "measure")
     counts = {
         share: measured.filter(pl.col("read_share_pct") == share)["round"].n_unique() for share in was.read_shares
     }
-    conformance, ledger = manifest.checks.conformance, manifest.checks.ledger
-    booked = (ledger.rounds or 0) if ledger else 0
+    unbooked = slices["round"].n_unique() - (ledger.rounds or 0 if ledger else 0)
+    ended = f"stopped at {manifest.finished_at}" if manifest.finished_at else "killed, or still goes on"
+    lines = [f"{path} is incomplete: run {manifest.run} of {manifest.created_at} was {ended}."]
+    if manifest.kind != "compare":
+        return [*lines, f"A run of `crossover {manifest.kind}` cannot be resumed: run it again."]
     parts = ", ".join(f"{count} of {wanted} at {share:g} %" for share, count in counts.items())
     return [
-        f"{path} is incomplete: run {manifest.run} of {manifest.created_at} was "
-        + (f"stopped at {manifest.finished_at}." if manifest.finished_at else "killed, or still goes on."),
+        *lines,
         f"Measured rounds: {parts} reads.",
-        f"Missing: {wanted * len(counts) - sum(counts.values())} of {wanted * len(counts)} rounds"
-        + ("" if conformance else ", the check that all targets answer the same")
-        + (f", the books of {slices['round'].n_unique() - booked} rounds." if slices.height else "."),
+        f"Missing: {wanted * len(counts) - measured['round'].n_unique()} rounds, closed books of {unbooked} more.",
         f"Go on:   crossover compare --resume {path}",
     ]
 

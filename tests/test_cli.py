@@ -320,7 +320,7 @@ def test_targets_that_answer_differently_get_no_figures(fresh_target, tmp_path: 
     assert not (tmp_path / "run" / "report.html").exists()
 
 
-def test_ctrl_c_in_compare_stops_everything_and_keeps_what_was_measured(tmp_path: Path) -> None:
+def test_ctrl_c_in_compare_stops_everything_and_what_was_measured_is_gone_on_with(tmp_path: Path) -> None:
     out = tmp_path / "run"
     command = subprocess.Popen(
         [sys.executable, "-m", "crossover.cli", "compare", "--size", "empty", "--read-shares", "90", "--out", str(out)],
@@ -341,6 +341,12 @@ def test_ctrl_c_in_compare_stops_everything_and_keeps_what_was_measured(tmp_path
         manifest = json.loads((out / "manifest.json").read_bytes())
         assert not manifest["complete"]
         assert any((out / "rounds").glob("0*"))
+        assert f"To go on: crossover compare --resume {out}" in command.communicate()[1]
     finally:
         command.kill()
         command.communicate(timeout=GONE_S_MAX)
+    assert "crossover compare --resume" in crossover("show", str(out)).stdout
+    resumed = crossover("compare", "--resume", str(out), within_s=180)
+    assert resumed.returncode == 0, resumed.stderr
+    assert "never closed" not in resumed.stdout and "95 % interval" in resumed.stdout
+    assert json.loads((out / "manifest.json").read_bytes())["sessions"] == 2
