@@ -71,7 +71,8 @@ def report(folder: str | Path, history: Path | None) -> Reported:
     if findings.run.manifest.kind == "gate":
         judged = gate.judge(folder, history)
         answer, *notes = gate.lines(judged)
-        return Reported(findings, answer, notes, [Case("head against base", judged.answer, judged.reason)])
+        reason = f"ratio {words.ratio_text(judged.change)}: {judged.reason}"
+        return Reported(findings, answer, notes, [Case("head against base", judged.answer, reason)])
     cases = [
         Case(
             f"{cell.target} against {findings.baseline} at {cell.read_share_pct:g} % reads",
