@@ -143,7 +143,11 @@ def law_text(law: scaling.Law | str) -> str:
     low, high = law.interval(law.throughput(law.in_flight_max))
     far = scaling.REACH * law.in_flight_max
     says = f"{law.throughput(law.in_flight_max)[0, 0]:,.0f} [{low:,.0f}–{high:,.0f}] operations/s"
-    peak = f"its peak is at {law.peak:.1f}" if law.peak else f"it has no peak up to {far:.0f}, twice what was measured"
+    peak = (
+        f"its peak is at {law.peak:.1f}"
+        if law.peak
+        else f"no peak can be told up to {far:.0f}, twice what was measured"
+    )
     return (
         f"Universal Scalability Law: λ {one:,.0f}/s, σ {wait:.3f} {_range(law, 1)}, κ {cross:.5f} {_range(law, 2)}; "
         f"with {law.in_flight_max:.1f} in flight {says}; {peak}."

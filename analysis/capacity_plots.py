@@ -5,6 +5,7 @@ from pathlib import Path
 import matplotlib
 import numpy as np
 import polars as pl
+from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
 from analysis import capacity, colours, scaling
 from analysis.capacity import Found
@@ -34,11 +35,9 @@ def rates(found: Found) -> Plot:
     axes.set_xscale("log")
     axes.set_yscale("log")
     for axis in (axes.xaxis, axes.yaxis):
-        axis.set_major_formatter(matplotlib.ticker.FuncFormatter(lambda value, _: f"{value:,g}"))
-        axis.set_minor_formatter(matplotlib.ticker.NullFormatter())
-    axes.set_xticks(
-        sorted({round(rate) for rate in trials["rate_per_s"]})[:: max(1, trials["rate_per_s"].n_unique() // 6)]
-    )
+        axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,g}"))
+        axis.set_minor_locator(NullLocator())
     axes.set_xlabel("operations offered a second")
     axes.set_ylabel("p95 from the intended start, ms")
     axes.legend(loc="upper left")
@@ -67,9 +66,7 @@ def law(found: Found) -> Plot | None:
     axes.set_xlabel("operations in flight on average")
     axes.set_ylabel("operations answered a second")
     axes.legend(loc="lower right")
-    peak = (
-        f"most throughput with {found.law.peak:.1f} in flight" if found.law.peak else "no peak within twice the range"
-    )
+    peak = f"most throughput with {found.law.peak:.1f} in flight" if found.law.peak else "no peak can be told"
     return finish("law", f"Scalability law of {found.target}: {peak}", capacity.law_text(found.law), figure)
 
 

@@ -56,6 +56,7 @@ COLUMNS: dict[str, dict[str, pl.DataType]] = {
         "versions_behind": pl.UInt32(),
         "visible_us": pl.Int64(),
     },
+    "applied": {"slice": pl.UInt32(), "within_s": pl.Float64(), "events": pl.UInt32()},
     "tokens": {
         "slice": pl.UInt32(),
         "operation": pl.String(),
@@ -185,6 +186,7 @@ class Run(NamedTuple):
     slices: pl.DataFrame
     cpu: pl.DataFrame
     staleness: pl.DataFrame
+    applied: pl.DataFrame
     tokens: pl.DataFrame
 
     @property
@@ -318,7 +320,7 @@ def read_table(path: Path, files: Iterable[str], table: str) -> pl.DataFrame:
     names = sorted(name for name in files if Path(name).name == f"{table}.parquet")
     schema = (COLUMNS | OF_CAPACITY)[table]
     if not names:
-        if table in ("cpu", "staleness", "tokens"):  # no pids of a target that is not ours; no probes
+        if table in ("cpu", "staleness", "applied", "tokens"):  # no pids of a target that is not ours; no probes
             return pl.DataFrame(schema=cast(Any, schema))
         raise UnusableRun(f"{path} is damaged: it holds no {table}.")
     parts = []

@@ -40,9 +40,10 @@ class Law(NamedTuple):
 
     @property
     def peak(self) -> float | None:
-        """The operations in flight at which throughput is highest; None where that lies beyond the reach."""
+        """Where throughput is highest, in operations in flight; None beyond the reach, or where κ may be zero."""
         _, wait, cross = self.rows[0]
-        at = math.sqrt(max(0.0, 1 - wait) / cross) if cross > 0 else math.inf
+        certain = self.interval(self.rows[:, [2]]).low > 0
+        at = math.sqrt(max(0.0, 1 - wait) / cross) if certain else math.inf
         return at if at <= REACH * self.in_flight_max else None
 
 

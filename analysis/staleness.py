@@ -98,6 +98,24 @@ def token_price(rows: pl.DataFrame, *, seed: int) -> TokenPrice | None:
     return TokenPrice(rows.height, hodges_lehmann(added_ms), interval, stale, int(rows["behind"].sum()))
 
 
+class Applied(NamedTuple):
+    """What the projector says: ages of events when they came into the views, as upper bounds of its buckets."""
+
+    events: int
+    p50_ms: float
+    p99_ms: float
+
+
+def applied(rows: pl.DataFrame) -> Applied | None:
+    """None where nothing was told."""
+    whole = rows.group_by("within_s").agg(pl.col("events").sum()).sort("within_s")
+    events = max(whole["events"], default=0)
+    if not events:
+        return None
+    p50, p99 = (float(whole.filter(pl.col("events") >= q * events)["within_s"][0]) * 1000 for q in (0.50, 0.99))
+    return Applied(events, p50, p99)
+
+
 def _quantile(ordered: list[float], share: float) -> float | None:
     """The smallest time by which at least this share of probes had seen their write."""
     time = ordered[math.ceil(share * len(ordered)) - 1]

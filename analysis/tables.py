@@ -31,6 +31,7 @@ def render(run_dir: str | Path) -> RenderableType:
     ]
     notes += [line for line in [words.starts_line(findings)] if line]
     notes += [words.fit_line(findings, target) for target in findings.challengers]
+    notes += [line for name in findings.run.targets if (line := words.applied_line(findings, name))]
     notes += [words.checks_line(findings), words.durability_line(findings)]
     # Text, never markup: target names come from users.
     return Group(

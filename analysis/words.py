@@ -5,10 +5,10 @@ from pathlib import Path
 import polars as pl
 
 from analysis.crossover import Crossover
-from analysis.findings import Cell, Findings, token_price
+from analysis.findings import Cell, Findings, staleness_rows, token_price
 from analysis.operations import Mix
 from analysis.runs import Manifest
-from analysis.staleness import TokenPrice
+from analysis.staleness import TokenPrice, applied
 from analysis.statistics import Comparison, Interval, Verdict
 
 
@@ -246,6 +246,17 @@ def staleness_line(findings: Findings, target: str) -> str:
     until = "" if slowest is None or None in p99 else f"; 99 % of writes are visible after {slowest / 1000:.0f} ms"
     late = f"; {never} were never seen" if never else ""
     return f"{target}: {100 * stale / probes:.0f} % of the earliest reads miss the write" + until + late + "."
+
+
+def applied_line(findings: Findings, target: str) -> str | None:
+    """The projector's own account, beside what a client saw."""
+    found = applied(staleness_rows(findings.run, target, table="applied"))
+    if found is None:
+        return None
+    return (
+        f"{target}: by its projector's account half of {found.events:,} events were in the views "
+        f"within {found.p50_ms:g} ms of their recording, 99 % within {found.p99_ms:g} ms."
+    )
 
 
 def token_line(findings: Findings, target: str) -> str | None:

@@ -7,6 +7,7 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppres
 from time import monotonic
 
 import msgspec
+from msgspec.structs import replace
 from prometheus_client import CONTENT_TYPE_PLAIN_0_0_4
 from starlette.routing import Route, Router
 
@@ -95,7 +96,7 @@ def make_app(
     async def ready(_: Reading) -> Reply:
         now = await system.readiness()
         backlog.note(now)
-        return Reply(200, [_JSON], _encode(now))
+        return Reply(200, [_JSON], _encode(replace(now, applied=None)))
 
     async def scrape(_: Reading) -> Reply:
         try:

@@ -323,7 +323,10 @@ class Answer(NamedTuple):
     position: Position | None = None
 
 
-class Readiness(Struct, frozen=True):
+class Readiness(Struct, frozen=True, omit_defaults=True):
+    """`applied`, for /metrics alone: events by their age when they came into the views, and the sum of ages in s."""
+
     lag_events: int
     lag_seconds: float
     parked_events: int
+    applied: tuple[list[int], float] | None = None

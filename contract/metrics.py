@@ -2,7 +2,8 @@
 
 from bisect import bisect_left
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Sequence
+from itertools import accumulate
 
 from prometheus_client import CollectorRegistry, ProcessCollector, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
@@ -29,12 +30,10 @@ class Meter:
         self.counts[bisect_left(BOUNDS_S, seconds)] += 1
         self.seconds += seconds
 
-    def buckets(self) -> Iterator[tuple[str, float]]:
-        """Cumulative, as Prometheus wants them."""
-        total = 0
-        for bound, count in zip((*map(str, BOUNDS_S), "+Inf"), self.counts, strict=True):
-            total += count
-            yield bound, total
+
+def buckets(counts: Sequence[int]) -> list[tuple[str, float]]:
+    """Cumulative, as Prometheus wants them."""
+    return list(zip((*map(str, BOUNDS_S), "+Inf"), accumulate(counts), strict=True))
 
 
 class Metrics(Collector):
@@ -67,12 +66,18 @@ class Metrics(Collector):
         for meter in self._meters:
             for status, count in sorted(meter.statuses.items()):
                 requests.add_metric((self._rung, meter.operation, str(status)), count)
-            durations.add_metric((self._rung, meter.operation), list(meter.buckets()), meter.seconds)
+            durations.add_metric((self._rung, meter.operation), buckets(meter.counts), meter.seconds)
         yield from (requests, durations)
         if ready := self._readiness:
             yield GaugeMetricFamily("projection_lag_events", "Events not projected yet.", ready.lag_events)
             yield GaugeMetricFamily("projection_lag_seconds", "Age of the oldest of them.", ready.lag_seconds)
             yield GaugeMetricFamily("projection_parked_events", "Events set aside as poison.", ready.parked_events)
+            if ready.applied:
+                counts, seconds = ready.applied
+                told = "Age of events when they came into the views, from their recording."
+                yield HistogramMetricFamily(
+                    "projection_applied_seconds", told, buckets=buckets(counts), sum_value=seconds
+                )
         in_use, size = self._pool_use
         yield GaugeMetricFamily("database_pool_in_use", "Database connections in use.", in_use)
         yield GaugeMetricFamily("database_pool_size", "Database connections at most.", size)

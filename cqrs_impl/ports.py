@@ -22,6 +22,7 @@ class Placed(NamedTuple):
 
     position: Position
     event: Event | Unreadable
+    recorded_s: float | None = None  # by the database's clock when the event was written, shortly before its commit
 
 
 class Batch(NamedTuple):

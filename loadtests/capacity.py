@@ -87,7 +87,8 @@ class Search(Run):
 def watch_lag(bench: Bench, lags: list[tuple[int, int]]) -> None:
     while True:
         asked_us = time.monotonic_ns() // 1_000
-        lags.append((asked_us, bench.lag()))
+        if (lag := bench.lag()) is not None:
+            lags.append((asked_us, lag))
         gevent.sleep(LAG_EVERY_S)
 
 

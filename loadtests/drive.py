@@ -350,6 +350,7 @@ def add_rows(
     )
     tables["cpu"] += [(number, component, cpu_us) for component, cpu_us in figures.cpu_us.items()]
     tables["staleness"] += [(number, *row) for row in figures.staleness]
+    tables["applied"] += [(number, *bucket) for bucket in figures.applied]
     tables["tokens"] += [(number, *pair) for pair in figures.tokens]
 
 

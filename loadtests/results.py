@@ -59,6 +59,7 @@ SCHEMAS: dict[str, dict[str, Any]] = {
         "versions_behind": pl.UInt32,
         "visible_us": pl.Int64,
     },
+    "applied": {"slice": pl.UInt32, "within_s": pl.Float64, "events": pl.UInt32},
     "tokens": {
         "slice": pl.UInt32,
         "operation": pl.String,

@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 import msgspec
 
+from loadtests.applied import read_applied
 from loadtests.client import Client
 from loadtests.cpu import Accounts, read_steal
 from loadtests.ledger import Ledger
@@ -30,6 +31,7 @@ class Figures(NamedTuple):
     steal_share: float | None
     staleness: list[Row]
     tokens: list[Pair]
+    applied: list[tuple[float, int]]  # seconds, events that took at most so long
 
 
 class ComponentGone(Exception):
@@ -61,6 +63,7 @@ class Bench:
         if work.probes:
             self.drain()
         steal, before = read_steal(), self.accounts.read()
+        told = read_applied(self.client) if work.probes else {}
         if work.probes:
             seen = observe(self.user, work.operations, work.probes, slice_s, delays_us)
             played, commands, rows, pairs = seen
@@ -79,24 +82,30 @@ class Bench:
             steal_share=steal_after.share_since(steal) if steal and steal_after else None,
             staleness=rows,
             tokens=pairs,
+            applied=[(s, count - told.get(s, 0)) for s, count in read_applied(self.client).items()] if told else [],
         )
 
     def drain(self) -> tuple[int, int]:
         """Waits for an empty backlog: (how long it took in µs, what was left at the end)."""
         start_ns = time.monotonic_ns()
-        pause_s, lag = 0.002, self.lag()
+        pause_s, lag = 0.002, self._left()
         while lag and time.monotonic_ns() - start_ns < DRAIN_S * 1e9:
             time.sleep(pause_s)  # cooperative: Locust has patched it
-            pause_s, lag = min(pause_s * 2, 0.05), self.lag()
+            pause_s, lag = min(pause_s * 2, 0.05), self._left()
         return (time.monotonic_ns() - start_ns) // 1_000, lag
 
-    def lag(self) -> int:
-        """Over its limit a target answers 503 with the same body; one that says nothing counts as behind."""
+    def _left(self) -> int:
+        """One that says nothing counts as behind."""
+        lag = self.lag()
+        return 1 if lag is None else lag
+
+    def lag(self) -> int | None:
+        """Events behind; over its limit a target answers 503 with the same body. None where it says nothing."""
         _, body = self.user.send(_READY, 0)
         try:
             return msgspec.json.decode(body, type=_Lag).lag_events
         except msgspec.DecodeError:
-            return 1
+            return None
 
     def _require_alive(self) -> None:
         if gone := self.accounts.missing():

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from analysis import crossover, statistics
 from analysis.costs import family
 from analysis.runs import COLUMNS
-from analysis.staleness import visibility
+from analysis.staleness import applied, token_price, visibility
 from analysis.statistics import Interval, NotComputable, compare
 from tests.synthetic_runs import CQRS, CRUD, MEETING_PCT, Plan, slice_costs
 
@@ -246,3 +246,26 @@ def test_a_write_that_was_never_seen_counts_as_slower_than_all_others() -> None:
     seen = visibility(pl.DataFrame(rows, schema=COLUMNS["staleness"], orient="row"))
     assert seen is not None
     assert (seen.never, seen.p50_us, seen.p99_us) == (2, 500.0, None)
+
+
+def test_the_price_of_a_token_is_the_planted_one() -> None:
+    rng = np.random.default_rng(4)
+    without = rng.exponential(1_000, 80)
+    waits = np.where(np.arange(80) % 4 == 0, 3_000.0, 500.0)  # µs
+    rows = pl.DataFrame(
+        {"with_us": without + waits, "without_us": without, "stale_without": waits > 1_000, "behind": [False] * 80}
+    )
+    price = token_price(rows, seed=1)
+    assert price is not None and price.interval_ms is not None
+    assert price.interval_ms.low <= price.added_ms <= price.interval_ms.high and 0.5 <= price.added_ms < 1.75
+    assert (price.pairs, price.stale_without, price.behind) == (80, 0.25, 0)
+    few = token_price(rows.head(3), seed=1)
+    assert few is not None and few.interval_ms is None and token_price(rows.head(0), seed=1) is None
+
+
+def test_what_the_projector_tells_is_read_from_its_buckets() -> None:
+    slices = [(1, 0.001, 40), (1, 0.01, 98), (1, math.inf, 100), (2, 0.001, 20), (2, 0.01, 100), (2, math.inf, 100)]
+    rows = pl.DataFrame(slices, schema=["slice", "within_s", "events"], orient="row")
+    assert applied(rows) == (200, 10.0, 10.0)
+    assert applied(rows.filter(pl.col("slice") == 1)) == (100, 10.0, math.inf)
+    assert applied(rows.head(0)) is None

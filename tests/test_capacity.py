@@ -2,7 +2,8 @@
 
 import json
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import numpy as np
 import polars as pl
@@ -10,44 +11,78 @@ import pytest
 
 from analysis import capacity, capacity_plots, scaling
 from analysis.statistics import NotComputable
-from loadtests.search import PRECISION, search
-from loadtests.trial import Trend, trend
+from loadtests.search import PRECISION, goal_outcome, lag_outcome, search
+from loadtests.trial import Goal, Trend, Trial, judge, trend
 from tests import load_targets as targets
 from tests.load_targets import serving
 from tests.test_load_drive import plan_for, start
 
 
 def look_for(folder: Path, url: str, **changes: Any) -> Path:
-    plan = {"kind": "capacity", "goal": {"p95_ms": 150, "freshness_ms": 100}, "read_shares": [90], "probes": 0}
-    process = start(plan_for(folder, [url], **plan | {"slice_s": 1.0} | changes), module="loadtests.capacity")
+    plan = {
+        "kind": "capacity",
+        "goal": {"p95_ms": 150, "freshness_ms": 100},
+        "read_shares": [90],
+        "probes": 0,
+        "slice_s": 0.6,
+    }
+    process = start(plan_for(folder, [url], **plan | changes), module="loadtests.capacity")
     _, errors = process.communicate(timeout=240)
     assert process.returncode == 0, errors
     return folder / "run"
 
 
-def test_a_single_server_and_a_slow_projector_are_found_where_they_are(tmp_path: Path) -> None:
+def simulated(
+    rate: float, share: float, goal: Goal, *, served_per_s: float, applied_per_s: float, rng: np.random.Generator
+) -> Trial:
+    """Four seconds of a single server with a fixed service time before a projector with another, in virtual time."""
+    due = np.sort(rng.uniform(0, 4e6, rng.poisson(rate * 4)))
+    done, applied = 0.0, [0.0]
+    samples, writes = [], []
+    for at in due:
+        done = max(at, done) + 1e6 / served_per_s
+        kind = "read" if rng.random() * 100 < share else "write"
+        samples.append(SimpleNamespace(done_us=done, operation=SimpleNamespace(due_us=at, kind=kind), outcome="ok"))
+        if kind == "write":
+            writes.append(done)
+            applied.append(max(done, applied[-1]) + 1e6 / applied_per_s)
+    shown = np.array(applied[1:])
+    lags = [(t, int(np.sum((np.array(writes) <= t) & (shown > t)))) for t in range(0, 4_000_000, 50_000)]
+    picked = rng.integers(0, len(writes), 40) if writes else []
+    looks = [SimpleNamespace(stale=shown[k] > writes[k] + goal.freshness_ms * 1000) for k in picked]
+    played = SimpleNamespace(samples=samples, wall_us=max(4e6, done), generator_cpu_us=4e5)
+    return judge(goal, cast(Any, played), cast(Any, looks), lags, True, 4.0)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_a_single_server_and_a_slow_projector_are_found_where_they_are(seed: int) -> None:
+    """Within a tenth: arrivals of four seconds vary by 5 %, and a nearly full queue looks like one that grows."""
+    truth, goal = {"served_per_s": 250.0, "applied_per_s": 80.0, "rng": np.random.default_rng(seed)}, Goal(150, 100)
+    whole = search(120, lambda rate: goal_outcome(simulated(rate, 90, goal, **truth)) == "held")
+    assert whole.held_per_s and whole.failed_per_s and 225 <= whole.held_per_s <= 265
+    cliff = search(20, lambda rate: lag_outcome(simulated(rate, 0, goal, **truth)) == "held")
+    assert cliff.held_per_s and cliff.failed_per_s and 72 <= cliff.held_per_s <= 88
+    assert "lag grows" in simulated(1.3 * cliff.failed_per_s, 0, goal, **truth).failures
+
+
+def test_writes_that_are_seen_too_late_limit_the_capacity() -> None:
+    truth, goal = {"served_per_s": 1000.0, "applied_per_s": 30.0, "rng": np.random.default_rng(1)}, Goal(2000, 50)
+    found = search(40, lambda rate: goal_outcome(simulated(rate, 50, goal, **truth)) == "held")
+    assert found.held_per_s and found.failed_per_s and found.held_per_s < 60, "30 writes a second at most"
+    assert simulated(90, 50, goal, **truth).failures[0] == "stale"
+
+
+def test_a_run_of_capacity_goes_from_the_load_to_its_plots(tmp_path: Path) -> None:
+    """On a busy machine the target is slower than its script, never faster."""
     with serving(targets.limited(served_per_s=250, applied_per_s=80)) as urls:
         run = look_for(tmp_path, urls[0], rate_per_s=120)
     found = capacity.find(run)
-    assert found.capacity.limits == "failed" and found.capacity.held_per_s and found.capacity.failed_per_s
-    # In trials of a second a queue needs some 5 % too much to be seen growing.
-    assert 185 < found.capacity.held_per_s < 265 and found.capacity.failed_per_s <= 1.06 * found.capacity.held_per_s
-    assert found.cliff and found.cliff.limits == "failed" and "lag grows" in found.cliff.failures
-    assert found.cliff.held_per_s and 60 < found.cliff.held_per_s < 92
+    assert found.capacity.held_per_s and found.capacity.held_per_s < 265 and found.capacity.failures
+    assert found.cliff and found.cliff.held_per_s and found.cliff.held_per_s < 92
     burst = found.trials.filter(pl.col("phase") == "burst").row(0, named=True)
-    left = burst["rate_per_s"] - 80  # events after a second
-    assert burst["drain_us"] == pytest.approx(left / 80 * 1e6, rel=0.5)
+    assert burst["drain_us"] > 0 and "After a burst" in capacity.burst_text(found)
     assert f"holds {found.capacity.held_per_s:,.0f} operations/s" in capacity.sentences(found)[0]
     assert {path.stem for path in capacity_plots.write(run)} >= {"capacity", "cliff"}
-
-
-def test_writes_that_are_seen_too_late_limit_the_capacity(tmp_path: Path) -> None:
-    goal = {"p95_ms": 2000, "freshness_ms": 50}
-    with serving(targets.limited(served_per_s=1000, applied_per_s=30)) as urls:
-        run = look_for(tmp_path, urls[0], rate_per_s=40, goal=goal, read_shares=[50], slice_s=0.6)
-    found = capacity.find(run)
-    assert "stale" in found.capacity.failures
-    assert found.capacity.held_per_s is not None and 15 < found.capacity.held_per_s < 75
 
 
 @pytest.mark.parametrize("edge", [3.0, 90.0, 640.0, 21_000.0])

@@ -8,6 +8,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
 
+import httpx
 import msgspec
 import psycopg
 import pytest
@@ -38,6 +39,9 @@ from cqrs_impl.read.keys import Keys
 from cqrs_impl.read.redis_views import RedisViews
 from cqrs_impl.write.outbox import OUTBOX, stream_of
 from ladder.environment import Environment
+from loadtests.applied import read_applied
+from loadtests.client import Client as LoadClient
+from tests.service import Shop, settle
 
 T0 = datetime(2026, 1, 1, tzinfo=UTC)
 CUSTOMER, TEA, POT = (str(UUID(int=n)) for n in (1, 2, 3))
@@ -319,3 +323,16 @@ def test_a_transaction_is_not_sent_on_a_connection_that_watches_nothing(
         await line.close()
 
     asyncio.run(cut_between_watch_and_write())
+
+
+def test_the_projectors_own_times_are_told_by_the_app(fresh_target: Callable[..., Any]) -> None:
+    target = fresh_target("cqrs")
+    with httpx.Client(base_url=target.url) as client:
+        shop = Shop(client)
+        for number in range(3):  # an event's age is told with the write after it
+            shop.customer(f"Ann {number}")
+            settle(client)
+        told = read_applied(LoadClient(target.url))
+        assert told[float("inf")] == 2 and told[5.0] == 2 and told[0.0005] <= told[0.1]
+        assert set(client.get("/ready").json()) == {"lag_events", "lag_seconds", "parked_events"}
+    assert read_applied(LoadClient(fresh_target("crud").url)) == {}

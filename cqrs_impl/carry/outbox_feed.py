@@ -11,7 +11,8 @@ from cqrs_impl.ports import Batch, Parked, Placed, Unreadable
 # A row is given only once every transaction that could still write before it has ended: those are the ones below
 # the snapshot's xmin. Horizon and rows are taken in one statement, hence of one snapshot.
 READ = """
-SELECT xid::text::bigint, id, body, xid < pg_snapshot_xmin(pg_current_snapshot()) AS settled
+SELECT xid::text::bigint, id, body, extract(epoch FROM recorded_at)::float8,
+xid < pg_snapshot_xmin(pg_current_snapshot()) AS settled
 FROM outbox WHERE (xid, id) > (%(xid)s::text::xid8, %(id)s) ORDER BY xid, id LIMIT %(limit)s"""
 STREAM = """
 SELECT xid::text::bigint, id, body FROM outbox WHERE stream = %(stream)s AND version >= %(version)s
@@ -36,10 +37,10 @@ class OutboxFeed:
             await connection.execute(READ, {"xid": str(after.transaction), "id": after.sequence, "limit": limit})
         ).fetchall()
         events: list[Placed] = []
-        for xid, sequence, body, settled in rows:
+        for xid, sequence, body, recorded_s, settled in rows:
             if not settled:
                 return Batch(events, more_soon=True)
-            events.append(await self._placed(xid, sequence, body))
+            events.append(await self._placed(xid, sequence, body, recorded_s))
         return Batch(events, more_soon=len(rows) == limit)
 
     async def parked(self, parked: Parked, upto: Position) -> list[Placed]:
@@ -49,9 +50,9 @@ class OutboxFeed:
         rows = await (await (await self._connected()).execute(STREAM, wanted)).fetchall()
         return [await self._placed(*row) for row in rows]
 
-    async def _placed(self, xid: int, sequence: int, body: str) -> Placed:
+    async def _placed(self, xid: int, sequence: int, body: str, recorded_s: float | None = None) -> Placed:
         try:
-            return Placed(Position(xid, sequence), _decode(body))
+            return Placed(Position(xid, sequence), _decode(body), recorded_s)
         except msgspec.DecodeError as error:
             row = await (await (await self._connected()).execute(NAME, {"id": sequence})).fetchone()
             assert row is not None, "events are kept"

@@ -13,6 +13,7 @@ class Keys:
         self.prefix = f"{namespace}:"
         self.checkpoint = f"{namespace}:checkpoint"
         self.parked = f"{namespace}:parked"  # streams whose events wait
+        self.applied = f"{namespace}:applied"  # how long events took from their recording to here
         self.top = f"{namespace}:top"  # members: rank, then the answer's JSON
         self.days = f"{namespace}:days"  # members: day, then the answer's JSON
 

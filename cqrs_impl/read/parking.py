@@ -72,7 +72,7 @@ class Parking:
         return True
 
     def park(self, placed: Placed, reason: str) -> None:
-        position, event = placed
+        position, event, _ = placed
         before = Position(position.transaction, position.sequence - 1)
         _log.warning("%s is parked from version %d on: %s", name(event), event.version, reason)
         parked = Parked(name(event), event.version, event.version, before, reason[:REASON_MAX])

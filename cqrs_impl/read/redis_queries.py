@@ -6,6 +6,7 @@ forward, so the answer reflects at least what the checkpoint says.
 
 from typing import Any
 
+import msgspec
 import redis.exceptions as redis_errors
 
 from contract.connections import Reader
@@ -59,6 +60,9 @@ SELECT count(*), coalesce(extract(epoch FROM clock_timestamp() - min(recorded_at
 FROM (SELECT recorded_at FROM outbox WHERE (xid, id) > (%(xid)s::text::xid8, %(id)s) LIMIT 100001) AS waiting"""
 
 REDIS_GONE = (redis_errors.ConnectionError, redis_errors.TimeoutError, redis_errors.BusyLoadingError)
+
+
+_ages = msgspec.json.Decoder(tuple[list[int], float]).decode
 
 
 class RedisQueries:
@@ -122,14 +126,17 @@ class RedisQueries:
 
     async def readiness(self) -> Readiness:
         try:
-            ((checkpoint, parked),) = await self._line.ask(("MGET", self._keys.checkpoint, self._keys.parked))
+            keys = self._keys
+            ((checkpoint, parked, applied),) = await self._line.ask(
+                ("MGET", keys.checkpoint, keys.parked, keys.applied)
+            )
         except REDIS_GONE as error:
             raise Unavailable("The read store cannot be asked right now.") from error
         if checkpoint is None or checkpoint.startswith(CLEARING):
             raise Unavailable("The read store has not been built yet.")
         at = Checkpoint.of(checkpoint).reached
         rows = await self._outbox.rows(BACKLOG, {"xid": str(at.transaction), "id": at.sequence})
-        return Readiness(rows[0][0], max(0.0, rows[0][1]), parked_events(parked))
+        return Readiness(rows[0][0], max(0.0, rows[0][1]), parked_events(parked), applied and _ages(applied))
 
     def in_use(self) -> tuple[int, int]:
         return self._outbox.in_use()

@@ -5,6 +5,7 @@ write everything with the new checkpoint in one MULTI/EXEC. If somebody else wro
 rebuild, a replay), Redis refuses the whole and the batch starts over from what is there now.
 """
 
+import time
 from collections import defaultdict
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from secrets import randbits
@@ -37,6 +38,7 @@ from contract.messages import (
     StockDelivered,
     TopProduct,
 )
+from contract.metrics import Meter
 from contract.redis_line import Command, RedisLine
 from contract.text import time_text, words
 from cqrs_impl.ports import Parked, Placed, Unreadable
@@ -65,6 +67,7 @@ class RedisViews:
         self._copies_at: Checkpoint | None = None
         self._tries = Tries()
         self._watching: object = None  # the connection
+        self._ages = Meter("applied")  # of events when they are in the views; told with the write after
 
     async def position(self) -> Position:
         return (await self._looked())[0].reached
@@ -80,6 +83,10 @@ class RedisViews:
             if not work.documents and not parking.changed and reached == at.reached:
                 return reached
             if await self._write(work, at, reached):
+                now_s = time.time()
+                for placed in news:
+                    if placed.recorded_s is not None and placed.position <= reached:
+                        self._ages.observe(0, max(0.0, now_s - placed.recorded_s))
                 return reached
 
     async def parked(self) -> tuple[Sequence[Parked], Position]:
@@ -128,7 +135,9 @@ class RedisViews:
 
     async def _write(self, work: "_Work", at: Checkpoint, reached: Position) -> bool:
         after = Checkpoint(work.parking.reflected(reached), reached, at.writes + 1, at.source)
-        *_, written = await self._line.ask(("MULTI",), *work.commands(after), ("EXEC",), on=self._watching)
+        ages = _encode((self._ages.counts, self._ages.seconds))
+        commands = (("MULTI",), *work.commands(after), ("SET", self._keys.applied, ages), ("EXEC",))
+        *_, written = await self._line.ask(*commands, on=self._watching)
         if written is None:
             return False  # another came before it
         self._copies_at = after
@@ -285,7 +294,7 @@ class _Work:
     def _touched(self, news: Sequence[Placed]) -> dict[str, type]:
         keys = self._keys
         wanted: dict[str, type] = {}
-        for _, event in news:
+        for _, event, _ in news:
             match event:
                 case Unreadable():
                     pass
