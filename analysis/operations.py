@@ -24,7 +24,7 @@ from analysis.statistics import (
 )
 from analysis.validity import Validity
 
-IDLE = "idle"
+IDLE, MIX = "idle", "mix "  # cells that are no operation: nothing is asked, and (a prefix) whole workloads as a check
 RESAMPLES = 4_000
 CPU_FLOOR_US = 1_000.0  # relative errors of slices that cost less than this would say nothing
 
@@ -102,12 +102,13 @@ def _slices(run: Run, valid: Validity) -> tuple[list[str], pl.DataFrame]:
     counts = run.samples.filter(pl.col("outcome") != "dropped").pivot(
         "operation", index="slice", values="kind", aggregate_function="len"
     )
-    asked = [cell["name"] for cell in run.manifest.fingerprint.cells]
+    asked = [cell["name"] for cell in run.manifest.fingerprint.cells if not cell["name"].startswith(MIX)]
     operations = [name for name in asked if name in counts.columns]
     if gone := [name for name in asked if name != IDLE and name not in operations]:
         raise UnusableRun(f"{run.folder} gives no costs of operations: {', '.join(gone)} never happened.")
     cpu = run.cpu.pivot("component", index="slice", values="cpu_us", aggregate_function="sum")
-    rows = measured.filter(pl.col("round").is_in(valid.cpu_rounds())).join(counts, on="slice", how="left")
+    fitted = pl.col("round").is_in(valid.cpu_rounds()) & ~pl.col("cell").str.starts_with(MIX)
+    rows = measured.filter(fitted).join(counts, on="slice", how="left")
     return [IDLE, *operations], rows.join(cpu, on="slice", how="inner").sort("round")
 
 
@@ -122,7 +123,10 @@ def _fit(run: Run, valid: Validity, names: list[str], rows: pl.DataFrame, seed: 
     if units.height < ROUNDS_MIN:
         raise NotComputable(f"{units.height} valid passes, an interval needs {ROUNDS_MIN}")
     strata = units["restart"].to_numpy().astype(np.int64)
-    picks = resample_indices(strata, RESAMPLES, np.random.default_rng(seed))
+    rng = np.random.default_rng(seed)
+    picks = resample_indices(strata, RESAMPLES, rng)
+    # What a start adds to all costs of a target: half of the variance of the log-ratio of two of them.
+    start_sd = run.manifest.thresholds.start_sd / np.sqrt(2 * len(np.unique(strata)))
     times = np.stack([np.bincount(row, minlength=units.height) for row in picks]).astype(np.float64)
     targets = {}
     for name in run.targets:
@@ -132,7 +136,8 @@ def _fit(run: Run, valid: Validity, names: list[str], rows: pl.DataFrame, seed: 
         once = np.ones((1, units.height))
         us, *parts = (_solve(once, matrix, side)[0] for side in sides)
         by_component = {part: costs for part, costs in zip(components, parts, strict=True) if costs.any()}
-        targets[name] = TargetCosts(us, _solve(times, matrix, sides[0]), by_component)
+        drawn = _solve(times, matrix, sides[0]) * np.exp(rng.normal(0, start_sd, (RESAMPLES, 1)))
+        targets[name] = TargetCosts(us, drawn, by_component)
     workload = run.manifest.fingerprint.workload
     rate = run.manifest.fingerprint.rate_per_s or workload["rate_per_s"]
     mix = Mix(workload["name"], workload["reads"], workload["writes"], rate)

@@ -8,8 +8,8 @@ import polars as pl
 from analysis.costs import Cost
 from analysis.crossover import Crossover
 from analysis.findings import Cell, Findings
-from analysis.operations import IDLE, Mix, OperationCosts, crossover
-from analysis.runs import Fingerprint, UnusableRun, require_alike
+from analysis.operations import IDLE, MIX, Mix, OperationCosts, crossover
+from analysis.runs import Fingerprint, Run, UnusableRun, require_alike
 from analysis.statistics import Comparison, Floats, Interval, verdict_of
 
 ERROR_MAX = 0.10  # a prediction holds within this, or when what was measured lies in its interval
@@ -22,7 +22,7 @@ class Checked(NamedTuple):
     predicted: Cell
     interval_us: Interval
     measured_us: float
-    measured_ratio: float | None
+    measured_ratio: float  # to the baseline
 
     @property
     def error(self) -> float:
@@ -55,18 +55,25 @@ def crossovers(findings: Findings, mix: Mix) -> dict[str, Crossover]:
 
 def check(findings: Findings, mixed: Findings) -> list[Checked]:
     """Predictions beside a mixed run of the same size, servers and machine, which the costs have never seen."""
-    costs, run = costs_in(findings), mixed.run
+    run = mixed.run
     require_alike(findings.run.manifest, run.manifest, may_differ=MAY_DIFFER)
     if missing := [name for name in findings.run.targets if name not in run.targets]:
         raise UnusableRun(f"Run {run.manifest.run} has no target {missing[0]} to check the prediction of.")
-    checked = []
+    found = []
     for share in mixed.read_shares:
-        for each in _cells(findings, _asked(mixed, costs, share), share):
-            measured = mixed.cell(share, each.target)
-            if measured.cost is not None and each.interval_us is not None:
-                ratio = measured.comparison.ratio if measured.comparison else None
-                checked.append(Checked(each, each.interval_us, measured.cost.total_us, ratio))
-    return checked
+        slices = mixed.costs.filter(pl.col("read_share_pct") == share)["slice"].to_list()
+        found += _checked(findings, run, slices, share)
+    return found
+
+
+def check_itself(findings: Findings) -> dict[str, list[Checked]]:
+    """The same for the mixes that were asked whole in cells of the run itself, by their names."""
+    run, valid = findings.run, findings.validity.cpu_rounds()
+    wanted = pl.col("cell").str.starts_with(MIX) & (pl.col("phase") == "measure") & pl.col("round").is_in(valid)
+    return {
+        str(cell).removeprefix(MIX): _checked(findings, run, rows["slice"].to_list(), float(rows["read_share_pct"][0]))
+        for (cell,), rows in run.slices.filter(wanted).group_by("cell", maintain_order=True)
+    }
 
 
 def costs_in(findings: Findings) -> OperationCosts:
@@ -101,13 +108,27 @@ def _ratio(findings: Findings, costs: OperationCosts, drawn: Floats, base_drawn:
     return Comparison(costs.passes, ratio, interval, None, None, verdict, why, None, None)  # type: ignore[arg-type]
 
 
-def _asked(mixed: Findings, costs: OperationCosts, share: float) -> Floats:
-    """On the average of an operation in valid slices: seconds of idling and the share of each operation, by name."""
-    valid = mixed.costs.filter(pl.col("read_share_pct") == share)["slice"].to_list()
-    slices = mixed.run.slices.filter(pl.col("slice").is_in(valid))
-    samples = mixed.run.samples.filter(pl.col("slice").is_in(valid) & (pl.col("outcome") != "dropped"))
+def _checked(findings: Findings, run: Run, slices: list[int], share: float) -> list[Checked]:
+    """By target: what these slices of it cost an operation, predicted and measured."""
+    costs, found, base_us = costs_in(findings), [], None
+    for name in findings.run.targets:
+        own = run.slices.filter(pl.col("slice").is_in(slices) & (pl.col("target") == name))["slice"].to_list()
+        asked = _asked(run, costs, own)
+        total = max(1.0, float(asked[1:].sum()))
+        us = float(run.cpu.filter(pl.col("slice").is_in(own))["cpu_us"].sum()) / total
+        (guess,) = (cell for cell in _cells(findings, asked / total, share) if cell.target == name)
+        base_us = base_us or us
+        if us and guess.interval_us:
+            found.append(Checked(guess, guess.interval_us, us, us / base_us))
+    return found
+
+
+def _asked(run: Run, costs: OperationCosts, slices: list[int]) -> Floats:
+    """In these slices, by name: the seconds, and the count of each operation."""
+    rows = run.slices.filter(pl.col("slice").is_in(slices))
+    samples = run.samples.filter(pl.col("slice").is_in(slices) & (pl.col("outcome") != "dropped"))
     counts = dict(samples["operation"].value_counts().iter_rows())
     if missing := sorted(set(counts) - set(costs.names)):
-        raise UnusableRun(f"The run has no cost of {', '.join(missing)}, which run {mixed.run.manifest.run} asked for.")
-    counts[IDLE] = float((slices["wall_us"] + slices["drain_us"]).sum()) / 1e6
-    return np.array([counts.get(name, 0) for name in costs.names]) / max(1, samples.height)
+        raise UnusableRun(f"The run has no cost of {', '.join(missing)}, which run {run.manifest.run} asked for.")
+    counts[IDLE] = float((rows["wall_us"] + rows["drain_us"]).sum()) / 1e6
+    return np.array([counts.get(name, 0) for name in costs.names])

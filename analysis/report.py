@@ -12,7 +12,7 @@ from markupsafe import Markup, escape
 from analysis import plots, tables, words
 from analysis.findings import Findings, components_of, find
 from analysis.plots import INK, Plot
-from analysis.prediction import of_operations
+from analysis.prediction import check_itself, of_operations
 from analysis.validity import REASONS, conditions
 
 HERE = Path(__file__).parent
@@ -39,6 +39,7 @@ def page(findings: Findings) -> str:
         words=words,
         visible_text=tables.visible_text,
         components=components_of(findings),
+        itself=check_itself(findings) if findings.operations else {},
         cells=of_operations(findings) if findings.operations else findings.cells,
         figures={plot.name: {"title": plot.title, "svg": inline_svg(plot)} for plot in plots.draw(findings)},
         strip=_strip(findings),
@@ -80,7 +81,7 @@ def repeat_command(findings: Findings) -> str:
         parts += ["--workload", workload["name"]]
     if fingerprint.read_shares:
         parts += ["--read-shares", ",".join(f"{share:g}" for share in fingerprint.read_shares)]
-    elif operations := [cell["name"] for cell in fingerprint.cells if cell["shares"]]:
+    elif operations := [cell["name"] for cell in fingerprint.cells if cell["name"] in cell["shares"]]:
         parts += ["--operations", ",".join(operations)]
     if fingerprint.rate_per_s is not None:
         parts += ["--rate", f"{fingerprint.rate_per_s:g}"]

@@ -82,7 +82,9 @@ def summary(run_dir: str | Path) -> dict[str, Any]:
 
 def operation_costs(findings: Findings, costs: OperationCosts) -> RenderableType:
     """Each operation by itself, and what that predicts for the workload of the run."""
-    notes = [*words.identical_lines(findings), words.validity_line(findings), words.checks_line(findings)]
+    notes = [*words.identical_lines(findings), words.validity_line(findings), words.starts_line(findings)]
+    notes += [words.checks_line(findings)]
+    notes += words.sum_lines(prediction.check_itself(findings))
     return Group(
         Text("CPU µs of each operation by itself, ± half its 95 % interval; idle: µs a second", style="bold"),
         _costs(findings, prediction.of_operations(findings)),
@@ -111,7 +113,7 @@ def checks(mixed: Findings, found: list[Checked]) -> RenderableType:
     for each in found:
         cell, real = each.predicted, each.measured_ratio
         ratio = cell.comparison.ratio if cell.comparison else None
-        error = f"{100 * (ratio / real - 1):+.1f} %" if ratio and real else ""
+        error = f"{100 * (ratio / real - 1):+.1f} %" if ratio else ""
         table.add_row(
             *_where(mixed, cell),
             f"{cell.cost.total_us:,.0f}" if cell.cost else "",
@@ -119,7 +121,7 @@ def checks(mixed: Findings, found: list[Checked]) -> RenderableType:
             f"{each.measured_us:,.0f}",
             f"{100 * each.error:+.1f} %",
             f"{ratio:.2f}" if ratio else "",
-            f"{real:.2f}" if real else "",
+            f"{real:.2f}" if ratio else "",
             error,
             Text("yes", style="green") if each.holds else Text("no", style="bold red"),
         )

@@ -7,6 +7,7 @@ import polars as pl
 from analysis.crossover import Crossover
 from analysis.findings import Cell, Findings, staleness_rows, token_price
 from analysis.operations import Mix
+from analysis.prediction import Checked
 from analysis.runs import Manifest
 from analysis.staleness import TokenPrice, applied
 from analysis.statistics import Comparison, Interval, Verdict
@@ -87,6 +88,20 @@ def ratio_text(comparison: Comparison | None, *, interval: bool = True) -> str:
 
 def where(cell: Cell) -> str:
     return cell.operation or f"{cell.read_share_pct:g} %"
+
+
+def sum_lines(checks: dict[str, list[Checked]]) -> list[str]:
+    """Whether the costs of operations add up to those of whole mixes, to which none was fitted."""
+    lines = []
+    for mix, found in sorted(checks.items()):
+        says = [
+            f"{check.predicted.target} {check.predicted.cost.total_us:,.0f} µs predicted, "
+            f"{check.measured_us:,.0f} measured ({100 * check.error:+.1f} %)"
+            for check in found
+            if check.predicted.cost
+        ]
+        lines.append(f"Check, {mix} at {found[0].predicted.read_share_pct:g} % reads: {'; '.join(says)}.")
+    return lines
 
 
 def half_width(cell: Cell) -> str:

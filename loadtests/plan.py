@@ -20,13 +20,13 @@ COMPANY = {  # what shares a cell with an operation, in per cent; an operation n
     "top_products": {"order": 90.0},
     "daily_sales": {"order": 50.0},
     "search": {"order": 70.0},
-    "place": {"order": 50.0},
-    "pay": {"order": 50.0, "place": 25.0},
+    "place": {"order": 67.0},
+    "pay": {"order": 60.0, "place": 20.0},
     "ship": {"order": 50.0, "place": 17.0, "pay": 16.0},
-    "cancel": {"order": 50.0, "place": 25.0},
-    "rename": {"order": 50.0},
-    "reprice": {"order": 50.0},
-    "deliver": {"order": 50.0},
+    "cancel": {"order": 60.0, "place": 20.0},
+    "rename": {"order": 67.0},
+    "reprice": {"order": 67.0},
+    "deliver": {"order": 67.0},
 }
 WATCHED = 500  # customers, and products, whose totals the ledger follows
 
@@ -97,8 +97,10 @@ class Plan(Struct, frozen=True):
         """Cells that are measured together, in random order within each round of them, after a warm-up of their own."""
         if self.kind != "costs":
             return [[Cell(share)] for share in self.read_shares]
-        asked = {name for shares in (self.load.reads, self.load.writes) for name, share in shares.items() if share}
-        return [cells_of_operations(set(self.operations) or asked)]
+        cells = cells_of_operations(set(self.operations or self.asked))
+        mixed = {workload.name: workload for workload in (*map(workloads.load, workloads.names()), self.load)}
+        mixes = [mix_of(workload) for workload in mixed.values()]
+        return [cells + [mix for mix in mixes if set(mix.shares or ()) <= {cell.name for cell in cells}]]
 
     @property
     def asked(self) -> frozenset[str]:
@@ -133,8 +135,8 @@ def cells_of_operations(names: set[str]) -> list[Cell]:
     """As many cells as unknown costs: each operation in one of its own, and one in which nothing is asked.
 
     All cells have one rate, because the cost of an operation depends on it; a heavy read has light ones beside it, so
-    that no cell saturates its target. A write has as many reads beside it: what carries events takes those that come
-    close together at once, so a write is cheaper the more of them there are. A transition has the makers of its orders.
+    that no cell saturates its target. So has a write: what carries events takes those that come close together at
+    once, which makes a write cheaper the more of them there are. A transition has the makers of its orders.
     """
     for _ in COMPANY:  # company may want company
         names = names | {other for name in names for other in COMPANY.get(name, ())}
@@ -146,6 +148,13 @@ def cells_of_operations(names: set[str]) -> list[Cell]:
             read_share_pct = sum(share for other, share in shares.items() if other in READS)
             cells.append(Cell(read_share_pct, name, shares))
     return cells
+
+
+def mix_of(workload: Workload) -> Cell:
+    """A workload's shares, to which no cost is fitted: they show whether the costs of operations add up to a mix's."""
+    parts = ((workload.reads, workload.read_share_pct), (workload.writes, 100 - workload.read_share_pct))
+    shares = {name: share * part / 100 for shares, part in parts for name, share in shares.items() if share * part}
+    return Cell(workload.read_share_pct, f"mix {workload.name}", shares)
 
 
 def read(path: str) -> Plan:
