@@ -86,7 +86,7 @@ def bounds(target: str, drawn: dict[str, Floats], share: float, servers: Servers
             per_s = np.minimum(
                 _per_s(cores * (1 + servers.replicas), one[name]), _per_s(cores, (1 - share) * drawn[name][:, 1])
             )
-            what += f" + {servers.replicas} replicas"
+            what += f" + {servers.replicas} replica{'s' if servers.replicas > 1 else ''}"
         found.append(_bound(target, name, one[name], what, per_s))
     found.sort(key=lambda bound: bound.per_s)
     alone = [_per_s(_capable(name, Servers(cores=here))[0], us) for name, us in one.items()]

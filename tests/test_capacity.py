@@ -10,6 +10,7 @@ import polars as pl
 import pytest
 
 from analysis import capacity, capacity_plots, scaling
+from analysis.bounds import Servers, plan
 from analysis.statistics import NotComputable
 from loadtests.search import PRECISION, goal_outcome, lag_outcome, search
 from loadtests.trial import Goal, Trend, Trial, judge, trend
@@ -83,6 +84,8 @@ def test_a_run_of_capacity_goes_from_the_load_to_its_plots(tmp_path: Path) -> No
     assert burst["drain_us"] > 0 and "After a burst" in capacity.burst_text(found)
     assert f"holds {found.capacity.held_per_s:,.0f} operations/s" in capacity.sentences(found)[0]
     assert {path.stem for path in capacity_plots.write(run)} >= {"capacity", "cliff"}
+    bounds = {bound.component: bound.per_s for bound in plan(run, 90, Servers())}
+    assert bounds["app"] > found.capacity.held_per_s, "what was held is no more than its demands allow"
 
 
 @pytest.mark.parametrize("edge", [3.0, 90.0, 640.0, 21_000.0])
