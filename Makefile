@@ -42,7 +42,7 @@ diff: $(READY)
 torture: $(READY)
 	@failed=0; for rung in crud handlers views cqrs; do for seed in 1 2 3; do \
 	    $(BIN)/crossover torture $$rung --seed $$seed $(ARGS) || failed=1; \
-	done; done; exit $$failed
+	done; done; KILLS=25 EVENTS=20000 $(BIN)/python -m pytest tests/test_kills.py || failed=1; exit $$failed
 
 # In an environment of its own, so that the audit's packages are not what is audited. Needs the network.
 audit:

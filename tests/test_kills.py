@@ -1,0 +1,150 @@
+"""Two projectors at work, and one of them killed again and again: every event counts once in every total.
+
+`KILLS=25 EVENTS=20000 pytest tests/test_kills.py` is the long form.
+"""
+
+import os
+import signal
+import sys
+import threading
+from collections import Counter
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
+from itertools import count, islice
+from random import Random
+from uuid import UUID
+
+import msgspec
+import psycopg
+import redis
+
+from contract.messages import (
+    CustomerRegistered,
+    Event,
+    Line,
+    OrderCancelled,
+    OrderPaid,
+    OrderPlaced,
+    ProductAdded,
+)
+from cqrs_impl.read.checkpoint import Checkpoint
+from cqrs_impl.read.keys import Keys
+from cqrs_impl.write.outbox import stream_of
+from crossover.processes import Household
+from crossover.targets import Stores, prepare, process_env, target_env
+from tests.service import wait_until
+
+KILLS, EVENTS = int(os.environ.get("KILLS", "8")), int(os.environ.get("EVENTS", "6000"))
+APPEND = "INSERT INTO outbox (stream, version, body) VALUES (%s, %s, %s)"
+LAST = "SELECT xid::text::bigint, id FROM outbox ORDER BY xid DESC, id DESC LIMIT 1"
+STOCK = 1_000_000
+# The worker of the ladder with small batches: more places to be killed at, and the two meet more often.
+WORKER = "from cqrs_impl import projector; projector.BATCH_MAX = 20; from ladder.serving import main; main()"
+CUSTOMERS, PRODUCTS = ([str(UUID(int=kind + n)) for n in range(5)] for kind in (10, 20))
+
+
+class Projectors:
+    """Two processes that follow one outbox; who is killed is replaced."""
+
+    def __init__(self, house: Household, env: dict[str, str]) -> None:
+        self.house, self.env = house, process_env(env | {"PGAPPNAME": env["CROSSOVER_NAMESPACE"]})
+        self.names: list[str] = []
+        self.started = 0
+        for _ in range(2):
+            self.start()
+
+    def start(self) -> None:
+        self.started += 1
+        self.names.append(f"{self.env['CROSSOVER_NAMESPACE']}/projector-{self.started}")
+        self.house.start(self.names[-1], [sys.executable, "-c", WORKER, "worker", "cqrs", "projector"], env=self.env)
+
+    def kill(self, number: int) -> None:
+        name = self.names.pop(number)
+        assert name not in self.house.ended, f"it died by itself: {self.house.place.last_lines(name)}"
+        os.kill(self.house.pids[name], signal.SIGKILL)
+        self.house.wait(lambda: name in self.house.ended, "a projector to die", 10)
+        self.start()
+
+    def stop(self) -> None:
+        for name in self.names:
+            self.house.stop(name)
+
+
+def test_kills_leave_every_total_exact(
+    house: Household, postgres_url: str, redis_url: str, namespace: Callable[[], str], summary: list[str]
+) -> None:
+    rng, name = Random(1), namespace()
+    env, keys = target_env(Stores(postgres_url, redis_url), namespace=name, clock=None, token=None), Keys(name)
+    prepare(house, name, "cqrs", env)
+    story, projectors, interrupted = events(), Projectors(house, env), 0
+    happened: list[Event] = []
+    options = f"-c search_path={name}"
+    with (
+        psycopg.connect(postgres_url, options=options, autocommit=True) as truth,
+        redis.Redis.from_url(redis_url) as store,
+    ):
+
+        def working() -> int:
+            row = truth.execute("SELECT count(*) FROM pg_stat_activity WHERE application_name = %s", [name]).fetchone()
+            return row[0] if row else 0
+
+        def append(count: int) -> None:
+            some = list(islice(story, count))
+            happened.extend(some)
+            rows = [(stream_of(event), event.version, msgspec.json.encode(event).decode()) for event in some]
+            with truth.transaction(), truth.cursor() as cursor:
+                cursor.executemany(APPEND, rows)
+                cursor.execute("SELECT pg_notify(%s, '')", [name])
+
+        def behind() -> bool:
+            found = store.get(keys.checkpoint)
+            return found is None or Checkpoint.of(found).reached < (truth.execute(LAST).fetchone() or ())
+
+        for _ in range(KILLS):
+            wait_until(lambda: working() == 2, 30)
+            at = store.get(keys.checkpoint)
+            append(EVENTS // KILLS)
+            wait_until(lambda at=at: store.get(keys.checkpoint) != at, 30)
+            threading.Event().wait(rng.uniform(0, 0.12))  # anywhere in its work
+            projectors.kill(rng.randrange(2))
+            interrupted += behind()
+        wait_until(lambda: not behind(), 30)
+        projectors.stop()
+        expected = totals(happened, keys)
+        shown = {key: msgspec.json.decode(store.get(key) or b"null") for key in expected}
+    off = {key: shown[key] for key in expected if not expected[key].items() <= shown[key].items()}
+    assert not off, f"{len(off)} of {len(expected)} totals are off"
+    assert interrupted, "at least one was killed in the middle of its work"
+    summary.append(
+        f"kills: {KILLS} of two projectors under {len(happened):,} events, {interrupted} with work left:"
+        f" 0 of {len(expected)} totals off"
+    )
+
+
+def events() -> Iterator[Event]:
+    rng, now = Random(2), datetime(2026, 1, 1, tzinfo=UTC)
+    for customer, product in zip(CUSTOMERS, PRODUCTS, strict=True):
+        yield CustomerRegistered(customer, 1, "Ann")
+        yield ProductAdded(product, 1, "Tea", 100, STOCK)
+    for number in count(1000):
+        order, now = str(UUID(int=number)), now + timedelta(minutes=1)
+        lines = tuple(Line(product, "Tea", n, 100, 100 * n) for n, product in enumerate(rng.sample(PRODUCTS, 3), 1))
+        yield OrderPlaced(order, 1, now, rng.choice(CUSTOMERS), lines, 600)
+        if rng.random() < 0.5:
+            yield OrderPaid(order, 2, now)
+        elif rng.random() < 0.5:
+            yield OrderCancelled(order, 2, now)
+
+
+def totals(happened: list[Event], keys: Keys) -> dict[str, dict[str, int]]:
+    """What customers, products and days must show, added up by hand."""
+    cancelled = {event.id for event in happened if isinstance(event, OrderCancelled)}
+    orders, sold = Counter[str](), Counter[str]()
+    for event in happened:
+        if isinstance(event, OrderPlaced) and event.id not in cancelled:
+            orders.update([keys.customer(event.customer_id), keys.day(str(event.at.date()))])
+            sold.update({line.product_id: line.quantity for line in event.lines})
+    money = {key: "revenue_cents" if keys.day("") in key else "spent_cents" for key in orders}
+    return {key: {"orders": number, money[key]: 600 * number} for key, number in orders.items()} | {
+        keys.product(id): {"sold": pieces, "stock": STOCK - pieces} for id, pieces in sold.items()
+    }
