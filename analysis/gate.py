@@ -9,6 +9,8 @@ import math
 from pathlib import Path
 from typing import Literal, NamedTuple
 
+import numpy as np
+from numpy.typing import NDArray
 from rich.console import Group, RenderableType
 from rich.text import Text
 
@@ -16,7 +18,7 @@ from analysis import words
 from analysis.costs import family
 from analysis.findings import SEED, Findings, find
 from analysis.runs import UnusableRun, differing_fields, read_manifest
-from analysis.statistics import Comparison, Interval, compare
+from analysis.statistics import Comparison, Floats, Interval, compare
 
 HISTORY_MIN = 3  # gates, for the spread of their controls to mean something
 MAY_DIFFER = {"commit", "dirty", "targets"}
@@ -38,8 +40,7 @@ def judge(folder: str | Path, history: str | Path | None = None) -> Gate:
     findings = find(folder)
     if findings.run.manifest.kind != "gate":
         raise UnusableRun(f"{folder} is a run of `crossover {findings.run.manifest.kind}`, not of `crossover gate`.")
-    change, control, earlier = _against_base(findings, 1), _against_base(findings, 2), _controls(findings, history)
-    assert change is not None, "a gate has a head"
+    change, control, earlier = _change(findings), _control(findings), _controls(findings, history)
     if change.interval and change.ratio and len(earlier) >= HISTORY_MIN:
         spread = math.exp(2 * math.sqrt(sum(math.log(ratio) ** 2 for ratio in earlier) / len(earlier)))
         low, high = change.interval
@@ -70,13 +71,25 @@ def _answer(findings: Findings, change: Comparison, control: Comparison | None, 
     return "inconclusive", "the interval reaches from no more to too much: more rounds are needed"
 
 
-def _against_base(findings: Findings, place: int) -> Comparison | None:
-    """The target at this place of the run over the first one, all read shares together."""
-    limits, targets = findings.run.manifest.thresholds, findings.run.targets
-    if len(targets) <= place:
-        return None
-    rows = family(findings.costs, targets[0], targets[place], None)
-    return compare([rows], delta=limits.equivalence_delta, start_sd=limits.start_sd, seed=SEED)[0]
+def _change(findings: Findings) -> Comparison:
+    """Head over base, all read shares together; a base that was measured twice counts with the mean of the two."""
+    base, head, *again = findings.run.targets
+    logs, starts = family(findings.costs, base, head, None)
+    if again:
+        others, _ = family(findings.costs, again[0], head, None)
+        logs = (logs + others) / 2 if len(others) == len(logs) else logs  # a round counts only if it is whole
+    return _judged(findings, logs, starts)
+
+
+def _control(findings: Findings) -> Comparison | None:
+    """The second base over the first."""
+    base, _, *again = findings.run.targets
+    return _judged(findings, *family(findings.costs, base, again[0], None)) if again else None
+
+
+def _judged(findings: Findings, logs: Floats, starts: NDArray[np.int64]) -> Comparison:
+    limits = findings.run.manifest.thresholds
+    return compare([(logs, starts)], delta=limits.equivalence_delta, start_sd=limits.start_sd, seed=SEED)[0]
 
 
 def _controls(findings: Findings, history: str | Path | None) -> list[float]:
@@ -86,7 +99,7 @@ def _controls(findings: Findings, history: str | Path | None) -> list[float]:
         try:
             other = read_manifest(file.parent)
             if other.kind == "gate" and other.run != was.run and not set(differing_fields(was, other)) - MAY_DIFFER:
-                control = _against_base(find(file.parent), 2)
+                control = _control(find(file.parent))
                 ratios += [control.ratio] if control and control.ratio else []
         except UnusableRun:
             continue  # what gives no figures says nothing about noise
@@ -97,7 +110,9 @@ def lines(gate: Gate) -> list[str]:
     """The verdict first, then what it rests on."""
     base, head, *_ = (f"{target.name} ({target.rung})" for target in gate.findings.run.manifest.fingerprint.targets)
     says = [f"{gate.answer}: {head} against {base}, {gate.reason}."]
-    says.append(f"CPU per operation of head over base: {words.ratio_text(gate.change)}, {gate.change.rounds} rounds.")
+    both = " (the mean of both)" if gate.control else ""
+    ratio = words.ratio_text(gate.change)
+    says.append(f"CPU per operation of head over base{both}: {ratio}, {gate.change.rounds} rounds.")
     if gate.control:
         says.append(f"Control, base over itself: {words.ratio_text(gate.control)}.")
     if gate.history:
