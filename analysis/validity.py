@@ -1,4 +1,8 @@
-"""Which rounds count: a round in which one slice broke a rule goes as a whole, never one arm of it."""
+"""Which rounds count: a round in which one slice broke a rule goes as a whole, never one arm of it.
+
+A checkpoint or an autovacuum inside one arm has no rule here: the settings of the private servers, recorded with each
+run, rule both out. On servers of the user's own they can happen and are not seen.
+"""
 
 from typing import NamedTuple
 

@@ -430,6 +430,18 @@ def ci_report(
             print(path)
 
 
+@app.command()
+def calibrate(
+    quick: Annotated[bool, typer.Option("--quick", help="Two minutes: fewer starts, and +10 % alone.")] = False,
+    repeats: Annotated[int, typer.Option(min=1, help="Runs of identical and of planted targets.")] = 1,
+    out: Annotated[Path | None, typer.Option(help="Folder of its runs; otherwise a new one in results/.")] = None,
+) -> None:
+    """Measure what is known, truth beside measurement: can this machine be trusted, and for what differences?"""
+    from crossover.calibrate import calibrate as run
+
+    run(out, quick=quick, repeats=repeats)
+
+
 class Stopped(BaseException):
     """A signal asked for the end; the stack is left in order on the way out."""
 

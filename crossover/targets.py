@@ -208,7 +208,9 @@ def launch(house: Household, name: str, rung: str, env: dict[str, str], listenin
     host, port = listening.getsockname()[:2]
     needs = needs_of(rung)
     processes: dict[str, list[int]] = {
-        server: [house.pids[server]] for server in ("postgres", "redis") if server in needs & house.pids.keys()
+        server: [house.pids[server]]
+        for server in ("postgres", "redis", "planted")
+        if server in (needs | {"planted"}) & house.pids.keys()
     }
     for worker in workers_of(rung):
         processes[worker] = [

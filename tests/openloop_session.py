@@ -1,27 +1,17 @@
-"""One open-loop slice in a process of its own, as Locust patches whatever it is imported into.
+"""The schedule of `loadtests.known` through an ordinary session of Locust's, a greenlet for each operation.
 
-`python -m tests.openloop_session URL RATE SECONDS POOL` prints {"due","sent","done","outcome"}, a list each, and what a
-listener of Locust's was "told". POOL 0 sends the same schedule through an ordinary FastHttpSession instead.
+`python -m tests.openloop_session URL RATE SECONDS SEED`
 """
 
-import json
-import random
 import sys
 import time
 
-from loadtests.openloop import OpenLoopUser, Sample, sample_of
+from loadtests.known import schedule, show
+from loadtests.openloop import Sample, sample_of
 from loadtests.operations import Operation
 
 
-def schedule(rate_per_s: float, seconds: float) -> list[Operation]:
-    rng, due_s, operations = random.Random(7), 0.0, []
-    while (due_s := due_s + rng.expovariate(rate_per_s)) < seconds:
-        operations.append(Operation(int(due_s * 1e6), "order", "read", "GET", "/orders/1"))
-    return operations
-
-
 def ordinary(url: str, operations: list[Operation]) -> list[Sample]:
-    """A greenlet for each operation, as FastHttpUser would send it."""
     import gevent
     from locust.contrib.fasthttp import FastHttpSession
     from locust.env import Environment
@@ -38,23 +28,5 @@ def ordinary(url: str, operations: list[Operation]) -> list[Sample]:
     return [greenlet.get() for greenlet in greenlets]
 
 
-def main(url: str, rate_per_s: float, seconds: float, pool: int) -> None:
-    operations, told = schedule(rate_per_s, seconds), []
-    if pool:
-        user = OpenLoopUser(url, pool_size=pool)
-        user.environment.events.request.add_listener(lambda exception, **_: told.append(exception is None))
-        samples = user.play(operations, seconds).samples
-    else:
-        samples = ordinary(url, operations)
-    columns = {
-        "due": [sample.operation.due_us for sample in samples],
-        "sent": [sample.sent_us for sample in samples],
-        "done": [sample.done_us for sample in samples],
-        "outcome": [sample.outcome for sample in samples],
-        "told": told,
-    }
-    print(json.dumps(columns))
-
-
 if __name__ == "__main__":
-    main(sys.argv[1], float(sys.argv[2]), float(sys.argv[3]), int(sys.argv[4]))
+    show(ordinary(sys.argv[1], schedule(float(sys.argv[2]), float(sys.argv[3]), int(sys.argv[4]))), [])

@@ -10,6 +10,8 @@ from typing import NamedTuple
 import numpy as np
 import pytest
 
+from loadtests.scripted import scripted_us
+
 FIXED_US, SLOW_US, EVERY = 3_000, 30_000, 20
 STALL_AT, STALL_US = 150, 1_000_000
 RATE_PER_S, SECONDS = 100, 4
@@ -26,7 +28,7 @@ class Seen(NamedTuple):
 
 @contextmanager
 def scripted(*script: float) -> Iterator[str]:
-    arguments = [sys.executable, "-m", "loadtests.scripted", *map(str, script)]
+    arguments = [sys.executable, "-m", "loadtests.scripted", *map(str, script), "0"]
     with subprocess.Popen(arguments, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         try:
@@ -35,23 +37,16 @@ def scripted(*script: float) -> Iterator[str]:
             process.kill()
 
 
-def play(url: str, *, pool: int = 256) -> Seen:
-    arguments = [sys.executable, "-m", "tests.openloop_session", url, str(RATE_PER_S), str(SECONDS), str(pool)]
+def play(url: str, *words: object, module: str = "loadtests.known") -> Seen:
+    arguments = [sys.executable, "-m", module, url, str(RATE_PER_S), str(SECONDS), "7", *map(str, words)]
     columns = json.loads(subprocess.run(arguments, capture_output=True, text=True, check=True, timeout=60).stdout)
     return Seen(*(np.array(columns[name]) for name in ("due", "sent", "done")), columns["outcome"], columns["told"])
 
 
 def expected_us(due: np.ndarray, *, stall: bool) -> np.ndarray:
     """What the script does to requests that come at their due times."""
-    number = np.arange(1, len(due) + 1)
-    answer = due + np.where(number % EVERY == 0, SLOW_US, FIXED_US)
-    if stall:
-        stands_from = due[STALL_AT - 1]
-        held = (number >= STALL_AT) & (due < stands_from + STALL_US)
-        # The one it stalls at is timed from before the stall; those behind it arrive when the stall is over.
-        arrival = np.where(held & (number > STALL_AT), stands_from + STALL_US, due)
-        answer = np.maximum(arrival + (answer - due), np.where(held, stands_from + STALL_US, 0))
-    return answer - due
+    stalls = (STALL_AT, STALL_US) if stall else (0, 0)
+    return np.array(scripted_us(due.tolist(), FIXED_US, SLOW_US, EVERY, *stalls))
 
 
 def off_by_us(seen: Seen, expected: np.ndarray, percentile: float) -> tuple[float, float]:
@@ -81,9 +76,9 @@ def test_known_latencies_are_recovered(even: Seen, percentile: float) -> None:
 def test_an_ordinary_session_of_locust_gives_the_same_figures() -> None:
     """The first deciles, which a busy machine leaves alone; intervals by order statistics (Hahn & Meeker 1991)."""
     intervals = []
-    for pool in (256, 0):
+    for module in ("loadtests.known", "tests.openloop_session"):
         with scripted(SLOW_US, 0, 0, 0, 0) as url:
-            seen = play(url, pool=pool)
+            seen = play(url, module=module)
         service, count = np.sort(seen.done - seen.sent), len(seen.due)
         intervals.append([service[int(count / 10 + side * 1.96 * np.sqrt(count * 0.09))] for side in (-1, 1)])
     (lean_low, lean_high), (low, high) = intervals
@@ -112,7 +107,7 @@ def test_requests_leave_on_time_while_the_target_stands_still(stalled: Seen) -> 
 def test_a_full_pool_is_counted_as_dropped_and_sends_nothing() -> None:
     pool = 5
     with scripted(FIXED_US, 0, 0, STALL_AT, STALL_US / 1e6) as url:
-        seen = play(url, pool=pool)
+        seen = play(url, pool)
     stands_from = seen.due[STALL_AT - 1]
     due_in_stall = int(((seen.due > stands_from) & (seen.due < stands_from + STALL_US)).sum())
     dropped = seen.outcome.count("dropped")
