@@ -1,6 +1,11 @@
 """The generator's own HTTP: whatever form an answer has, and however it is cut up, it is read whole or not at all."""
 
+import socket
+import threading
+from collections.abc import Callable
+
 import pytest
+from gevent.event import Event
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -42,3 +47,49 @@ def test_a_request_names_its_host_carries_the_token_and_keeps_to_the_path_of_its
         b"GET /api/orders/1 HTTP/1.1\r\nHost: shop.example:81\r\nAuthorization: Bearer secret\r\n\r\n"
     )
     assert wire.request("PUT", "/x", b"{}").endswith(b"Content-Type: application/json\r\nContent-Length: 2\r\n\r\n{}")
+
+
+def asked(wire: Wire) -> tuple[int, bytes]:
+    found: list[tuple[int, bytes]] = []
+    there = Event()
+
+    def answered(status: int, body: bytes) -> None:
+        found.append((status, body))
+        there.set()
+
+    wire.line().ask(wire.request("GET", "/"), answered)
+    assert there.wait(10)
+    return found[0]
+
+
+@pytest.fixture
+def served() -> Callable[[list[list[bytes]]], str]:
+    """A server that answers the requests of one connection after the other with these bytes, and then closes it."""
+
+    def serve(connections: list[list[bytes]]) -> str:
+        listening = socket.create_server(("127.0.0.1", 0))
+
+        def answer() -> None:
+            with listening:
+                for answers in connections:
+                    connection, _ = listening.accept()
+                    with connection:
+                        for text in answers:
+                            if connection.recv(65536):
+                                connection.sendall(text)
+
+        threading.Thread(target=answer, daemon=True).start()
+        return f"http://127.0.0.1:{listening.getsockname()[1]}"
+
+    return serve
+
+
+def test_a_kept_connection_that_is_closed_instead_of_answered_is_replaced(
+    served: Callable[[list[list[bytes]]], str],
+) -> None:
+    wire = Wire(served([[PLAIN, b""], [CHUNKED]]))
+    assert [asked(wire), asked(wire)] == [(201, b"hello"), (200, b"hello")]
+
+
+def test_an_answer_cut_off_in_the_middle_is_none(served: Callable[[list[list[bytes]]], str]) -> None:
+    assert asked(Wire(served([[PLAIN[:-2]]]))) == (0, b"")
