@@ -2,6 +2,8 @@
 
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,6 +15,7 @@ from crossover.processes import household
 from crossover.servers import SERVER_ENV
 from loadtests.cpu import process_clock_ns
 from loadtests.scripted import due_times_us, waits_us
+from tests.synthetic_runs import CRUD, write_run
 
 BUSY = """
 import time
@@ -58,7 +61,7 @@ def test_a_planted_tenth_must_be_found_nineteen_times_of_twenty() -> None:
     assert not found([hit] * 18 + [blind] * 2, 10).ok
 
 
-def test_a_generator_that_hides_waiting_is_not_trusted(monkeypatch: pytest.MonkeyPatch, tmp_path: object) -> None:
+def test_a_generator_that_hides_waiting_is_not_trusted(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """Latency counted from the sending: the stall shows in one request alone, as in a closed loop."""
 
     def hiding(rate: float, seconds: float, seed: int, *script: float) -> tuple[Sequence[int], np.ndarray]:
@@ -69,4 +72,14 @@ def test_a_generator_that_hides_waiting_is_not_trusted(monkeypatch: pytest.Monke
     assert not calibrate.stall().ok
     monkeypatch.setattr(calibrate, "pairs", lambda *_: [repeat(0, 1.0), repeat(10, 1.1)])
     with pytest.raises(Fallen, match=r"cannot be trusted now: .*stall"):
-        calibrate.calibrate(tmp_path, quick=True, repeats=1)  # type: ignore[arg-type]
+        calibrate.calibrate(tmp_path, quick=True, repeats=1)
+
+
+def test_a_run_says_of_identical_and_of_planted_targets_what_they_are(tmp_path: Path) -> None:
+    planted = replace(CRUD, name="crud-3", rung="crud + 10 %", read_us=CRUD.read_us * 1.1, write_us=CRUD.write_us * 1.1)
+    twins = (CRUD, replace(CRUD, name="crud-2"), planted)
+    write_run(tmp_path, targets=twins, read_shares=(80.0,), rounds=5, restarts=8, probes=0)
+    same, more = calibrate.judged(tmp_path, {"crud-3": 10})
+    assert identical([same]).ok and found([more], 10).ok
+    assert (same.planted_pct, more.planted_pct) == (0, 10)
+    assert more.low <= 1.1 <= more.high and more.verdict == "worse"
