@@ -6,40 +6,26 @@ The projector, its folding and its positions are the real ones; what stands in a
 
 import zlib
 from collections import Counter
-from collections.abc import Callable, Coroutine, Generator, Iterator
-from datetime import UTC, datetime, timedelta
+from collections.abc import Callable, Coroutine, Generator
 from functools import lru_cache
+from itertools import islice
 from random import Random
 from types import SimpleNamespace, coroutine
 from typing import Any
 from unittest.mock import patch
-from uuid import UUID
 
 import msgspec
 import psycopg
 from redis.exceptions import ConnectionError
 
-from contract.messages import (
-    START,
-    CustomerRegistered,
-    CustomerRenamed,
-    Event,
-    OrderCancelled,
-    OrderPaid,
-    OrderPlaced,
-    Position,
-    ProductAdded,
-    StockDelivered,
-)
-from contract.messages import (
-    Line as OrderLine,
-)
+from contract.messages import START, Event, OrderPlaced, Position
 from cqrs_impl.ports import Batch, Placed
 from cqrs_impl.projector import STORE_GONE, Projector
 from cqrs_impl.read.checkpoint import CLEARING, Checkpoint
 from cqrs_impl.read.keys import Keys
 from cqrs_impl.read.redis_views import RedisViews
 from cqrs_impl.write.outbox import stream_of
+from tests.story import events
 
 STORIES, EVENTS, STEPS_MAX = 40, 14, 20_000
 GO, REQUEST_LOST, REPLY_LOST, CUT = "go", "request lost", "reply lost", "cut"
@@ -320,7 +306,7 @@ class World:
         if at == START:
             self._at = START
         assert at >= self._at, f"the position went back from {self._at} to {at}"
-        for position, event in self.truth.rows:
+        for position, event, *_ in self.truth.rows:
             if self._at < position <= at:
                 held = self.redis.get(f"{KEYS.prefix}{stream_of(event).replace('-', ':', 1)}")
                 assert held and msgspec.json.decode(held)["version"] >= event.version, f"{event} is passed over"
@@ -356,39 +342,4 @@ def expected(story: tuple[Event, ...]) -> dict[str, Any]:
 
 @lru_cache(maxsize=STORIES)
 def story(number: int) -> tuple[Event, ...]:
-    """A dozen events that the contract's rules allow, of few things, so that they meet often."""
-    return tuple(_events(Random(number)))
-
-
-def _events(rng: Random) -> Iterator[Event]:
-    day = datetime(2026, 1, 1, tzinfo=UTC)
-    versions = Counter[str]()
-    status: dict[str, str] = {}
-    customers, products = ([str(UUID(int=kind * 10 + n)) for n in range(2)] for kind in (1, 2))
-    for n in range(2):
-        yield CustomerRegistered(customers[n], 1, f"Ann {n}")
-        yield ProductAdded(products[n], 1, f"Tea {n}", 100, 50)
-    versions.update(customers + products)
-    for n in range(4, EVENTS):
-        at = day + timedelta(hours=rng.randrange(48))
-        customer, product = rng.choice(customers), rng.choice(products)
-        open = sorted(order for order, now in status.items() if now in ("placed", "paid"))
-        kind = rng.choice(("place", "place", "rename", "deliver", "advance", "advance"))
-        if kind == "rename":
-            versions[customer] += 1
-            yield CustomerRenamed(customer, versions[customer], f"Bea {n}")
-        elif kind == "deliver":
-            versions[product] += 1
-            yield StockDelivered(product, versions[product], str(UUID(int=100 + n)), n)
-        elif kind == "place" or not open:
-            order = str(UUID(int=1000 + n))
-            wanted = rng.sample(products, rng.randint(1, 2))
-            lines = tuple(OrderLine(id, f"Tea {products.index(id)}", n, 100, 100 * n) for id in wanted)
-            versions[order], status[order] = 1, "placed"
-            yield OrderPlaced(order, 1, at, customer, lines, sum(line.amount_cents for line in lines))
-        else:
-            order = rng.choice(open)
-            versions[order] += 1
-            cancels = status[order] == "paid" or rng.random() < 0.5
-            status[order] = "cancelled" if cancels else "paid"
-            yield (OrderCancelled if cancels else OrderPaid)(order, versions[order], at)
+    return tuple(islice(events(Random(number)), EVENTS))

@@ -7,40 +7,28 @@ import os
 import signal
 import sys
 import threading
-from collections import Counter
-from collections.abc import Callable, Iterator
-from datetime import UTC, datetime, timedelta
-from itertools import count, islice
+from collections.abc import Callable
+from itertools import islice
 from random import Random
-from uuid import UUID
 
 import msgspec
 import psycopg
 import redis
 
-from contract.messages import (
-    CustomerRegistered,
-    Event,
-    Line,
-    OrderCancelled,
-    OrderPaid,
-    OrderPlaced,
-    ProductAdded,
-)
+from contract.messages import Event
 from cqrs_impl.read.checkpoint import Checkpoint
 from cqrs_impl.read.keys import Keys
 from cqrs_impl.write.outbox import stream_of
 from crossover.processes import Household
 from crossover.targets import Stores, prepare, process_env, target_env
 from tests.service import wait_until
+from tests.story import events, totals
 
 KILLS, EVENTS = int(os.environ.get("KILLS", "8")), int(os.environ.get("EVENTS", "6000"))
 APPEND = "INSERT INTO outbox (stream, version, body) VALUES (%s, %s, %s)"
 LAST = "SELECT xid::text::bigint, id FROM outbox ORDER BY xid DESC, id DESC LIMIT 1"
-STOCK = 1_000_000
 # The worker of the ladder with small batches: more places to be killed at, and the two meet more often.
 WORKER = "from cqrs_impl import projector; projector.BATCH_MAX = 20; from ladder.serving import main; main()"
-CUSTOMERS, PRODUCTS = ([str(UUID(int=kind + n)) for n in range(5)] for kind in (10, 20))
 
 
 class Projectors:
@@ -76,7 +64,8 @@ def test_kills_leave_every_total_exact(
     rng, name = Random(1), namespace()
     env, keys = target_env(Stores(postgres_url, redis_url), namespace=name, clock=None, token=None), Keys(name)
     prepare(house, name, "cqrs", env)
-    story, projectors, interrupted = events(), Projectors(house, env), 0
+    story = events(Random(2), things=8, kinds=("place", "place", "advance", "deliver"))
+    projectors, interrupted = Projectors(house, env), 0
     happened: list[Event] = []
     options = f"-c search_path={name}"
     with (
@@ -119,32 +108,3 @@ def test_kills_leave_every_total_exact(
         f"kills: {KILLS} of two projectors under {len(happened):,} events, {interrupted} with work left:"
         f" 0 of {len(expected)} totals off"
     )
-
-
-def events() -> Iterator[Event]:
-    rng, now = Random(2), datetime(2026, 1, 1, tzinfo=UTC)
-    for customer, product in zip(CUSTOMERS, PRODUCTS, strict=True):
-        yield CustomerRegistered(customer, 1, "Ann")
-        yield ProductAdded(product, 1, "Tea", 100, STOCK)
-    for number in count(1000):
-        order, now = str(UUID(int=number)), now + timedelta(minutes=1)
-        lines = tuple(Line(product, "Tea", n, 100, 100 * n) for n, product in enumerate(rng.sample(PRODUCTS, 3), 1))
-        yield OrderPlaced(order, 1, now, rng.choice(CUSTOMERS), lines, 600)
-        if rng.random() < 0.5:
-            yield OrderPaid(order, 2, now)
-        elif rng.random() < 0.5:
-            yield OrderCancelled(order, 2, now)
-
-
-def totals(happened: list[Event], keys: Keys) -> dict[str, dict[str, int]]:
-    """What customers, products and days must show, added up by hand."""
-    cancelled = {event.id for event in happened if isinstance(event, OrderCancelled)}
-    orders, sold = Counter[str](), Counter[str]()
-    for event in happened:
-        if isinstance(event, OrderPlaced) and event.id not in cancelled:
-            orders.update([keys.customer(event.customer_id), keys.day(str(event.at.date()))])
-            sold.update({line.product_id: line.quantity for line in event.lines})
-    money = {key: "revenue_cents" if keys.day("") in key else "spent_cents" for key in orders}
-    return {key: {"orders": number, money[key]: 600 * number} for key, number in orders.items()} | {
-        keys.product(id): {"sold": pieces, "stock": STOCK - pieces} for id, pieces in sold.items()
-    }

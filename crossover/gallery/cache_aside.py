@@ -9,7 +9,6 @@ The remedy gives the value its version and lets no older one replace a newer one
 
 import asyncio
 from random import Random
-from typing import Protocol
 
 from contract.messages import RenameCustomer
 from crossover.gallery.stage import Evidence, Stage
@@ -20,12 +19,6 @@ SET_IF_NEWER = """
 if ARGV[1] + 0 > tonumber(redis.call('HGET', KEYS[1], 'version') or 0) then
   redis.call('HSET', KEYS[1], 'version', ARGV[1], 'name', ARGV[2])
 end"""
-
-
-class Cache(Protocol):
-    def __init__(self, stage: Stage) -> None: ...
-    async def fill(self, id: str, version: int, name: str) -> None: ...
-    async def written(self, id: str, version: int, name: str) -> None: ...
 
 
 class SetAndDelete:
@@ -49,7 +42,7 @@ class SetIfNewer(SetAndDelete):
 WRONG, RIGHT = SetAndDelete, SetIfNewer
 
 
-async def show(stage: Stage, part: type[Cache]) -> Evidence:
+async def show(stage: Stage, part: type[SetAndDelete]) -> Evidence:
     cache, reader = part(stage), stage.env.reader()
     rng = Random(1)
 
