@@ -14,6 +14,7 @@ from analysis.runs import OF_CAPACITY, Run, UnusableRun, open_run, read_table
 from analysis.statistics import NotComputable
 
 SEED = 20_240_607
+OTHERS_MAX = 0.05  # of the machine: what is taken by processes that are neither target nor generator
 
 
 class Edge(NamedTuple):
@@ -95,8 +96,19 @@ def sentences(found: Found) -> list[str]:
         cliff_text(found),
         burst_text(found),
         law_text(found.law),
-        "The load generator and the servers shared this machine's cores: alone, the target would hold more.",
+        "The load generator and the servers shared this machine's cores: alone, the target would hold more."
+        + noise_text(found.trials),
     ]
+
+
+def noise_text(trials: pl.DataFrame) -> str:
+    """Where somebody else was at work; what is not known is not told."""
+    most = max(trials["others_share"].drop_nulls(), default=0.0)
+    if most <= OTHERS_MAX:
+        return ""
+    return (
+        f" Other processes took up to {100 * most:.0f} % of the machine in a trial: what gave way may be their doing."
+    )
 
 
 def capacity_text(edge: Edge) -> str:

@@ -36,7 +36,7 @@ def compare(wish: Wish) -> None:
     try:
         measure(wish)
     except KeyboardInterrupt:
-        if (wish.out / "manifest.json").exists():
+        if (wish.out / "manifest.json").exists() and wish.kind == "compare":
             print(f"Stopped. To go on: crossover compare --resume {wish.out}", file=sys.stderr)
         raise
     write(wish.out)

@@ -4,6 +4,7 @@ Each rate gets up to three trials and two of them decide. Phases of its slices: 
 `cliff` (writes alone, until the backlog of the projection grows), `burst` (twice the writes it held, and the drain).
 """
 
+import os
 import sys
 import time
 from collections.abc import Callable
@@ -13,6 +14,7 @@ import gevent
 import locust.contrib.fasthttp  # noqa: F401 - first of all modules with sockets: it monkey-patches the process
 
 from loadtests import results
+from loadtests.cpu import read_busy_us
 from loadtests.drive import Run, Stopped, add_rows, main
 from loadtests.plan import Cell
 from loadtests.search import PRECISION, RATE_MIN, Outcome, goal_outcome, lag_outcome, search
@@ -61,11 +63,15 @@ class Search(Run):
         rest_per_s = rate_per_s - 2 * looks / slice_s
         work = self.stream.round(share, self.rounds, slice_s=slice_s, rate_per_s=rest_per_s, probes=looks)
         lags: list[tuple[int, int]] = []
+        busy_us, own_ns, start_ns = read_busy_us(), time.process_time_ns(), time.monotonic_ns()
         watch = gevent.spawn(watch_lag, bench, lags)
         try:
             figures = bench.run(work, slice_s, delays_us=(int(goal.freshness_ms * 1000),))
         finally:
             watch.kill()
+        ours_us = (time.process_time_ns() - own_ns) // 1_000 + sum(figures.cpu_us.values())
+        elapsed_us = (time.monotonic_ns() - start_ns) / 1_000 * (os.cpu_count() or 1)
+        others = max(0.0, (read_busy_us() - busy_us - ours_us) / elapsed_us) if figures.cpu_us else None
         lags = [(at - figures.played.started_at_us, lag) for at, lag in lags if at >= figures.played.started_at_us]
         found = judge(goal, figures.played, figures.staleness, lags, figures.drained, slice_s)
         whole = rate_per_s / rest_per_s
@@ -75,7 +81,7 @@ class Search(Run):
         add_rows(tables, self.slices, (self.rounds, 0, share, None, bench.name, phase), work, figures)
         stolen = (figures.steal_share or 0) > results.THRESHOLDS["steal_share_max"]
         outcome, failures = "void" if stolen else outcome_of(found), ", ".join(found.failures)
-        tables["trials"] = [(self.slices, rate_per_s, outcome, failures, *found[1:4], *found.lag, *found[5:])]
+        tables["trials"] = [(self.slices, rate_per_s, outcome, failures, *found[1:4], *found.lag, *found[5:], others)]
         tables["lag"] = [(self.slices, *point) for point in lags]
         self.folder.write_round(self.rounds, tables)
         if self.stopping:

@@ -95,6 +95,11 @@ def read_steal() -> Steal | None:
     return Steal(ticks[7], sum(ticks)) if len(ticks) == 8 else None
 
 
+def read_busy_us() -> int:
+    """CPU of all processes of this machine since boot, in whole ticks; what was stolen is no part of it."""
+    return sum(int(field) for field in Path("/proc/stat").read_text().split(None, 4)[1:4]) * _TICK_US
+
+
 def _tree(roots: Sequence[int], processes: Mapping[int, Process]) -> Reading:
     children: dict[int, list[int]] = {}
     for child in processes.values():

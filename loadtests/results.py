@@ -88,6 +88,7 @@ OF_CAPACITY: dict[str, dict[str, Any]] = {
         "in_flight": pl.Float64,
         "throughput_per_s": pl.Float64,
         "generator_core_share": pl.Float64,
+        "others_share": pl.Float64,
     },
     "lag": {"slice": pl.UInt32, "at_us": pl.Int64, "lag_events": pl.UInt32},
 }

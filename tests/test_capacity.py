@@ -83,6 +83,7 @@ def test_a_run_of_capacity_goes_from_the_load_to_its_plots(tmp_path: Path) -> No
     burst = found.trials.filter(pl.col("phase") == "burst").row(0, named=True)
     assert burst["drain_us"] > 0 and "After a burst" in capacity.burst_text(found)
     assert f"holds {found.capacity.held_per_s:,.0f} operations/s" in capacity.sentences(found)[0]
+    assert (found.trials["others_share"] < 1).all() and (found.trials["others_share"] >= 0).all()
     assert {path.stem for path in capacity_plots.write(run)} >= {"capacity", "cliff"}
     bounds = {bound.component: bound.per_s for bound in plan(run, 90, Servers())}
     assert bounds["app"] > found.capacity.held_per_s, "what was held is no more than its demands allow"
@@ -132,6 +133,11 @@ def test_what_the_generator_could_not_send_is_no_capacity_of_the_target() -> Non
     assert "at least" in capacity.capacity_text(found) and "generator" in capacity.capacity_text(found)
     own = capacity.edge(trials(*rows[:2], *[(400.0, "failed", "late")] * 2))
     assert "at least" not in capacity.capacity_text(own) and "(late)" in capacity.capacity_text(own)
+
+
+def test_other_processes_at_work_are_told() -> None:
+    shares = [pl.DataFrame({"others_share": [0.01, share, None]}) for share in (0.02, 0.4)]
+    assert capacity.noise_text(shares[0]) == "" and "up to 40 % of the machine" in capacity.noise_text(shares[1])
 
 
 def test_a_stolen_trial_does_not_count() -> None:
