@@ -205,7 +205,8 @@ def unfinished(path: Path, manifest: Manifest, slices: pl.DataFrame) -> list[str
     return [
         *lines,
         f"Measured rounds: {parts} reads.",
-        f"Missing: {wanted * len(counts) - measured['round'].n_unique()} rounds, closed books of {unbooked} more.",
+        f"Missing: {wanted * len(counts) - measured['round'].n_unique()} rounds."
+        + f" The books of {unbooked} that are there were never closed." * (unbooked > 0),
         f"Go on:   crossover compare --resume {path}",
     ]
 
