@@ -2,7 +2,6 @@
 
 import asyncio
 import contextlib
-import threading
 from collections.abc import Callable, Coroutine, Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -34,7 +33,6 @@ from contract.messages import (
 from contract.redis_line import RedisLine
 from cqrs_impl.carry.outbox_feed import OutboxFeed
 from cqrs_impl.ports import Placed
-from cqrs_impl.projector import Projector
 from cqrs_impl.read.keys import Keys
 from cqrs_impl.read.redis_views import RedisViews
 from cqrs_impl.write.outbox import OUTBOX, stream_of
@@ -141,68 +139,6 @@ def test_a_bystander_transaction_delays_the_feed_and_loses_nothing(
     assert read(postgres_url, schema) == [customer(1)]
 
 
-def test_eight_writers_at_once_lose_no_event(
-    postgres_url: str, schema: str, connect: Callable[[], psycopg.Connection]
-) -> None:
-    writers, each = [connect() for _ in range(8)], 60
-
-    def write(writer: int) -> None:
-        for number in range(each):
-            append(writers[writer], customer(writer * each + number + 1))
-            writers[writer].commit()
-
-    async def follow() -> set[str]:
-        feed, seen, at = OutboxFeed(postgres_url, schema), set(), START
-        async with asyncio.timeout(60):
-            while len(seen) < 8 * each:
-                alive = any(thread.is_alive() for thread in threads)
-                batch = await feed.read(at, 50)
-                for placed in batch.events:
-                    assert placed.position > at
-                    at = placed.position
-                    seen.add(placed.event.id)
-                if not batch.events and not alive and not batch.more_soon:
-                    break
-        await feed.disconnect()
-        return seen
-
-    threads = [threading.Thread(target=write, args=(number,)) for number in range(8)]
-    for thread in threads:
-        thread.start()
-    seen = run(follow)
-    for thread in threads:
-        thread.join()
-    assert len(seen) == 8 * each
-
-
-def test_a_commit_ends_the_wait_of_the_feed(
-    postgres_url: str, schema: str, connect: Callable[[], psycopg.Connection]
-) -> None:
-    writer = connect()
-
-    def commit(number: int) -> None:
-        append(writer, customer(number))
-        writer.execute("SELECT pg_notify(%s, '')", [schema])
-        writer.commit()
-
-    async def story() -> None:
-        feed = OutboxFeed(postgres_url, schema)
-        async with asyncio.timeout(20):
-            assert not (await feed.read(START, 9)).events
-            commit(1)  # its notification comes with the answer of a statement that does not show it
-            await feed.count()
-            await feed.wait(60)
-            waiting = asyncio.ensure_future(feed.wait(60))
-            await asyncio.sleep(0)
-            commit(2)
-            await waiting
-            assert len((await feed.read(START, 9)).events) == 2
-            await feed.wait(0.01)  # what was read is no news
-        await feed.disconnect()
-
-    asyncio.run(story())
-
-
 def test_of_two_writers_at_one_version_one_is_refused(connect: Callable[[], psycopg.Connection]) -> None:
     one, other = connect(), connect()
     append(one, customer(1))
@@ -262,44 +198,6 @@ def test_any_permutation_with_repeats_gives_the_same_views(redis_url: str, names
         assert documents(redis_url, other) == expected
 
     same()
-
-
-def test_two_projectors_at_once_count_each_event_once(
-    postgres_url: str, redis_url: str, schema: str, connect: Callable[[], psycopg.Connection]
-) -> None:
-    orders = 400
-    writer = connect()
-    for event in STORY[:3]:
-        append(writer, event)
-    for number in range(orders):
-        order_id = str(UUID(int=1000 + number))
-        at = T0 + timedelta(seconds=number)
-        append(writer, OrderPlaced(order_id, 1, at, CUSTOMER, (line(TEA, "Green Tea", 1),), 100))
-    writer.commit()
-
-    async def both() -> None:
-        env = Environment(redis_url=redis_url)
-        projectors = [
-            Projector(OutboxFeed(postgres_url, schema), RedisViews(env.redis(), Keys(schema))) for _ in range(2)
-        ]
-        for projector in projectors:
-            projector._limit = 20  # many small batches, so that the two meet often
-
-        async def work(projector: Projector) -> None:
-            while (await projector.step())[0]:
-                projector._limit = 20
-
-        async with asyncio.timeout(60):
-            await asyncio.gather(*map(work, projectors))
-            await work(projectors[0])
-        for projector in projectors:
-            await projector._feed.disconnect()
-        await env.close()
-
-    asyncio.run(both())
-    held = documents(redis_url, schema)
-    assert b'"orders":%d,"spent_cents":%d' % (orders, orders * 100) in held[b":customer:" + CUSTOMER.encode()]  # type: ignore[operator]
-    assert b'"stock":%d,"sold":%d' % (50 - orders, orders) in held[b":product:" + TEA.encode()]  # type: ignore[operator]
 
 
 def test_a_transaction_is_not_sent_on_a_connection_that_watches_nothing(

@@ -17,7 +17,7 @@ from contract.messages import Command, Done
 from cqrs_impl.write.commands import NoJournal
 from crossover.gallery.stage import Evidence, Stage, crowd
 
-STOPS, BEFORE, AT_ONCE = 25, 8, 4
+STOPS, BEFORE, AT_ONCE = 30, 8, 4
 
 
 def write_twice(stage: Stage) -> Callable[[Command], Awaitable[Done]]:

@@ -9,12 +9,13 @@ snapshot's xmin. Horizon and rows come from one statement, hence from one snapsh
 """
 
 import asyncio
+from random import uniform
 
 import msgspec
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from contract.messages import START, Event, Position, RegisterCustomer
-from cqrs_impl.carry.outbox_feed import OutboxFeed
+from cqrs_impl.carry.outbox_feed import READ, OutboxFeed
 from cqrs_impl.ports import Batch, Placed
 from cqrs_impl.write.outbox import Outbox
 from crossover.gallery.stage import Evidence, Stage, crowd, fresh_id
@@ -31,7 +32,7 @@ class Polling(OutboxFeed):
         return Batch(found, more_soon=bool(found))
 
 
-WRONG, RIGHT = Polling, OutboxFeed
+WRONG, RIGHT, SHOWN = Polling, OutboxFeed, READ
 
 
 class BusyOutbox(Outbox):
@@ -39,7 +40,7 @@ class BusyOutbox(Outbox):
 
     async def record(self, connection: AsyncConnection, event: Event) -> Position:
         position = await super().record(connection, event)
-        await asyncio.sleep(0.002)
+        await asyncio.sleep(uniform(0, 0.01))
         return position
 
 

@@ -26,7 +26,7 @@ class Swallowing(redis_views._Work):
             await super()._apply(*event)
 
 
-WRONG, RIGHT = Swallowing, redis_views._Work
+WRONG, RIGHT, SHOWN = Swallowing, redis_views._Work, redis_views._Work.fold
 
 
 def ascii_words(text: str) -> tuple[str, ...]:

@@ -19,6 +19,8 @@ from crossover.processes import household
 from crossover.servers import start_postgres, start_valkey
 from crossover.targets import Progress, Stores
 
+LINES_MAX = 40
+
 
 def listing() -> Table:
     table = Table("name", "the mistake", title="The gallery of mistakes", caption="crossover gallery NAME shows one")
@@ -80,7 +82,7 @@ def lesson(one: Shown) -> Group:
         Markdown(rest.strip()),
         Text(),
         Panel(code(module.WRONG), title="the mistake", border_style="red"),
-        Panel(code(module.RIGHT), title="the remedy", border_style="green"),
+        Panel(code(getattr(module, "SHOWN", module.RIGHT)), title="the remedy", border_style="green"),
         Panel(seen, title=f"both in the same scenario, {one.seconds:.1f} s"),
         Text(f"The scenario is `show` in crossover/gallery/{one.name.replace('-', '_')}.py", "dim"),
     )
@@ -93,5 +95,5 @@ def code(part: Any) -> Syntax:
         text = "\n".join(f"{name} = {value!r}" for name, value in part.items()) or "# nothing: these are the defaults"
         return Syntax(text, "python", background_color="default", word_wrap=True)
     lines = dedent(inspect.getsource(part)).splitlines()
-    more = ["…"] if len(lines) > 24 else []
-    return Syntax("\n".join(lines[:24] + more), "python", background_color="default", word_wrap=True)
+    more = ["…"] if len(lines) > LINES_MAX else []
+    return Syntax("\n".join(lines[:LINES_MAX] + more), "python", background_color="default", word_wrap=True)
