@@ -21,7 +21,7 @@ from psycopg import sql
 
 from contract.http import make_app
 from cqrs_impl.projector import Projector
-from cqrs_impl.read.checkpoint import AnotherSource, Checkpoint
+from cqrs_impl.read.checkpoint import AnotherSource, Checkpoint, clearing
 from cqrs_impl.read.keys import Keys
 from ladder.arrival import Arrival
 from ladder.environment import BadSetting, Environment, redis_address
@@ -110,14 +110,10 @@ def _claim_read_store(env: Environment) -> None:
         row = one.execute("SELECT id::text FROM outbox_identity").fetchone()
         assert row is not None, "made with the tables"
         found: Any = client.get(keys.checkpoint)
-        begin = Checkpoint.begin(row[0]).text
         if found is None:
-            client.set(keys.checkpoint, begin, nx=True)
+            client.set(keys.checkpoint, Checkpoint.begin(row[0]).text, nx=True)
         elif not found.decode().endswith(row[0]):
-            client.set(keys.checkpoint, begin)  # first, so that nobody else writes meanwhile
-            for key in client.scan_iter(match=f"{keys.prefix}*", count=1000):
-                if key.decode() != keys.checkpoint:
-                    client.unlink(key)
+            client.set(keys.checkpoint, clearing(row[0]))  # a projector finds it, and empties the views
 
 
 async def serve_app(rung: str, env: Environment, host: str, port: int, fd: int | None) -> None:

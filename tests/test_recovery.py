@@ -36,7 +36,7 @@ def test_a_read_store_of_another_database_is_dropped_and_replayed(
         )
         try:
             with httpx.Client(base_url=second.url) as client:
-                assert client.get(f"/customers/{ann}").status_code == 404
+                wait_until(lambda: client.get(f"/customers/{ann}").status_code == 404)
                 eve = Shop(client).customer("Eve")
                 wait_until(lambda: client.get(f"/customers/{eve}").status_code == 200)
             wait_until(lambda: house.hear(0.05) or f"{first.name}/projector" in house.ended)

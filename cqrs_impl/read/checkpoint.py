@@ -6,7 +6,7 @@ from typing import NamedTuple
 from contract.messages import START, Position
 from contract.text import token_position, token_text
 
-CLEARING = b"clearing "  # and a number: the views are being emptied, and nothing may be applied
+CLEARING = b"clearing "
 
 
 class Checkpoint(NamedTuple):
@@ -31,6 +31,12 @@ class Checkpoint(NamedTuple):
     def begin(cls, source: str) -> "Checkpoint":
         """Of views without anything in them; their writes are counted from anywhere, so that none are like others'."""
         return cls(START, START, randbits(48), source)
+
+
+def clearing(source: str) -> bytes:
+    """In place of a checkpoint: the views are being emptied, for this source, and nothing may be applied. Who finds it
+    goes on emptying, because who set it may have been killed; the number tells it from an earlier one."""
+    return CLEARING + f"{randbits(48)} {source}".encode()
 
 
 class AnotherSource(Exception):

@@ -8,7 +8,6 @@ rebuild, a replay), Redis refuses the whole and the batch starts over from what 
 import time
 from collections import defaultdict
 from collections.abc import Awaitable, Callable, Iterator, Sequence
-from secrets import randbits
 from typing import Any, TypeVar
 
 import msgspec
@@ -42,7 +41,7 @@ from contract.metrics import Meter
 from contract.redis_line import Command, RedisLine
 from contract.text import time_text, words
 from cqrs_impl.ports import Parked, Placed, Unreadable
-from cqrs_impl.read.checkpoint import CLEARING, AnotherSource, Checkpoint
+from cqrs_impl.read.checkpoint import CLEARING, AnotherSource, Checkpoint, clearing
 from cqrs_impl.read.keys import MEMBER_WIDTH, TIME_WIDTH, Keys, member
 from cqrs_impl.read.parking import NotYet, Parking, Tries
 from cqrs_impl.write.outbox import stream_of
@@ -144,8 +143,7 @@ class RedisViews:
         return True
 
     async def clear(self) -> None:
-        """From the mark on nothing is applied, and who finds it goes on emptying: who set it may have been killed."""
-        mark = CLEARING + str(randbits(48)).encode()
+        mark = clearing(await self._source() if self._source else "")
         await self._line.ask(("SET", self._keys.checkpoint, mark))
         await self._empty(mark)
 
@@ -161,10 +159,10 @@ class RedisViews:
             )
             if found != mark:
                 return
-            gone: list[str | bytes] = [key for key in keys if key != checkpoint.encode()]
-            if cursor == b"0":
-                gone.append(checkpoint)
+            gone = [key for key in keys if key != checkpoint.encode()]
             work: list[Command] = [("UNLINK", *gone)] if gone else []
+            if cursor == b"0":
+                work.append(("SET", checkpoint, Checkpoint.begin(mark.split(b" ")[2].decode()).text))
             *_, written = await self._line.ask(("MULTI",), *work, ("EXEC",), on=self._line.connection)
             if written is None or cursor == b"0":
                 return
