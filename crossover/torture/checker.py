@@ -263,7 +263,7 @@ def judge_sessions(operations: Iterable[Operation]) -> tuple[list[Finding], int,
     floors: dict[tuple[str, str, str], int] = defaultdict(int)
     for seen in operations:
         key = (seen.client, seen.thing, seen.id)
-        if seen.version is None:
+        if seen.version is None or not seen.id:
             continue
         if seen.kind not in COMMANDS and floors[key]:
             went_back = seen.version < floors[key]
@@ -274,6 +274,15 @@ def judge_sessions(operations: Iterable[Operation]) -> tuple[list[Finding], int,
             stale += went_back and not seen.tokens
         floors[key] = max(floors[key], seen.version)
     return findings, stale, reads
+
+
+def judge_manners(operations: Iterable[Operation]) -> list[Finding]:
+    """Whatever goes wrong, an answer is one of the contract's, and lag is never negative."""
+    return [
+        Finding("trouble", f"{o.kind} {o.id} answered {o.status}, {o.version}")
+        for o in operations
+        if (o.status >= 500 and o.status != 503) or (o.version or 0) < 0
+    ]
 
 
 def judge_rebuild(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[Finding]:

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import math
 import random
 import time
 import uuid
@@ -17,7 +18,17 @@ CUSTOMERS, PRODUCTS = 30, 24
 NAMES = ("Ada", "Ben", "Cleo", "Dan", "Eva", "Finn")
 GOODS = ("tea", "pot", "cup", "jar", "box")
 MIX = {"place": 26, "pay": 12, "ship": 6, "cancel": 7, "deliver": 5, "rename": 3, "reprice": 3, "register": 1, "add": 1}
-MIX |= {"order": 16, "history": 3, "customer": 6, "product": 5, "orders": 5, "top": 2, "days": 2, "search": 2}
+MIX |= {
+    "order": 16,
+    "history": 3,
+    "customer": 6,
+    "product": 5,
+    "orders": 5,
+    "top": 2,
+    "days": 2,
+    "search": 2,
+    "ready": 2,
+}
 READS = {
     "order": "/orders/{}",
     "history": "/orders/{}/history",
@@ -27,6 +38,7 @@ READS = {
     "top": "/reports/top-products",
     "days": "/reports/daily-sales",
     "search": "/search/orders?q={}",
+    "ready": "/ready",
 }
 
 
@@ -129,6 +141,8 @@ class Client:
         if reply.status in (200, 201):
             self.token = reply.headers.get("consistency-token", self.token)
             version = len(said["changes"]) if wish.kind == "history" else said.get("version")
+            if wish.kind == "ready":
+                version = min(said["lag_events"], math.ceil(said["lag_seconds"]))
         else:
             version = 0 if reply.status == 404 and method == "GET" else None
         done = Operation(
@@ -193,7 +207,7 @@ class Client:
                 return Wish(kind, product)
             case "search":
                 return Wish(kind, rng.choice(NAMES + GOODS))
-            case "top" | "days":
+            case "top" | "days" | "ready":
                 return Wish(kind, "")
         return Wish(kind, order)
 

@@ -17,8 +17,7 @@ class Link:
     them go when it is over, as a network that retransmits does. What swallowed a reply is broken afterwards.
     """
 
-    def __init__(self, name: str, connect: Callable[[], Awaitable[Streams]]) -> None:
-        self.name = name
+    def __init__(self, connect: Callable[[], Awaitable[Streams]]) -> None:
         self._connect = connect
         self._server: asyncio.Server | None = None
         self._writers: set[asyncio.StreamWriter] = set()

@@ -79,11 +79,8 @@ def dealt(cards: list[Card], rng: random.Random) -> Iterable[Card]:
         yield from rng.sample(cards, len(cards))
 
 
-async def torment(
-    stage: Stage, shop: Shop, cards: list[Card], rng: random.Random, until_s: float, told: Told
-) -> list[Fault]:
+async def torment(stage: Stage, shop: Shop, cards: list[Card], rng: random.Random, until_s: float, told: Told) -> None:
     """Deal faults until the time is over, each once the one before it has been recovered from."""
-    suffered: list[Fault] = []
     for card in dealt(cards, rng):
         start_s = shop.now_s()
         if start_s + EVERY_S > until_s:
@@ -93,11 +90,9 @@ async def torment(
             await asyncio.sleep(hold_s)
             end_s = shop.now_s()
         again = await recover(shop, stage.port, int(start_s * 1000), within_s=RECOVER_S_MAX)
-        suffered.append(Fault(card.kind, card.where, start_s, end_s, *again.after(end_s)))
-        told(suffered[-1])
+        told(Fault(card.kind, card.where, start_s, end_s, *again.after(end_s)))
         await stage.check()
         await asyncio.sleep(max(0.0, start_s + pause_s - shop.now_s()))
-    return suffered
 
 
 @asynccontextmanager

@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 import psycopg
 from psycopg.rows import dict_row
 
-from crossover.errors import Fallen, UserError
+from crossover.errors import Fallen
 from crossover.namespaces import namespace_of
 from crossover.processes import Household
 from crossover.servers import postgres_folders, run_postgres, start_postgres, start_valkey
@@ -63,24 +63,22 @@ class Stage:
         """What leads to the stores directly, past the links."""
         return self._env(self._stores)
 
-    def _env(self, stores: Stores, clock: str | None = None) -> dict[str, str]:
-        return process_env(target_env(stores, namespace=self.namespace, clock=clock, token=None))
+    def _env(self, stores: Stores) -> dict[str, str]:
+        return process_env(target_env(stores, namespace=self.namespace, clock=None, token=None))
 
     # Setting up and taking down
 
     def start_stores(self) -> None:
         redis = start_valkey(self.house) if "redis" in self.needs else None
         self._stores = Stores(start_postgres(self.house), redis)
-        prepare(
-            self.house, self.rung, self.rung, target_env(self._stores, namespace=self.namespace, clock=None, token=None)
-        )
+        prepare(self.house, self.rung, self.rung, self.env)
 
     async def open(self) -> None:
         for user in ("app", *self.workers):
             self._envs[user] = self._env(await self._lead(user))
         for part in ("app", *self.workers):
             await self.start(part)
-        link = self.links["client-app"] = Link("client-app", lambda: asyncio.open_connection(LOOPBACK, self._app_port))
+        link = self.links["client-app"] = Link(lambda: asyncio.open_connection(LOOPBACK, self._app_port))
         self.port = await link.listen_tcp()
 
     async def _lead(self, user: str) -> Stores:
@@ -95,10 +93,7 @@ class Stage:
         return Stores(f"postgresql://crossover@/postgres?host={postgres}", f"unix://{redis}")
 
     async def _link(self, name: str, here: Path, beyond: Path) -> None:
-        def connect() -> Any:
-            return asyncio.open_unix_connection(beyond)
-
-        link = self.links[name] = Link(name, connect)
+        link = self.links[name] = Link(lambda: asyncio.open_unix_connection(beyond))
         await link.listen_on(here)
 
     def close(self) -> None:
@@ -256,10 +251,3 @@ def _children(pid: int) -> list[int]:
     with contextlib.suppress(OSError):
         return [int(word) for word in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
     return []
-
-
-def tortured_rung(rung: str) -> str:
-    """`rung`, if it keeps anything that could be lost."""
-    if "postgres" not in needs_of(rung):
-        raise UserError(f"{rung} keeps nothing in a store, so there is nothing to torture: choose another rung.")
-    return rung
