@@ -2,6 +2,9 @@
 
 import asyncio
 import json
+import signal
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -24,6 +27,7 @@ from crossover.torture.run import Torturing, torture
 from crossover.torture.stage import Stage
 from crossover.torture.truth import Truth
 from crossover.torture.wire import Reply
+from tests.family import GONE_S_MAX, descendants, folders_of, gone, keepers_of
 
 ANN, TEA, FIRST, SECOND, GONE = (f"{digit}" * 8 for digit in "12345")
 AT = "2026-11-23T09:30:00.000000Z"
@@ -80,6 +84,23 @@ def test_lies_told_behind_the_back_of_a_real_system_are_found(tmp_path: Path) ->
     assert found["document_altered"] == {"differing"}
     assert found["event_dropped"] >= {"lost"}
     assert found["orders_gone"] >= {"lost", "phantom"}
+
+
+def test_ctrl_c_in_the_middle_leaves_nothing_but_the_history(tmp_path: Path) -> None:
+    words = [sys.executable, "-m", "crossover.cli", "torture", "crud", "--out", str(tmp_path / "out")]
+    with subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True) as command:
+        try:
+            assert command.stderr is not None
+            assert any(" for 0." in line for line in command.stderr), "a fault is shown once it is over"
+            (keeper,) = keepers_of(command.pid)
+            family, folders = descendants(keeper), folders_of(keeper)
+            command.send_signal(signal.SIGINT)
+            assert command.wait(GONE_S_MAX) == 130
+        finally:
+            command.kill()
+    gone(family | {keeper: ""}, list(folders))
+    assert str(folders[0]) not in Path("/proc/mounts").read_text()
+    assert (tmp_path / "out" / "operations.jsonl").stat().st_size > 0
 
 
 def said(

@@ -2,7 +2,9 @@
 
 import asyncio
 import json
+import os
 import random
+import signal
 import time
 from collections.abc import Iterable
 from pathlib import Path
@@ -80,6 +82,8 @@ class Torturing:
 
     async def all(self) -> Report:
         stage = self.stage
+        for number in (signal.SIGTERM, signal.SIGHUP):  # an exception thrown into any task could be lost in it
+            asyncio.get_running_loop().add_signal_handler(number, os.kill, os.getpid(), signal.SIGINT)
         try:
             await self.open()
             cards = deck(stage, self.kinds)
