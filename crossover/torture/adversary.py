@@ -1,6 +1,6 @@
 """A second projector whose feed lies: it delivers everything twice, or in any order, and keeps going back.
 
-`python -m crossover.torture.adversary RUNG duplicate|reorder`, told everything else by the environment.
+`python -m crossover.torture.adversary duplicate|reorder RUNG`, told everything else by the environment.
 """
 
 import asyncio
@@ -29,7 +29,7 @@ class LyingFeed(OutboxFeed):
         return Batch(events, more_soon=batch.more_soon)
 
 
-def main(rung: str, lie: str) -> None:
+def main(lie: str, rung: str) -> None:
     env = Environment.from_environ()
     assert env.database_url, "an adversary is started with the environment of a projector"
     LyingFeed.lie = lie

@@ -13,7 +13,8 @@ from typing import Any, NamedTuple
 from crossover.torture.history import COMMANDS, Operation
 from crossover.torture.wire import Wire
 
-THINK_S = 0.04
+THINK_S, PROBE_S = 0.04, 0.05
+RECOVER_S_MAX = 15.0
 CUSTOMERS, PRODUCTS = 30, 24
 NAMES = ("Ada", "Ben", "Cleo", "Dan", "Eva", "Finn")
 GOODS = ("tea", "pot", "cup", "jar", "box")
@@ -225,23 +226,12 @@ class Client:
         return Wish("place", fresh_id(rng), "", {"customer_id": customer, "lines": lines})
 
 
-class Recovered(NamedTuple):
-    """Moments at which a fresh write was acknowledged, and seen by a reader that has its token; None for never."""
-
-    written_s: float | None
-    seen_s: float | None
-
-    def after(self, end_s: float) -> tuple[float | None, float | None]:
-        """Seconds since the end of a fault."""
-        return self.written_s and self.written_s - end_s, self.seen_s and self.seen_s - end_s
-
-
-async def recover(shop: Shop, port: int, number: int, *, within_s: float, every_s: float = 0.05) -> Recovered:
+async def recover(shop: Shop, port: int, end_s: float) -> tuple[float | None, float | None]:
     """Send a fresh write every so often, each on a connection of its own, until one is acknowledged and visible.
 
-    None of them waits for the one before it, so that one that hangs does not hide that others get through.
+    None of them waits for the one before it, so that one that hangs does not hide that others get through. Returns
+    after how many seconds since `end_s` one was acknowledged, and a reader with its token saw it; None for never.
     """
-    deadline_s = shop.now_s() + within_s
     product = shop.products[0]
     tries: set[asyncio.Task[Client | None]] = set()
 
@@ -253,22 +243,22 @@ async def recover(shop: Shop, port: int, number: int, *, within_s: float, every_
         return None
 
     for turn in count():
-        client = Client(f"probe {number}.{turn}", shop, port, tokens=True)
+        client = Client(f"probe {end_s} {turn}", shop, port, tokens=True)
         tries.add(asyncio.create_task(attempt(client)))
         shop.late |= tries
-        finished, tries = await asyncio.wait(tries, timeout=every_s, return_when=asyncio.FIRST_COMPLETED)
+        finished, tries = await asyncio.wait(tries, timeout=PROBE_S, return_when=asyncio.FIRST_COMPLETED)
         for through in filter(None, (task.result() for task in finished)):
-            written_s = shop.now_s()
-            while (done := await through.perform(Wish("product", product))).outcome != "ok":
-                if shop.now_s() > deadline_s:
-                    return Recovered(written_s, None)
+            written_s = shop.now_s() - end_s
+            while (await through.perform(Wish("product", product))).outcome != "ok":
+                if shop.now_s() - end_s > RECOVER_S_MAX:
+                    return written_s, None
                 await asyncio.sleep(0.01)
-            return Recovered(written_s, done.done_s)
-        if shop.now_s() > deadline_s:
+            return written_s, shop.now_s() - end_s
+        if shop.now_s() - end_s > RECOVER_S_MAX:
             break
         if finished:  # refused at once
-            await asyncio.sleep(every_s)
-    return Recovered(None, None)
+            await asyncio.sleep(PROBE_S)
+    return None, None
 
 
 def fresh_id(rng: random.Random) -> str:

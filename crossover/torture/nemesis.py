@@ -10,6 +10,7 @@ import random
 import signal
 from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from functools import partial
 from typing import NamedTuple
 
 import redis
@@ -21,7 +22,6 @@ from crossover.torture.links import HURTS
 from crossover.torture.stage import Stage
 
 EVERY_S = 1.5
-RECOVER_S_MAX = 15.0
 REBUILDING = ("flush", "kill-redis")  # what makes the read store replay itself, and so would hide a loss
 KINDS = (
     *("kill-app", "kill-projector", "kill-postgres", "kill-backend", "kill-redis"),
@@ -51,25 +51,22 @@ def wanted_kinds(faults: str) -> tuple[str, ...]:
 
 def deck(stage: Stage, kinds: Iterable[str]) -> list[Card]:
     """One card for each of these faults and each place where the rung can suffer it."""
-    parts = stage.parts
-    cards = [Card(f"kill-{part}", part, lambda part=part: _killed(stage, part)) for part in parts]  # type: ignore[misc]
-    cards += [Card(f"pause-{part}", part, lambda part=part: _paused(stage, part)) for part in parts]  # type: ignore[misc]
-    for name in stage.links:
-        for how in HURTS:
-            cards.append(Card(how, name, lambda name=name, how=how: _hurt(stage, name, how)))  # type: ignore[misc]
-    cards.append(Card("kill-backend", "postgres", lambda: _backend_killed(stage), (0.0, 0.1)))
-    for shift_s in (3600, -3600):
-        cards.append(Card("clock", f"app {shift_s:+d} s", lambda by=shift_s: _clock_wrong(stage, by)))  # type: ignore[misc]
+    cards = [
+        *(Card(f"kill-{part}", part, partial(_killed, stage, part)) for part in stage.parts),
+        *(Card(f"pause-{part}", part, partial(_paused, stage, part)) for part in stage.parts),
+        *(Card(how, name, partial(_hurt, stage, name, how)) for name in stage.links for how in HURTS),
+        *(Card("clock", f"app {by:+d} s", partial(_clock_wrong, stage, by)) for by in (3600, -3600)),
+        Card("kill-backend", "postgres", partial(_backend_killed, stage), (0.0, 0.1)),
+    ]
     if stage.disk is not None:
-        cards.append(Card("disk-full", "postgres", lambda: _disk_full(stage)))
-    if "projector" in parts:
-        worker = ["worker", stage.rung, "projector"]
-        cards.append(Card("second-projector", "projector", lambda: _joined(stage, worker, None)))
-        for lie in ("duplicate", "reorder"):
-            words, module = [stage.rung, lie], "crossover.torture.adversary"
-            cards.append(Card(lie, "projector", lambda w=words, m=module: _joined(stage, w, m)))  # type: ignore[misc]
-    if "redis" in parts:
-        cards.append(Card("flush", "redis", lambda: _flushed(stage), (0.0, 0.1)))
+        cards.append(Card("disk-full", "postgres", partial(_disk_full, stage)))
+    if "projector" in stage.parts:
+        second = partial(_joined, stage, stage.serving, "worker", "projector")
+        cards.append(Card("second-projector", "projector", second))
+        lies = ((lie, partial(_joined, stage, "crossover.torture.adversary", lie)) for lie in ("duplicate", "reorder"))
+        cards += [Card(lie, "projector", told) for lie, told in lies]
+    if "redis" in stage.parts:
+        cards.append(Card("flush", "redis", partial(_flushed, stage), (0.0, 0.1)))
     return [card for card in cards if card.kind in kinds]
 
 
@@ -89,8 +86,7 @@ async def torment(stage: Stage, shop: Shop, cards: list[Card], rng: random.Rando
         async with card.fault():
             await asyncio.sleep(hold_s)
             end_s = shop.now_s()
-        again = await recover(shop, stage.port, int(start_s * 1000), within_s=RECOVER_S_MAX)
-        told(Fault(card.kind, card.where, start_s, end_s, *again.after(end_s)))
+        told(Fault(card.kind, card.where, start_s, end_s, *await recover(shop, stage.port, end_s)))
         await stage.check()
         await asyncio.sleep(max(0.0, start_s + pause_s - shop.now_s()))
 
@@ -155,9 +151,9 @@ async def _disk_full(stage: Stage) -> AsyncIterator[None]:
 
 
 @asynccontextmanager
-async def _joined(stage: Stage, words: list[str], module: str | None) -> AsyncIterator[None]:
+async def _joined(stage: Stage, module: str, word: str, *more: str) -> AsyncIterator[None]:
     """Another process does the projector's work beside it, and is killed in the middle of it."""
-    await stage.start_process(EXTRA, words, user="projector", module=module)
+    await stage.start_process(EXTRA, module, word, stage.rung, *more, user="projector")
     await stage.connected(EXTRA)
     yield
     await stage.kill(EXTRA)

@@ -29,7 +29,7 @@ from crossover.torture.checker import (
 )
 from crossover.torture.clients import GOODS, NAMES, Client, Shop, clock, recover
 from crossover.torture.history import Fault, Finding
-from crossover.torture.nemesis import REBUILDING, RECOVER_S_MAX, Card, deck, torment, wanted_kinds
+from crossover.torture.nemesis import REBUILDING, Card, deck, torment, wanted_kinds
 from crossover.torture.report import Books, Report, keep, show, write_report
 from crossover.torture.stage import Stage
 from crossover.torture.truth import answers_to, truth_of, views_of
@@ -193,9 +193,9 @@ class Torturing:
         end_s = shop.now_s()
         if await stage.run("replay", "crossover.cli") != 0:
             self._find("poison", [Finding("trouble", "a replay did not heal what was mended")])
-        again = await recover(shop, stage.port, -1, within_s=RECOVER_S_MAX)
         self.parked = f"{ready} of {POISONED} poisoned"
-        self.books.faults.append(Fault("poison", "projector", start_s, end_s, *again.after(end_s)))
+        again = await recover(shop, stage.port, end_s)
+        self.books.faults.append(Fault("poison", "projector", start_s, end_s, *again))
         await self.check("poison")
 
     async def rebuild(self) -> None:

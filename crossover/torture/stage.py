@@ -122,11 +122,11 @@ class Stage:
             case "app":
                 await self._in_turn(lambda: self._start_app(clock))
             case _:
-                await self.start_process(part, ["worker", self.rung, part], user=part)
+                await self.start_process(part, self.serving, "worker", self.rung, part, user=part)
 
-    async def start_process(self, name: str, words: list[str], *, user: str, module: str | None = None) -> None:
+    async def start_process(self, name: str, module: str, *words: str, user: str) -> None:
         """Start a process that reaches the stores over the links of `user`."""
-        command = [sys.executable, "-m", module or self.serving, *words]
+        command = [sys.executable, "-m", module, *words]
         env = self._envs[user] | {"PGAPPNAME": name}
         await self._in_turn(lambda: self.house.start(name, command, env=env))
 
