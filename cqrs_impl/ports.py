@@ -54,7 +54,7 @@ class Journal(Protocol):
         ...
 
     async def position_of(self, connection: AsyncConnection, command: Command) -> Position:
-        """The place of the last event of the thing that a repeated command is about."""
+        """A place that covers what a repeated command did, and no earlier one than any answer told before."""
         ...
 
 

@@ -12,12 +12,23 @@ import redis
 from rich.console import Console
 from sqlalchemy import make_url
 
+from contract.text import token_position
 from crossover.errors import UserError
 from crossover.namespaces import fresh_namespace
 from crossover.parked import show_parked
 from crossover.processes import Household
 from crossover.targets import LOOPBACK, Stores, listen, start_target
 from tests.service import Shop, wait_until
+
+
+def test_the_token_of_a_repeat_is_no_older_than_the_last_one(serve: Callable[..., object]) -> None:
+    with httpx.Client(base_url=serve("cqrs").url) as client:  # type: ignore[attr-defined]
+        shop = Shop(client)
+        first = f"/orders/{shop.order(shop.customer(), shop.product())}/pay"
+        client.post(first).raise_for_status()
+        last = client.put(f"/customers/{uuid.uuid4()}", json={"name": "Ann"}).headers["Consistency-Token"]
+        repeat = client.post(first).raise_for_status().headers["Consistency-Token"]
+        assert token_position(repeat) >= token_position(last), "who keeps the last token would lose sight of the other"
 
 
 def test_a_read_store_of_another_database_is_dropped_and_replayed(
