@@ -107,7 +107,7 @@ async def views_of(stage: Stage) -> dict[str, Any]:
 
 
 def _redis_views(stage: Stage) -> dict[str, Any]:
-    own = {f"{stage.namespace}:{book}".encode() for book in ("checkpoint", "parked")}  # books of how it came about
+    own = {f"{stage.namespace}:{book}".encode() for book in ("checkpoint", "parked", "applied")}  # how it came about
     with redis.Redis.from_url(stage.redis_url) as store:
         keys = sorted({*store.scan_iter(match=f"{stage.namespace}:*", count=1000)} - own)
         kinds = [store.type(key) for key in keys]
