@@ -7,8 +7,10 @@ import threading
 import psycopg
 
 from cqrs_impl.write.outbox import OUTBOX
+from crossover.machine import fingerprint
 from crossover.processes import household
 from crossover.servers import run_postgres, start_postgres
+from crossover.targets import serving
 from tests.family import descendants
 from tests.service import wait_until
 
@@ -47,6 +49,12 @@ def writes_lost_in_a_kill(durability: str) -> int:
         lost = set(acknowledged) - set(found)
         print(f"{durability}: {len(lost):,} of {len(acknowledged):,} acknowledged writes lost")
         return len(lost)
+
+
+def test_a_run_records_the_durability_it_had() -> None:
+    with serving("crud", durability="relaxed") as target:
+        settings = {"fsync": "on", "full_page_writes": "on", "synchronous_commit": "off"}
+        assert fingerprint([target])["durability"] == settings
 
 
 def test_with_full_durability_a_kill_loses_no_acknowledged_write() -> None:
