@@ -65,13 +65,14 @@ class Projector:
     async def rebuild(self, progress: Callable[[int, int], None]) -> None:
         """Clear the views and replay everything that is settled now."""
         await self._views.clear()
-        total, done = await self._feed.count(), 0
+        total, done, limit = await self._feed.count(), 0, BATCH_MAX
         while True:
             before = await self._views.position()
-            batch = await self._feed.read(before, BATCH_MAX)
+            batch = await self._feed.read(before, limit)
             if not batch.events:
                 return
-            await self._views.apply(before, batch.events)
+            moved = await self._views.apply(before, batch.events) != before
+            limit = BATCH_MAX if moved else min(limit * 2, WINDOW_MAX)
             done += len(batch.events)
             progress(min(done, total), total)
 
