@@ -57,8 +57,9 @@ def test_three_of_twenty_identical_intervals_may_miss_one_and_one_verdict_may_be
 
 def test_a_planted_tenth_must_be_found_nineteen_times_of_twenty() -> None:
     hit, blind = repeat(10, 1.1), repeat(10, 1.03)
-    assert found([hit] * 19 + [blind], 10).ok
-    assert not found([hit] * 18 + [blind] * 2, 10).ok
+    assert found([hit] * 19 + [blind], 10, 0.95).ok
+    assert not found([hit] * 18 + [blind] * 2, 10, 0.95).ok
+    assert not found([repeat(10, 1.2)] * 20, 10, 0.95).ok, "an interval beside the truth"
 
 
 def test_a_generator_that_hides_waiting_is_not_trusted(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -80,6 +81,6 @@ def test_a_run_says_of_identical_and_of_planted_targets_what_they_are(tmp_path: 
     twins = (CRUD, replace(CRUD, name="crud-2"), planted)
     write_run(tmp_path, targets=twins, read_shares=(80.0,), rounds=5, restarts=8, probes=0)
     same, more = calibrate.judged(tmp_path, {"crud-3": 10})
-    assert identical([same]).ok and found([more], 10).ok
+    assert identical([same]).ok and found([more], 10, 1).ok
     assert (same.planted_pct, more.planted_pct) == (0, 10)
     assert more.low <= 1.1 <= more.high and more.verdict == "worse"
