@@ -21,7 +21,9 @@ def writes_lost_in_a_kill(durability: str) -> int:
     with household() as house:
         url = start_postgres(house, durability=durability)
         with psycopg.connect(url, autocommit=True) as connection:
-            connection.execute(OUTBOX + "CREATE TABLE written (writer int, number int)")
+            connection.execute(OUTBOX)
+            connection.execute("SET synchronous_commit = on")  # for the table itself, and what came before it
+            connection.execute("CREATE TABLE written (writer int, number int)")
         acknowledged: list[tuple[int, int]] = []
 
         def write(writer: int) -> None:
