@@ -104,7 +104,7 @@ THRESHOLDS = {
     "drain_us_max": 10_000_000,
     "void_share_max": 0.20,
     "equivalence_delta": 0.05,
-    "start_sd": 0.025,  # between starts of identical targets, by `crossover calibrate` on two shared cores
+    "start_sd": 0.025,  # between starts of identical targets: results/published/2026-11-23-identical-targets
 }
 
 
