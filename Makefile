@@ -5,10 +5,11 @@
 #   make diff RUNG=cqrs               what a rung changes in its parent
 #   make torture                      every rung under faults, three seeds each: is anything lost?
 #   make report DIR=results/<run>     the report of a run again; without DIR of the newest
+#   make notebooks                    the walkthroughs, in a browser
 #   make audit                       known weaknesses of the pinned packages, by pip-audit
 # ARGS passes more options on: make compare ARGS="--profile standard --size m"
 
-.PHONY: audit compare test check serve diff torture report setup
+.PHONY: audit compare test check serve diff torture report notebooks setup
 .DEFAULT_GOAL := compare
 
 SHELL := /bin/sh
@@ -42,7 +43,8 @@ diff: $(READY)
 torture: $(READY)
 	@failed=0; for rung in crud handlers views cqrs; do for seed in 1 2 3; do \
 	    $(BIN)/crossover torture $$rung --seed $$seed $(ARGS) || failed=1; \
-	done; done; KILLS=25 EVENTS=20000 $(BIN)/python -m pytest tests/test_kills.py || failed=1; exit $$failed
+	done; done; KILLS=25 EVENTS=20000 CASES=100 RUNGS=crud,handlers,views,cqrs \
+	$(BIN)/python -m pytest tests/test_kills.py tests/test_openapi.py || failed=1; exit $$failed
 
 # In an environment of its own, so that the audit's packages are not what is audited. Needs the network.
 audit:
@@ -54,6 +56,9 @@ audit:
 
 report: $(READY)
 	@$(BIN)/crossover report "$(or $(DIR),$(shell ls -td results/*/ 2>/dev/null | head -n 1),results)"
+
+notebooks: $(READY)
+	@$(BIN)/jupyter lab notebooks $(ARGS)
 
 setup: $(READY)
 

@@ -9,10 +9,12 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
-from analysis import colours
+from analysis import colours, words
 from analysis.costs import log_ratios
 from analysis.findings import Findings
+from analysis.operations import Mix
 from analysis.plots import STYLE, WIDTH_IN, Plot
+from analysis.prediction import crossovers, predict
 from analysis.statistics import Floats
 
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7")
@@ -60,6 +62,30 @@ def spread(title: str, ratios: pl.Series, interval: tuple[float, float]) -> Plot
     axes.set_xlabel("round")
     axes.set_ylabel("CPU of the one over the other")
     return _with_legend(title, figure, axes)
+
+
+def answer_for(costs: Findings, mix: Mix) -> str:
+    """From which read share of a mix each target needs less CPU than the baseline, by the costs of the operations."""
+    return words.answer(costs._replace(crossovers=crossovers(costs, mix)))
+
+
+def ratio_of_mix(costs: Findings, mix: Mix, read_share_pct: float) -> Plot:
+    """The predicted ratio of a mix at every read share, with its interval, and where the reader's own share lies."""
+    shares = [float(share) for share in range(0, 101, 5)]
+    told = [cell for cell in predict(costs, mix, shares) if cell.comparison and cell.comparison.interval]
+    figure, axes = _figure(f"{costs.challengers[0]} against {costs.baseline}", {"shares": told})
+    for name in costs.challengers:
+        cells = [cell for cell in told if cell.target == name]
+        ratios = [(c.read_share_pct, c.comparison.ratio, *c.comparison.interval) for c in cells]  # type: ignore[union-attr, misc]
+        x, ratio, low, high = zip(*ratios, strict=True)
+        axes.plot(x, ratio, color=colours.RUNGS.get(name, COLOURS[1]), label=name)
+        axes.fill_between(x, low, high, color=colours.RUNGS.get(name, COLOURS[1]), alpha=0.2)
+    axes.axhline(1, color=colours.RUNGS.get(costs.baseline, COLOURS[0]), label=costs.baseline)
+    axes.axvline(read_share_pct, color="#1b1f24", linestyle=":", label="your read share")
+    axes.set_yscale("log")
+    axes.set_xlabel("read share, %")
+    axes.set_ylabel(f"CPU per operation, × {costs.baseline}")
+    return _with_legend(answer_for(costs, mix).partition(" (")[0], figure, axes)
 
 
 def waiting_line_ms(rate_per_s: float, service_ms: float, *, operations: int = 20_000, seed: int = 1) -> Floats:

@@ -75,7 +75,7 @@ def answer(findings: Findings, path: str) -> str:
             f"Workload `{workload}`, size `{fingerprint.size}`, {fingerprint.rate_per_s:g} operations a second, "
             f"{findings.run.manifest.profile} profile; {fingerprint.placement}.\n",
             *rows,
-            f"\nThe price: {price} The run, with its report, is in `{path}/`.",
+            f"\nThe price for readers – {price} The run, with its report, is in `{path}/`.",
         ]
     )
 

@@ -8,8 +8,6 @@ import polars as pl
 
 from analysis.statistics import Interval, NotComputable, bootstrap_interval, hodges_lehmann, wilson
 
-BINS_PER_DECADE = 4
-
 
 class Point(NamedTuple):
     """The share of reads, sent around `delay_us` after the acknowledgement, that missed the acknowledged write."""
@@ -34,12 +32,12 @@ class Visibility(NamedTuple):
 
 
 def curve(rows: pl.DataFrame) -> list[Point]:
-    """Points on a log grid of delays, with Wilson intervals; empty bins are left out."""
+    """A point for the first read of all probes, one for the second, and so on, with Wilson intervals."""
     if rows.is_empty():
         return []
-    grid = (pl.col("delay_us").clip(lower_bound=1).log(10) * BINS_PER_DECADE).round()
+    place = pl.col("delay_us").rank("ordinal").over("slice", "operation", "probe")
     bins = (
-        rows.group_by(bin=grid)
+        rows.group_by(bin=place)
         .agg(delay_us=pl.col("delay_us").median(), stale=pl.col("stale").sum(), reads=pl.len())
         .sort("bin")
     )

@@ -327,6 +327,8 @@ def _range(interval: Interval | None, to: str = "–") -> str:
 
 def ratio_title(findings: Findings) -> str:
     """Short: the figure shows the interval."""
+    if len(findings.read_shares) == 1 and findings.challengers:
+        return answer(findings)
     says = []
     for target in findings.challengers:
         found = findings.crossovers[target]

@@ -49,7 +49,7 @@ def help_without_command(context: typer.Context) -> None:
         typer.echo(context.get_help())
 
 
-@app.command()
+@app.command(rich_help_panel="Look")
 def serve(
     rung: RungName,
     port: Port = 8000,
@@ -87,7 +87,7 @@ def serve(
             target.check()
 
 
-@app.command()
+@app.command(rich_help_panel="Look")
 def rungs() -> None:
     """Show the ladder: each rung, its parent and the one idea it adds."""
     from crossover.ladder_view import ladder_table
@@ -95,7 +95,7 @@ def rungs() -> None:
     Console().print(ladder_table())
 
 
-@app.command()
+@app.command(rich_help_panel="Look")
 def diff(rung: RungName) -> None:
     """Show what a rung changes in its parent's composition."""
     from crossover.ladder_view import show_diff
@@ -103,7 +103,7 @@ def diff(rung: RungName) -> None:
     show_diff(Console(soft_wrap=True), rung)
 
 
-@app.command()
+@app.command(rich_help_panel="Look")
 def rebuild(rung: RungName, database_url: DatabaseUrl = None, redis_url: RedisUrl = None) -> None:
     """Clear a rung's read store and build it anew from its events, on servers of yours."""
     from crossover.progress import Steps
@@ -114,7 +114,7 @@ def rebuild(rung: RungName, database_url: DatabaseUrl = None, redis_url: RedisUr
     print(f"The views of {rung} were built anew from {rebuilt:,} events.")
 
 
-@app.command()
+@app.command(rich_help_panel="Look")
 def parked(rung: RungName, database_url: DatabaseUrl = None, redis_url: RedisUrl = None) -> None:
     """Show the streams that wait because an event of theirs could not be applied, on servers of yours."""
     from crossover.parked import show_parked
@@ -123,7 +123,7 @@ def parked(rung: RungName, database_url: DatabaseUrl = None, redis_url: RedisUrl
     show_parked(Console(), rung, given_stores(rung, "Looking", database_url, redis_url))
 
 
-@app.command()
+@app.command(rich_help_panel="Look")
 def replay(rung: RungName, database_url: DatabaseUrl = None, redis_url: RedisUrl = None) -> None:
     """Try the parked streams again, once what was wrong is mended, on servers of yours."""
     from crossover.parked import replay_parked
@@ -132,7 +132,7 @@ def replay(rung: RungName, database_url: DatabaseUrl = None, redis_url: RedisUrl
     replay_parked(Console(), rung, given_stores(rung, "Replaying", database_url, redis_url))
 
 
-@app.command()
+@app.command(rich_help_panel="Look")
 def doctor(database_url: DatabaseUrl = None, redis_url: RedisUrl = None) -> None:
     """Show which servers and versions would be used, what the machine offers, and what is missing."""
     from crossover.doctor import examine
@@ -140,7 +140,7 @@ def doctor(database_url: DatabaseUrl = None, redis_url: RedisUrl = None) -> None
     raise typer.Exit(0 if examine(Console(soft_wrap=True), database_url, redis_url) else 1)
 
 
-@app.command()
+@app.command(rich_help_panel="Compare")
 def compare(
     context: typer.Context,
     rungs: Annotated[str, typer.Option(help="Rungs to compare, by commas; empty for --target alone.")] = "crud,cqrs",
@@ -197,7 +197,7 @@ def compare(
     run(wish)
 
 
-@app.command()
+@app.command(rich_help_panel="Compare")
 def costs(
     rungs: Rungs = "crud,cqrs",
     workload: WorkloadName = "shop",
@@ -217,7 +217,7 @@ def costs(
     run(wanted_costs(rungs, workload, operations, rate, size, profile, seed, out, database_url, redis_url))
 
 
-@app.command()
+@app.command(rich_help_panel="Compare")
 def predict(
     folder: CostsRun,
     workload: MixName = None,
@@ -231,7 +231,7 @@ def predict(
     show(folder, workload, read_shares, rate, against or [])
 
 
-@app.command()
+@app.command(rich_help_panel="Compare")
 def map(
     folders: Annotated[list[Path] | None, typer.Argument(metavar="[RUN]...", help="Runs of costs, one a size.")] = None,
     sizes: Annotated[str, typer.Option(help="Sizes to measure first, by commas, for instance s,m.")] = "",
@@ -248,7 +248,7 @@ def map(
     draw_map(runs, workload, rate, out)
 
 
-@app.command()
+@app.command(rich_help_panel="Compare")
 def capacity(
     rung: Annotated[str, typer.Option(help="The rung to try: see `crossover rungs`.")] = "",
     target: Annotated[
@@ -274,7 +274,7 @@ def capacity(
     run(wanted_capacity(rung, target, p95_ms, freshness_ms, read_share, **wish))
 
 
-@app.command()
+@app.command(rich_help_panel="Compare")
 def plan(
     folder: Annotated[Path, typer.Argument(metavar="RUN", help="The folder of a run of compare.")],
     read_share: Annotated[float, typer.Option(min=0, max=100, help="Reads in per cent of the operations.")],
@@ -294,7 +294,7 @@ def plan(
         raise UserError(str(error)) from None
 
 
-@app.command()
+@app.command(rich_help_panel="Trust")
 def gallery(
     name: Annotated[str | None, typer.Argument(metavar="NAME", help="One mistake as a lesson; all without it.")] = None,
     list_only: Annotated[bool, typer.Option("--list", help="Only name them.")] = False,
@@ -311,7 +311,7 @@ def gallery(
     show()
 
 
-@app.command()
+@app.command(rich_help_panel="Keep and compare runs")
 def show(folder: Folder) -> None:
     """Show a run's table and where its files are; of a run that was stopped, how far it came."""
     from crossover.compare import show as show_run
@@ -319,7 +319,7 @@ def show(folder: Folder) -> None:
     show_run(folder)
 
 
-@app.command()
+@app.command(rich_help_panel="Keep and compare runs")
 def report(folder: Folder) -> None:
     """Write a run's report and plots again, and show it."""
     from crossover.compare import show as show_run
@@ -329,7 +329,7 @@ def report(folder: Folder) -> None:
     show_run(folder)
 
 
-@app.command()
+@app.command(rich_help_panel="Keep and compare runs")
 def publish(folder: Folder) -> None:
     """Keep a run in results/published, compacted, and write the README's answer from it."""
     from crossover.publish import publish as keep
@@ -337,7 +337,7 @@ def publish(folder: Folder) -> None:
     keep(folder)
 
 
-@app.command()
+@app.command(rich_help_panel="Trust")
 def torture(
     rung: RungName,
     seconds: Annotated[float, typer.Option(min=1, help="How long load and faults last; checking comes after.")] = 60,
@@ -354,7 +354,7 @@ def torture(
     raise typer.Exit(0 if run(rung, seconds=seconds, seed=seed, faults=faults, out=out).clean else 1)
 
 
-@app.command()
+@app.command(rich_help_panel="Keep and compare runs")
 def delta(
     run_a: Annotated[Path, typer.Argument(metavar="RUN_A", help="The folder of the run to compare with.")],
     run_b: Annotated[Path, typer.Argument(metavar="RUN_B", help="The folder of the run that is compared.")],
@@ -367,7 +367,7 @@ def delta(
         wide_console().print(render(compare(run_a, run_b)))
 
 
-@app.command()
+@app.command(rich_help_panel="Keep and compare runs")
 def gate(
     base: Annotated[str, typer.Option(help="What is changed: a git revision, or NAME=URL.")],
     head: Annotated[str, typer.Option(help="The change: a git revision, or NAME=URL.")] = "HEAD",
@@ -412,7 +412,7 @@ def gate(
     raise typer.Exit(run(replace(wish, kind="gate", rungs=dict.fromkeys(revisions, rung)), revisions, history))
 
 
-@app.command()
+@app.command(rich_help_panel="Keep and compare runs")
 def ci_report(
     runs: Annotated[list[Path], typer.Argument(metavar="RUN...", help="Folders of runs, of compare or of gate.")],
     out: Annotated[Path, typer.Option(help="Folder for summary.md, benchmarks.json and verdicts.xml.")] = Path(
@@ -430,7 +430,7 @@ def ci_report(
             print(path)
 
 
-@app.command()
+@app.command(rich_help_panel="Trust")
 def calibrate(
     quick: Annotated[bool, typer.Option("--quick", help="Two minutes: fewer starts, and +10 % alone.")] = False,
     repeats: Annotated[int, typer.Option(min=1, help="Runs of identical and of planted targets.")] = 1,

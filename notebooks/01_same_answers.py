@@ -68,6 +68,8 @@ with room["cqrs"].held("projector"):
     room["cqrs"].ask("POST", f"/orders/{ORDER}/pay")
     before = room["cqrs"].get(f"/orders/{ORDER}")["status"]
     refused = room["cqrs"].ask("GET", f"/orders/{ORDER}", token=room["cqrs"].token)
+
+# %%
 room["crud"].ask("POST", f"/orders/{ORDER}/pay")
 print("crud says:", room["crud"].get(f"/orders/{ORDER}")["status"])
 print("cqrs says:", before, "while the projector stands still")

@@ -67,7 +67,7 @@ def refused(*words: str, **env: str) -> str:
         ("report no-such-folder", "no-such-folder"),
         ("costs --operations order,nope", "There is no operation 'nope': choose of order, customer_orders"),
         ("predict no-such-folder", "no-such-folder is not a folder"),
-        ("predict results/published/2026-11-23-shop-standard", "holds no costs of operations"),
+        ("predict results/published/2026-11-23-shop-thorough", "holds no costs of operations"),
         ("map", "Give runs of costs, or --sizes"),
         ("map --sizes s,xxl", "There is no size 'xxl'"),
         ("show tests", "tests is no run"),

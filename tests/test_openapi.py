@@ -1,5 +1,6 @@
 """The service is what `openapi.yaml` says it is: fuzzed by schemathesis, and described completely."""
 
+import os
 import re
 from collections.abc import Iterator
 from typing import Any
@@ -18,7 +19,9 @@ from contract.system import utc_now
 from tests.service import in_thread
 
 schema = schemathesis.openapi.from_dict(openapi())
-RUNGS = ("floor", "crud", "cqrs")
+# More by CASES=100 RUNGS=crud,handlers,views,cqrs: the long form, 2,200 cases a rung.
+CASES = int(os.environ.get("CASES", "40"))  # of each operation
+RUNGS = tuple(os.environ.get("RUNGS", "floor,crud,cqrs").split(","))
 # What a schema cannot say: opaque text, how many words there are, products that occur twice.
 BEYOND_A_SCHEMA = re.compile(r"Consistency-Token|after|q|lines\[\d+\]\.product_id")
 
@@ -40,7 +43,7 @@ def valid_requests_are_accepted(
 
 
 @schema.parametrize()
-@settings(max_examples=40, deadline=None, database=None, derandomize=True, suppress_health_check=list(HealthCheck))
+@settings(max_examples=CASES, deadline=None, database=None, derandomize=True, suppress_health_check=list(HealthCheck))
 def test_every_operation_answers_as_described(case: schemathesis.Case, url: str) -> None:
     case.call_and_validate(
         base_url=url,
