@@ -58,7 +58,7 @@ report: $(READY)
 	@$(BIN)/crossover report "$(or $(DIR),$(shell ls -td results/*/ 2>/dev/null | head -n 1),results)"
 
 notebooks: $(READY)
-	@$(BIN)/jupyter lab notebooks $(ARGS)
+	@$(BIN)/jupyter lab $(if $(filter 0,$(shell id -u)),--allow-root) notebooks $(ARGS)
 
 setup: $(READY)
 
