@@ -6,7 +6,7 @@ from typing import NamedTuple, Protocol
 from msgspec import Struct
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from contract.messages import Answer, Command, Event, Position, Query, Readiness
+from contract.messages import Answer, Event, Position, Query, Readiness
 
 
 class Unreadable(NamedTuple):
@@ -53,8 +53,8 @@ class Journal(Protocol):
         """Keep the event, whole with the command or not at all."""
         ...
 
-    async def position_of(self, connection: AsyncConnection, command: Command) -> Position:
-        """A place that covers what a repeated command did, and no earlier one than any answer told before."""
+    async def latest(self, connection: AsyncConnection) -> Position:
+        """For a repeat: a place that covers what it did, and no earlier one than any answer told before."""
         ...
 
 

@@ -285,13 +285,10 @@ def plan(
 ) -> None:
     """Compute from measured costs how far each rung could go with more servers, and what limits it first."""
     from analysis.bounds import Servers, render
-    from analysis.runs import UnusableRun
-    from crossover.compare import wide_console
+    from crossover.compare import usable, wide_console
 
-    try:
+    with usable():
         wide_console().print(render(folder, read_share, Servers(app, replicas, partitions, cores)))
-    except UnusableRun as error:
-        raise UserError(str(error)) from None
 
 
 @app.command(rich_help_panel="Trust")

@@ -220,10 +220,11 @@ def write(folder: Path) -> None:
 
 @contextlib.contextmanager
 def usable() -> Iterator[None]:
-    """What the analysis refuses is told to the user."""
+    """What the analysis refuses, or a workload, is told to the user."""
     from analysis.runs import UnusableRun
+    from loadtests.workload import WorkloadError
 
     try:
         yield
-    except UnusableRun as error:
+    except (UnusableRun, WorkloadError) as error:
         raise UserError(str(error)) from None

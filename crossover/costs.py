@@ -1,14 +1,11 @@
 """Costs of single operations, measured, and what they predict: other mixes, other read shares, other sizes."""
 
-import contextlib
 import math
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from analysis.runs import UnusableRun
-from crossover.compare import compare, wide_console
+from crossover.compare import compare, usable, wide_console
 from crossover.errors import UserError
 from crossover.preflight import Wish, share_of, wanted, words
 from loadtests import workload as workloads
@@ -62,7 +59,7 @@ def predict(
     from analysis import prediction, tables
     from analysis.findings import find
 
-    with sentences():
+    with usable():
         findings = find(folder)
         for other in against:
             mixed = find(other)
@@ -90,7 +87,7 @@ def draw_map(folders: list[Path], workload: str | None, rate_per_s: float | None
 
     if not folders:
         raise UserError("Give runs of costs, or --sizes to measure some, for instance --sizes s,m.")
-    with sentences():
+    with usable():
         runs = [find(folder) for folder in folders]
         mix = mix_of(runs[0], workload, rate_per_s)
         found = map.rows([(orders_of(run), run) for run in runs], mix)
@@ -117,11 +114,3 @@ def orders_of(findings: "Findings") -> int:
     if size not in SIZES:
         raise UserError(f"{findings.run.folder} names no size, so it has no place on a map.")
     return SIZES[size].orders
-
-
-@contextlib.contextmanager
-def sentences() -> Iterator[None]:
-    try:
-        yield
-    except (UnusableRun, workloads.WorkloadError) as error:
-        raise UserError(str(error)) from None

@@ -4,8 +4,6 @@ The checkpoint is read in the same command as the document, or before it: it mov
 forward, so the answer reflects at least what the checkpoint says.
 """
 
-from typing import Any
-
 import msgspec
 import redis.exceptions as redis_errors
 
@@ -60,7 +58,6 @@ SELECT count(*), coalesce(extract(epoch FROM clock_timestamp() - min(recorded_at
 FROM (SELECT recorded_at FROM outbox WHERE (xid, id) > (%(xid)s::text::xid8, %(id)s) LIMIT 100001) AS waiting"""
 
 REDIS_GONE = (redis_errors.ConnectionError, redis_errors.TimeoutError, redis_errors.BusyLoadingError)
-
 
 _ages = msgspec.json.Decoder(tuple[list[int], float]).decode
 
@@ -132,9 +129,7 @@ class RedisQueries:
             )
         except REDIS_GONE as error:
             raise Unavailable("The read store cannot be asked right now.") from error
-        if checkpoint is None or checkpoint.startswith(CLEARING):
-            raise Unavailable("The read store has not been built yet.")
-        at = Checkpoint.of(checkpoint).reached
+        at = Checkpoint.of(_built(checkpoint)).reached
         rows = await self._outbox.rows(BACKLOG, {"xid": str(at.transaction), "id": at.sequence})
         return Readiness(rows[0][0], max(0.0, rows[0][1]), parked_events(parked), applied and _ages(applied))
 
@@ -142,8 +137,12 @@ class RedisQueries:
         return self._outbox.in_use()
 
 
-def _position(checkpoint: Any) -> Position:
+def _position(checkpoint: bytes | None) -> Position:
     """How far everything is reflected, which is the first word of the checkpoint."""
+    return token_position(_built(checkpoint).split(b" ", 1)[0].decode())
+
+
+def _built(checkpoint: bytes | None) -> bytes:
     if checkpoint is None or checkpoint.startswith(CLEARING):
         raise Unavailable("The read store has not been built yet.")
-    return token_position(checkpoint.split(b" ", 1)[0].decode())
+    return checkpoint

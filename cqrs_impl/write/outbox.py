@@ -10,18 +10,12 @@ import msgspec
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from contract.messages import (
-    AddProduct,
-    Command,
     CustomerRegistered,
     CustomerRenamed,
-    DeliverStock,
     Event,
     Position,
     ProductAdded,
     ProductRepriced,
-    RegisterCustomer,
-    RenameCustomer,
-    RepriceProduct,
     StockDelivered,
 )
 
@@ -57,15 +51,15 @@ LAST = "SELECT xid::text::bigint, id FROM outbox ORDER BY xid DESC, id DESC LIMI
 _encode = msgspec.json.Encoder().encode
 
 
-def stream_of(message: Event | Command) -> str:
+def stream_of(event: Event) -> str:
     """Customers, products and orders have id spaces of their own, so a stream is named by both."""
-    match message:
-        case RegisterCustomer() | RenameCustomer() | CustomerRegistered() | CustomerRenamed():
-            return f"customer-{message.id}"
-        case AddProduct() | RepriceProduct() | DeliverStock() | ProductAdded() | ProductRepriced() | StockDelivered():
-            return f"product-{message.id}"
+    match event:
+        case CustomerRegistered() | CustomerRenamed():
+            return f"customer-{event.id}"
+        case ProductAdded() | ProductRepriced() | StockDelivered():
+            return f"product-{event.id}"
         case _:
-            return f"order-{message.id}"
+            return f"order-{event.id}"
 
 
 class Outbox:
@@ -82,6 +76,6 @@ class Outbox:
         row: Any = (await connection.exec_driver_sql(RECORD, values)).one()
         return Position(row[0], row[1])
 
-    async def position_of(self, connection: AsyncConnection, command: Command) -> Position:
+    async def latest(self, connection: AsyncConnection) -> Position:
         row: Any = (await connection.exec_driver_sql(LAST)).one()
         return Position(row[0], row[1])

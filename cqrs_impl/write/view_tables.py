@@ -11,7 +11,6 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from contract.messages import (
     START,
-    Command,
     CustomerRegistered,
     CustomerRenamed,
     Event,
@@ -147,7 +146,7 @@ _json = msgspec.json.Encoder().encode
 class ViewTables:
     """A journal whose entries are the views themselves."""
 
-    async def position_of(self, connection: AsyncConnection, command: Command) -> Position:
+    async def latest(self, connection: AsyncConnection) -> Position:
         return START
 
     async def record(self, connection: AsyncConnection, event: Event) -> Position:
