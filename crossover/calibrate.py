@@ -12,24 +12,32 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+import polars as pl
 from rich.console import Console
 from rich.table import Table
 
+from analysis.costs import family
+from analysis.findings import SEED, find
+from analysis.runs import read_any_manifest
+from analysis.statistics import compare
 from crossover.compare import drive, plan_of, started
 from crossover.errors import Fallen
-from crossover.preflight import Wish, require_free, wanted
+from crossover.preflight import PROFILES, Profile, Wish, require_free, wanted
 from crossover.processes import household
 from crossover.progress import Steps
 from loadtests.scripted import due_times_us, scripted_us, waits_us
 
 FIXED_US, SLOW_US, EVERY = 3_000, 30_000, 20
 STALL_AT, STALL_US = 150, 1_000_000
-SERVICE_US, UTILISATIONS = 40_000, (0.3, 0.5, 0.7)
+SERVICE_US, UTILISATIONS = 80_000, (0.3, 0.5, 0.7)
 LATENCY_SLACK_MS, LATENCY_SLACK, QUEUE_SLACK = 0.5, 0.02, 0.10
 READ_SHARE, PLANTED_PCT = "80", (10, 5)
+RATE_PER_S, SLICE_S = 400.0, 0.25  # as many operations in a slice as runs have, in half the time
 MISSES_MAX = 0.15  # of intervals at 95 % that do not hold the truth: 3 of 20
 WRONG_MAX = 0.05  # of A/A verdicts: 1 of 20
-FOUND_MIN = {10: 0.95, 5: 0.0}  # of planted differences by eight starts; +5 % is promised by the thorough profile alone
+FOUND_MIN = {("standard", 10): 0.95, ("thorough", 10): 0.95, ("thorough", 5): 0.80}  # of planted differences
+LENGTHS = {name: PROFILES[name] for name in ("standard", "thorough")}
+SHORT = {"short": Profile(rounds=5, restarts=4, pair=True)}
 
 
 class Check(NamedTuple):
@@ -44,6 +52,7 @@ class Check(NamedTuple):
 class Repeat(NamedTuple):
     """What one run said of a target against the first: ratio with interval, verdict, difference it could have seen."""
 
+    profile: str
     planted_pct: int
     ratio: float
     low: float
@@ -53,15 +62,17 @@ class Repeat(NamedTuple):
 
 
 def calibrate(out: Path | None, *, quick: bool, repeats: int) -> None:
-    """Raises Fallen when this machine cannot be trusted; each run of pairs is a folder of its own in `out`."""
+    """Raises Fallen when this machine cannot be trusted. Each repeat is a run in `out`; those that are there count."""
     out = (out or Path("results") / f"{datetime.now(UTC):%Y%m%d-%H%M%S}-calibrate").absolute()
-    require_free(out)
+    if not (out / "pairs-01").exists():
+        require_free(out)
     with Steps("calibrate") as steps:
         alone = known(5 if quick else 20, steps)
         said: list[Repeat] = []
         for number in range(1, repeats + 1):
-            said += pairs(out / f"pairs-{number:02}", quick, steps)
-            checks = [*alone, *of_pairs(said, quick)]
+            steps(f"repeat {number} of {repeats}", 0, 1)
+            said += pairs(out / f"pairs-{number:02}", number, SHORT if quick else LENGTHS, steps)
+            checks = [*alone, *of_pairs(said)]
             write(out / "calibration.json", {"quick": quick, "checks": checks, "repeats": said})
     tell(checks, said)
 
@@ -77,9 +88,11 @@ def known(seconds: float, steps: Steps) -> list[Check]:
     return [*checks, stall()]
 
 
-def of_pairs(said: list[Repeat], quick: bool) -> list[Check]:
-    planted = sorted({repeat.planted_pct for repeat in said} - {0})
-    return [identical(said), *(found(said, percent, 0 if quick else FOUND_MIN[percent]) for percent in planted)]
+def of_pairs(said: list[Repeat]) -> Iterator[Check]:
+    """One check for each length of run and each difference between its targets."""
+    for profile, percent in dict.fromkeys((repeat.profile, repeat.planted_pct) for repeat in said):
+        those = [repeat for repeat in said if (repeat.profile, repeat.planted_pct) == (profile, percent)]
+        yield found(those, FOUND_MIN.get((profile, percent), 0)) if percent else identical(those)
 
 
 def tell(checks: list[Check], said: list[Repeat]) -> None:
@@ -90,8 +103,9 @@ def tell(checks: list[Check], said: list[Repeat]) -> None:
     bad = [check.what for check in checks if not check.ok]
     if bad:
         raise Fallen(f"This machine cannot be trusted now: {'; '.join(bad)}. Let it rest, or use another.")
-    seen = max(repeat.detectable_pct for repeat in said)
-    print(f"This machine can be trusted, in a run like these, for differences of CPU from about {seen:.0f} % on.")
+    for profile in dict.fromkeys(repeat.profile for repeat in said):
+        seen = max(repeat.detectable_pct for repeat in said if repeat.profile == profile)
+        print(f"In a {profile} run this machine shows differences of CPU from about {seen:.0f} % on.")
 
 
 def latencies(seconds: float) -> Iterator[Check]:
@@ -150,30 +164,33 @@ def played(rate_per_s: float, seconds: float, seed: int, *script: float) -> tupl
     return told["due"], np.array(told["done"]) - np.array(told["due"])
 
 
-def pairs(out: Path, quick: bool, steps: Steps) -> list[Repeat]:
-    """One run: crud, its twin, and twins that burn 10 % (and 5 %) more than they need."""
-    planted = PLANTED_PCT[:1] if quick else PLANTED_PCT
+def pairs(out: Path, number: int, lengths: dict[str, Profile], steps: Steps) -> Iterator[Repeat]:
+    """One run, judged as runs of each length: crud, its twin, and twins that burn 10 % (and 5 %) more."""
+    planted = PLANTED_PCT[: len(lengths)]
     wish = wanted(
         rungs=",".join(["crud"] * (2 + len(planted))),
         targets=[],
         pids=[],
         workload="shop",
         read_shares=READ_SHARE,
-        rate_per_s=None,
+        rate_per_s=RATE_PER_S,
         size="s",
-        profile="standard",
-        seed=1,
-        out=out,
+        profile="thorough",
+        seed=number,
+        out=None,
         database_url=None,
         redis_url=None,
         token=None,
     )
     names = dict(zip([*wish.rungs][2:], planted, strict=True))
-    run(wish, names, quick, steps)
-    return list(judged(out, names))
+    begun = (out / "manifest.json").exists()
+    if not begun or not read_any_manifest(out).complete:
+        run(replace(wish, out=out, resume=begun), names, [*lengths.values()][-1], steps)
+    for profile, length in lengths.items():
+        yield from judged(out, names, profile, length)
 
 
-def run(wish: Wish, planted: dict[str, int], quick: bool, steps: Steps) -> None:
+def run(wish: Wish, planted: dict[str, int], length: Profile, steps: Steps) -> None:
     with contextlib.ExitStack() as stack:
         house = stack.enter_context(household())
         targets = [stack.enter_context(started(wish, name, rung, steps)) for name, rung in wish.rungs.items()]
@@ -181,8 +198,8 @@ def run(wish: Wish, planted: dict[str, int], quick: bool, steps: Steps) -> None:
             if target.name in planted:
                 burn = [sys.executable, "-m", "crossover.planted", str(planted[target.name] / 100)]
                 target.processes["planted"] = [target.house.start("planted", burn, env=dict(os.environ))]
-        plan = plan_of(replace(wish, kind="compare"), targets)
-        plan |= {"probes": 0, "warm_up_s": 2.0} | ({"restarts": 4} if quick else {})
+        plan = plan_of(wish, targets) | {"slice_s": SLICE_S, "probes": 0, "warm_up_s": 1.0}
+        plan |= {"rounds": length.rounds, "restarts": length.restarts}
         for described in plan["targets"]:
             if described["name"] in planted:
                 described["rung"] = f"crud + {planted[described['name']]} %"
@@ -191,42 +208,38 @@ def run(wish: Wish, planted: dict[str, int], quick: bool, steps: Steps) -> None:
         drive(path, house.place, targets, steps)
 
 
-def judged(folder: Path, planted: dict[str, int]) -> Iterator[Repeat]:
-    from analysis.findings import find
-
+def judged(folder: Path, planted: dict[str, int], profile: str, length: Profile) -> Iterator[Repeat]:
+    """A run of this length: its first starts, and of each the first rounds."""
     findings = find(folder)
-    twins = [(0, findings.identical[0].comparison)]
-    for percent, comparison in [
-        *twins,
-        *((planted[c.target], c.comparison) for c in findings.cells if c.target in planted),
-    ]:
-        if comparison is None or comparison.interval is None or comparison.ratio is None:
-            raise Fallen(f"{folder} has too few valid rounds to calibrate by.")
-        yield Repeat(
-            percent,
-            comparison.ratio,
-            *comparison.interval,
-            comparison.verdict,
-            comparison.detectable_pct or 0.0,
+    limits, (baseline, twin, *_) = findings.run.manifest.thresholds, findings.run.targets
+    start, place = pl.col("restart").rank("dense"), pl.col("round").rank("dense").over("restart")
+    costs = findings.costs.filter((start <= length.restarts) & (place <= length.rounds))
+    for name, percent in ({twin: 0} | planted).items():
+        judgements = compare(
+            [family(costs, baseline, name, None)], delta=limits.equivalence_delta, start_sd=limits.start_sd, seed=SEED
         )
+        for said in judgements:
+            if said.ratio is None or said.interval is None or said.detectable_pct is None:
+                raise Fallen(f"{folder} has too few valid rounds to calibrate by.")
+            yield Repeat(profile, percent, said.ratio, *said.interval, said.verdict, said.detectable_pct)
 
 
-def identical(said: list[Repeat]) -> Check:
-    twins = [repeat for repeat in said if repeat.planted_pct == 0]
+def identical(twins: list[Repeat]) -> Check:
     missed = sum(not repeat.low <= 1 <= repeat.high for repeat in twins)
     wrong = sum(repeat.verdict in ("better", "worse") for repeat in twins)
     ok = missed <= MISSES_MAX * len(twins) and wrong <= WRONG_MAX * len(twins)
-    return Check("identical targets", "ratio 1", f"{ratios(twins)}; {missed} missed, {wrong} called different", ok)
+    measured = f"{ratios(twins)}; {missed} of {len(twins)} missed, {wrong} called different"
+    return Check(f"identical, {twins[0].profile} run", "ratio 1", measured, ok)
 
 
-def found(said: list[Repeat], percent: int, share_min: float) -> Check:
+def found(those: list[Repeat], share_min: float) -> Check:
     """The interval holds what was planted, and leaves out 1 as often as the profile promises."""
-    those = [repeat for repeat in said if repeat.planted_pct == percent]
+    percent, profile = those[0].planted_pct, those[0].profile
     hits = sum(repeat.low > 1 for repeat in those)
     missed = sum(not repeat.low <= 1 + percent / 100 <= repeat.high for repeat in those)
-    measured = f"{ratios(those)}; {missed} missed, found in {hits} of {len(those)}"
+    measured = f"{ratios(those)}; {missed} of {len(those)} missed, found in {hits}"
     ok = hits >= share_min * len(those) and missed <= MISSES_MAX * len(those)
-    return Check(f"planted +{percent} %", f"ratio {1 + percent / 100:.2f}", measured, ok)
+    return Check(f"planted +{percent} %, {profile} run", f"ratio {1 + percent / 100:.2f}", measured, ok)
 
 
 def ratios(those: list[Repeat]) -> str:

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
@@ -166,11 +167,16 @@ def follow(driver: subprocess.Popen[bytes], targets: list[Target], steps: Steps)
             note = f" {said['note']}" if said.get("note") else ""
             steps(f"{said['phase']}{note}", said["done"], said["total"])
             if said["phase"] == "restart":
-                # A rung without stores would come back empty: it keeps its processes.
-                targets[:] = [restarted(target) if needs_of(target.rung) else target for target in targets]
+                with ThreadPoolExecutor() as together:
+                    targets[:] = together.map(afresh, targets)
                 fresh = {"targets": [described(target) for target in targets]}
                 driver.stdin.write(json.dumps(fresh).encode() + b"\n")
                 driver.stdin.flush()
+
+
+def afresh(target: Target) -> Target:
+    """A rung without stores would come back empty: it keeps its processes."""
+    return restarted(target) if needs_of(target.rung) else target
 
 
 def end(driver: subprocess.Popen[bytes]) -> None:

@@ -32,6 +32,7 @@ class Wire:
         self.tls = ssl.create_default_context() if parts.scheme == "https" else None
         self.address = parts.hostname, parts.port or (443 if self.tls else 80)
         self.idle: list[Line] = []
+        self._peer: tuple[int, Any] | None = None  # family and numeric address
         bearer = f"Authorization: Bearer {token}\r\n" if token else ""
         self._prefix = parts.path.rstrip("/")
         self._head = f" HTTP/1.1\r\nHost: {parts.netloc.rpartition('@')[2]}\r\n{bearer}"
@@ -47,6 +48,19 @@ class Wire:
     def line(self) -> "Line":
         """One that nobody uses; a new one if need be."""
         return self.idle.pop() if self.idle else Line(self)
+
+    def connection(self) -> Any:
+        """A new one. The address is looked up once: gevent has a thread do that, which takes milliseconds."""
+        if self._peer is None:
+            connection = socket.create_connection(self.address, TIMEOUT_S)
+            self._peer = connection.family, connection.getpeername()
+        else:
+            family, address = self._peer
+            connection = socket.socket(family, socket.SOCK_STREAM)
+            connection.settimeout(TIMEOUT_S)
+            connection.connect(address)
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        return self.tls.wrap_socket(connection, server_hostname=self.address[0]) if self.tls else connection
 
     def close(self) -> None:
         while self.idle:
@@ -83,12 +97,8 @@ class Line:
         return next(found, b"").strip().decode("latin-1")
 
     def _connect(self) -> None:
-        tls, address = self._wire.tls, self._wire.address
         try:
-            connection = socket.create_connection(address, TIMEOUT_S)
-            connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            if tls:
-                connection = tls.wrap_socket(connection, server_hostname=address[0])
+            connection = self._wire.connection()
         except OSError:
             return self._answer(0, b"")
         if self._answered is None:  # given up meanwhile

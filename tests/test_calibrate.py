@@ -10,7 +10,8 @@ import pytest
 
 from crossover import calibrate
 from crossover.calibrate import Repeat, found, identical
-from crossover.errors import Fallen
+from crossover.errors import Fallen, UserError
+from crossover.preflight import PROFILES, Wish
 from crossover.processes import household
 from crossover.servers import SERVER_ENV
 from loadtests.cpu import process_clock_ns
@@ -27,7 +28,7 @@ while True:
 
 
 def repeat(planted_pct: int, ratio: float, *, half: float = 0.04, verdict: str = "inconclusive") -> Repeat:
-    return Repeat(planted_pct, ratio, ratio - half, ratio + half, verdict, 6.0)
+    return Repeat("standard", planted_pct, ratio, ratio - half, ratio + half, verdict, 6.0)
 
 
 def test_a_planted_share_is_burned_to_within_a_tenth_of_it() -> None:
@@ -57,9 +58,9 @@ def test_three_of_twenty_identical_intervals_may_miss_one_and_one_verdict_may_be
 
 def test_a_planted_tenth_must_be_found_nineteen_times_of_twenty() -> None:
     hit, blind = repeat(10, 1.1), repeat(10, 1.03)
-    assert found([hit] * 19 + [blind], 10, 0.95).ok
-    assert not found([hit] * 18 + [blind] * 2, 10, 0.95).ok
-    assert not found([repeat(10, 1.2)] * 20, 10, 0.95).ok, "an interval beside the truth"
+    assert found([hit] * 19 + [blind], 0.95).ok
+    assert not found([hit] * 18 + [blind] * 2, 0.95).ok
+    assert not found([repeat(10, 1.2)] * 20, 0.95).ok, "an interval beside the truth"
 
 
 def test_a_generator_that_hides_waiting_is_not_trusted(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -76,11 +77,52 @@ def test_a_generator_that_hides_waiting_is_not_trusted(monkeypatch: pytest.Monke
         calibrate.calibrate(tmp_path, quick=True, repeats=1)
 
 
-def test_a_run_says_of_identical_and_of_planted_targets_what_they_are(tmp_path: Path) -> None:
-    planted = replace(CRUD, name="crud-3", rung="crud + 10 %", read_us=CRUD.read_us * 1.1, write_us=CRUD.write_us * 1.1)
+def write_pairs(folder: Path, *, rounds: int = 12, restarts: int = 12, more: float = 1.1) -> Path:
+    """A run of crud, its twin and one that needs more."""
+    planted = replace(
+        CRUD, name="crud-3", rung="crud + 10 %", read_us=CRUD.read_us * more, write_us=CRUD.write_us * more
+    )
     twins = (CRUD, replace(CRUD, name="crud-2"), planted)
-    write_run(tmp_path, targets=twins, read_shares=(80.0,), rounds=5, restarts=8, probes=0)
-    same, more = calibrate.judged(tmp_path, {"crud-3": 10})
-    assert identical([same]).ok and found([more], 10, 1).ok
+    write_run(folder, targets=twins, read_shares=(80.0,), rounds=rounds, restarts=restarts, probes=0)
+    return folder
+
+
+def test_a_run_says_of_identical_and_of_planted_targets_what_they_are(tmp_path: Path) -> None:
+    folder = write_pairs(tmp_path, rounds=5, restarts=8)
+    same, more = calibrate.judged(folder, {"crud-3": 10}, "standard", PROFILES["standard"])
+    assert identical([same]).ok and found([more], 1).ok
     assert (same.planted_pct, more.planted_pct) == (0, 10)
     assert more.low <= 1.1 <= more.high and more.verdict == "worse"
+
+
+def test_a_long_run_holds_a_shorter_one_that_sees_less(tmp_path: Path) -> None:
+    folder = write_pairs(tmp_path)
+    (_, short), (_, long) = (
+        [*calibrate.judged(folder, {"crud-3": 10}, name, length)] for name, length in calibrate.LENGTHS.items()
+    )
+    assert (short.profile, long.profile) == ("standard", "thorough")
+    assert short.detectable_pct > long.detectable_pct
+    findings = calibrate.find(folder)
+    whole = [cell.comparison for cell in findings.cells if cell.target == "crud-3"]
+    assert whole[0] is not None and long.ratio == whole[0].ratio != short.ratio
+
+
+def test_repeats_that_are_there_are_not_measured_again(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    measured = list[str]()
+
+    def run(wish: Wish, *_: object) -> None:
+        measured.append(wish.out.name)
+        write_pairs(wish.out)
+
+    monkeypatch.setattr(calibrate, "known", lambda *_: [])
+    monkeypatch.setattr(calibrate, "run", run)
+    monkeypatch.setattr(calibrate, "PLANTED_PCT", (10,))
+    write_pairs(tmp_path / "pairs-01")
+    calibrate.calibrate(tmp_path, quick=False, repeats=2)
+    assert measured == ["pairs-02"]
+
+
+def test_a_calibration_does_not_write_into_what_is_no_calibration(tmp_path: Path) -> None:
+    (tmp_path / "mine.txt").write_text("mine")
+    with pytest.raises(UserError, match="holds something already"):
+        calibrate.calibrate(tmp_path, quick=True, repeats=1)
