@@ -31,11 +31,11 @@ from contract.messages import (
     StockDelivered,
 )
 from contract.redis_line import RedisLine
-from cqrs_impl.carry.outbox_feed import OutboxFeed
+from cqrs_impl.carry.outbox_feed import READ, OutboxFeed
 from cqrs_impl.ports import Placed
 from cqrs_impl.read.keys import Keys
 from cqrs_impl.read.redis_views import RedisViews
-from cqrs_impl.write.outbox import OUTBOX, stream_of
+from cqrs_impl.write.outbox import LAST, OUTBOX, stream_of
 from ladder.environment import Environment
 from loadtests.applied import read_applied
 from loadtests.client import Client as LoadClient
@@ -137,6 +137,21 @@ def test_a_bystander_transaction_delays_the_feed_and_loses_nothing(
     assert read(postgres_url, schema) == []
     bystander.rollback()
     assert read(postgres_url, schema) == [customer(1)]
+
+
+@pytest.mark.parametrize("statement", [READ, LAST], ids=["a batch", "the last event"])
+def test_an_outbox_is_read_in_the_order_of_its_index(statement: str, connect: Callable[[], psycopg.Connection]) -> None:
+    """To sort instead would make each batch cost as much as everything behind it."""
+    connection = connect()
+    body = msgspec.json.encode(customer(1)).decode()
+    connection.execute(
+        "INSERT INTO outbox (stream, version, body) SELECT 'customer-' || n, 1, %s FROM generate_series(1, 5000) n",
+        [body],
+    )
+    connection.execute("ANALYZE outbox")
+    plan = connection.execute(f"EXPLAIN {statement}", {"xid": "3", "id": 0, "limit": 500}).fetchall()
+    lines = "\n".join(line for (line,) in plan)
+    assert "outbox_by_position" in lines and "Sort" not in lines
 
 
 def test_of_two_writers_at_one_version_one_is_refused(connect: Callable[[], psycopg.Connection]) -> None:

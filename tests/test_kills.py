@@ -26,7 +26,7 @@ from tests.story import events, totals
 
 KILLS, EVENTS = int(os.environ.get("KILLS", "8")), int(os.environ.get("EVENTS", "6000"))
 APPEND = "INSERT INTO outbox (stream, version, body) VALUES (%s, %s, %s)"
-LAST = "SELECT xid::text::bigint, id FROM outbox ORDER BY xid DESC, id DESC LIMIT 1"
+LAST = "SELECT o.xid::text::bigint, o.id FROM outbox o ORDER BY o.xid DESC, o.id DESC LIMIT 1"
 # The worker of the ladder with small batches: more places to be killed at, and the two meet more often.
 WORKER = "from cqrs_impl import projector; projector.BATCH_MAX = 20; from ladder.serving import main; main()"
 

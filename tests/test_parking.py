@@ -111,7 +111,7 @@ def test_whatever_is_poison_the_rest_is_exact_and_a_replay_makes_all_of_it_exact
 def test_a_bug_is_tried_five_times_and_leaves_no_half_of_its_event(
     redis_url: str, namespace: Callable[[], str], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """A bug in the middle of an event: the order is in its lists already, and not yet in every total."""
+    """A bug in the middle of an event: the order counts in every total, and is not yet in its customer's list."""
     straight, buggy = namespace(), namespace()
     rows, tries = Rows(STORY[:4]), 0
 
@@ -129,7 +129,7 @@ def test_a_bug_is_tried_five_times_and_leaves_no_half_of_its_event(
 
     asyncio.run(follow(straight, Rows(STORY[:3])))
     with monkeypatch.context() as patched:
-        patched.setattr("cqrs_impl.read.redis_views._rank", fails)
+        patched.setattr("cqrs_impl.read.redis_views._entry", fails)
         (parked,) = asyncio.run(follow(buggy, rows))
     assert (parked.stream, parked.version, parked.events, parked.reason) == (f"order-{FIRST}", 1, 1, "a bug")
     assert tries == TRIES_MAX

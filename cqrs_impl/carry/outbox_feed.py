@@ -9,11 +9,12 @@ from contract.messages import Event, Position
 from cqrs_impl.ports import Batch, Parked, Placed, Unreadable
 
 # A row is given only once every transaction that could still write before it has ended: those are the ones below
-# the snapshot's xmin. Horizon and rows are taken in one statement, hence of one snapshot.
+# the snapshot's xmin. Horizon and rows are taken in one statement, hence of one snapshot. Ordered by o.xid: a bare
+# xid would be the column that is shown, and every row behind the reader's place would be sorted for each batch.
 READ = """
-SELECT xid::text::bigint, id, body, extract(epoch FROM recorded_at)::float8,
+SELECT o.xid::text::bigint, id, body, extract(epoch FROM recorded_at)::float8,
 xid < pg_snapshot_xmin(pg_current_snapshot()) AS settled
-FROM outbox WHERE (xid, id) > (%(xid)s::text::xid8, %(id)s) ORDER BY xid, id LIMIT %(limit)s"""
+FROM outbox o WHERE (xid, id) > (%(xid)s::text::xid8, %(id)s) ORDER BY o.xid, o.id LIMIT %(limit)s"""
 STREAM = """
 SELECT xid::text::bigint, id, body FROM outbox WHERE stream = %(stream)s AND version >= %(version)s
 AND (xid, id) <= (%(xid)s::text::xid8, %(id)s) ORDER BY version"""

@@ -39,8 +39,8 @@ class Keys:
     def product(self, id: str) -> str:
         return f"{self.prefix}product:{id}"
 
-    def revenue(self, product_id: str) -> str:
-        return f"{self.prefix}revenue:{product_id}"
+    def sales(self, product_id: str) -> str:
+        return f"{self.prefix}sales:{product_id}"
 
     def day(self, day: str) -> str:
         return f"{self.prefix}day:{day}"

@@ -51,7 +51,8 @@ RANK_TOP = 10**19  # ranks count down from here, so that the highest revenue com
 
 _encode = msgspec.json.Encoder().encode
 _decoders: dict[type, msgspec.json.Decoder[Any]] = {
-    kind: msgspec.json.Decoder(kind) for kind in (OrderView, HistoryView, CustomerView, ProductView, DaySales, int)
+    kind: msgspec.json.Decoder(kind)
+    for kind in (OrderView, HistoryView, CustomerView, ProductView, DaySales, TopProduct)
 }
 V = TypeVar("V")
 
@@ -139,6 +140,7 @@ class RedisViews:
         *_, written = await self._line.ask(*commands, on=self._watching)
         if written is None:
             return False  # another came before it
+        self._copies |= work.documents
         self._copies_at = after
         return True
 
@@ -188,8 +190,9 @@ class _Work:
     # Reading
 
     async def _get(self, kind: type[V], key: str) -> V | None:
-        if key in self._staged:
-            return self._staged[key]  # type: ignore[no-any-return]
+        changed = self._staged.get(key) or self.documents.get(key)
+        if changed is not None:
+            return changed  # type: ignore[no-any-return]
         if key in self._copies:
             return self._copies[key]  # type: ignore[no-any-return]
         (found,) = await self._line.ask(("GET", key))
@@ -228,7 +231,6 @@ class _Work:
         self._staged_members[key, name] = present
 
     def _keep(self) -> None:
-        self._copies |= self._staged
         self.documents |= self._staged
         for (key, name), present in self._staged_members.items():
             self._members[key][name] = present
@@ -244,11 +246,24 @@ class _Work:
             yield "SET", self._keys.parked, self.parking.text
         if self.documents:
             yield "MSET", *(text for key, value in self.documents.items() for text in (key, _encode(value)))
+            self._list_totals()
         for key, members in self._members.items():
             if gone := [m for m, present in members.items() if not present]:
                 yield "ZREM", key, *gone
             if come := [m for m, present in members.items() if present]:
                 yield "ZADD", key, *(word for m in come for word in ("0", m))
+
+    def _list_totals(self) -> None:
+        """Members that are a total's own text change once a batch, however often the total did."""
+        for key, total in self.documents.items():
+            if isinstance(total, DaySales | TopProduct):
+                if before := self._copies.get(key):
+                    self._members[self._list_of(before)][_text(before)] = False
+                if _counts(total):
+                    self._members[self._list_of(total)][_text(total)] = True
+
+    def _list_of(self, total: DaySales | TopProduct) -> str:
+        return self._keys.days if isinstance(total, DaySales) else self._keys.top
 
     # Folding
 
@@ -306,7 +321,7 @@ class _Work:
                     wanted[keys.day(time_text(event.at)[:10])] = DaySales
                     for line in event.lines:
                         wanted[keys.product(line.product_id)] = ProductView
-                        wanted[keys.revenue(line.product_id)] = int
+                        wanted[keys.sales(line.product_id)] = TopProduct
                 case _:
                     wanted[keys.order(event.id)] = OrderView
                     wanted[keys.history(event.id)] = HistoryView
@@ -421,21 +436,16 @@ class _Work:
         )
         day = order.placed_at[:10]
         sales = await self._get(DaySales, keys.day(day)) or DaySales(day, 0, 0)
-        after = DaySales(day, sales.orders + sign, sales.revenue_cents + sign * order.total_cents)
-        self._member(keys.days, _day(sales), False)
-        if after.orders:
-            self._member(keys.days, _day(after), True)
-        self._put(keys.day(day), after)
+        revenue_cents = sales.revenue_cents + sign * order.total_cents
+        self._put(keys.day(day), DaySales(day, sales.orders + sign, revenue_cents))
         for line in order.lines:
             product = await self._need(ProductView, keys.product(line.product_id))
-            revenue = await self._get(int, keys.revenue(line.product_id)) or 0
             pieces, amount = sign * line.quantity, sign * line.amount_cents
-            now = replace(product, stock=product.stock - pieces, sold=product.sold + pieces)
-            self._member(keys.top, _rank(product, revenue), False)
-            if now.sold:
-                self._member(keys.top, _rank(now, revenue + amount), True)
-            self._put(keys.product(product.id), now)
-            self._put(keys.revenue(product.id), revenue + amount)
+            sold = product.sold + pieces
+            self._put(keys.product(product.id), replace(product, stock=product.stock - pieces, sold=sold))
+            top = await self._get(TopProduct, keys.sales(product.id))
+            revenue_cents = (top.revenue_cents if top else 0) + amount
+            self._put(keys.sales(product.id), TopProduct(product.id, product.name, sold, revenue_cents))
 
 
 def _next(seen: CustomerView | ProductView | OrderView | None, event: Event) -> bool:
@@ -454,10 +464,12 @@ def _entry(item: OrderItem) -> str:
     return member(item.placed_at, item.id) + _encode(item).decode()
 
 
-def _rank(product: ProductView, revenue_cents: int) -> str:
-    top = TopProduct(product.id, product.name, product.sold, revenue_cents)
-    return f"{RANK_TOP - revenue_cents:020d}{product.id}" + _encode(top).decode()
+def _counts(total: DaySales | TopProduct) -> bool:
+    return bool(total.orders if isinstance(total, DaySales) else total.sold)
 
 
-def _day(sales: DaySales) -> str:
-    return sales.day + _encode(sales).decode()
+def _text(total: DaySales | TopProduct) -> str:
+    """Of a list's member: what it is ordered by, then the answer's JSON."""
+    if isinstance(total, DaySales):
+        return total.day + _encode(total).decode()
+    return f"{RANK_TOP - total.revenue_cents:020d}{total.id}" + _encode(total).decode()

@@ -46,7 +46,7 @@ WITH row AS (
     INSERT INTO outbox (stream, version, body) VALUES (%(stream)s, %(version)s, %(body)s) RETURNING xid, id)
 SELECT xid::text::bigint, id, pg_notify(%(channel)s, '') FROM row"""
 # For a repeat: not the place of its own old event, or a client that keeps the last token it received would go back.
-LAST = "SELECT xid::text::bigint, id FROM outbox ORDER BY xid DESC, id DESC LIMIT 1"
+LAST = "SELECT o.xid::text::bigint, o.id FROM outbox o ORDER BY o.xid DESC, o.id DESC LIMIT 1"
 
 _encode = msgspec.json.Encoder().encode
 
