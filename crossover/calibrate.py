@@ -169,18 +169,11 @@ def pairs(out: Path, number: int, lengths: dict[str, Profile], steps: Steps) -> 
     planted = PLANTED_PCT[: len(lengths)]
     wish = wanted(
         rungs=",".join(["crud"] * (2 + len(planted))),
-        targets=[],
-        pids=[],
         workload="shop",
         read_shares=READ_SHARE,
         rate_per_s=RATE_PER_S,
-        size="s",
         profile="thorough",
         seed=number,
-        out=None,
-        database_url=None,
-        redis_url=None,
-        token=None,
     )
     names = dict(zip([*wish.rungs][2:], planted, strict=True))
     begun = (out / "manifest.json").exists()

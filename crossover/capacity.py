@@ -26,5 +26,5 @@ def wanted_capacity(
     except workloads.WorkloadError as error:
         raise UserError(str(error)) from None
     targets, shares = [target] if target else [], f"{share:g}"
-    found = wanted(rungs=rung, targets=targets, pids=[], read_shares=shares, rate_per_s=None, profile="quick", **wish)
+    found = wanted(rungs=rung, targets=targets, read_shares=shares, **wish)
     return replace(found, kind="capacity", goal={"p95_ms": p95_ms, "freshness_ms": freshness_ms})

@@ -214,7 +214,8 @@ def costs(
     from crossover.compare import compare as run
     from crossover.costs import wanted_costs
 
-    run(wanted_costs(rungs, workload, operations, rate, size, profile, seed, out, database_url, redis_url))
+    wish = {"rungs": rungs, "workload": workload, "rate_per_s": rate, "size": size, "profile": profile, "seed": seed}
+    run(wanted_costs(operations, out=out, database_url=database_url, redis_url=redis_url, **wish))
 
 
 @app.command(rich_help_panel="Compare")

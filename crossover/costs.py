@@ -3,7 +3,7 @@
 import math
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from crossover.compare import compare, usable, wide_console
 from crossover.errors import UserError
@@ -17,39 +17,14 @@ if TYPE_CHECKING:  # it brings numpy and matplotlib, which other commands need n
     from analysis.operations import Mix
 
 
-def wanted_costs(
-    rungs: str,
-    workload: str,
-    operations: str,
-    rate_per_s: float | None,
-    size: str,
-    profile: str,
-    seed: int,
-    out: Path | None,
-    database_url: str | None,
-    redis_url: str | None,
-) -> Wish:
-    """A run of kind `costs` that can be carried out; raises UserError."""
+def wanted_costs(operations: str, **wish: Any) -> Wish:
+    """A run of kind `costs` that can be carried out, `wish` being as for any run; raises UserError."""
     known = (*READS, *WRITES)
     asked = known if operations == "all" else tuple(words(operations))
     if unknown := [name for name in asked if name not in known]:
         raise UserError(f"There is no operation '{unknown[0]}': choose of {', '.join(known)}, or all.")
-    wish = wanted(
-        rungs=rungs,
-        targets=[],
-        pids=[],
-        workload=workload,
-        read_shares="50",  # of no meaning here: its cells are operations
-        rate_per_s=rate_per_s,
-        size=size,
-        profile=profile,
-        seed=seed,
-        out=out,
-        database_url=database_url,
-        redis_url=redis_url,
-        token=None,
-    )
-    return replace(wish, kind="costs", operations=asked, read_shares=())
+    found = wanted(read_shares="50", **wish)  # of no meaning here: its cells are operations
+    return replace(found, kind="costs", operations=asked, read_shares=())
 
 
 def predict(
@@ -72,12 +47,11 @@ def predict(
 
 def measured(sizes: str, rungs: str, workload: str, rate: float | None, profile: str, out: Path) -> list[Path]:
     """The folders of runs of costs, one for each of these sizes, measured now."""
-    wishes = [
-        wanted_costs(rungs, workload, "", rate, size, profile, 1, out / size, None, None) for size in words(sizes)
-    ]
-    for wish in wishes:
-        compare(wish)
-    return [wish.out for wish in wishes]
+    wish: dict[str, Any] = {"rungs": rungs, "workload": workload, "rate_per_s": rate, "profile": profile}
+    wishes = [wanted_costs("", size=size, out=out / size, **wish) for size in words(sizes)]
+    for each in wishes:
+        compare(each)
+    return [each.out for each in wishes]
 
 
 def draw_map(folders: list[Path], workload: str | None, rate_per_s: float | None, out: Path) -> None:

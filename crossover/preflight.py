@@ -8,6 +8,7 @@ import secrets
 import urllib.error
 import urllib.parse
 import urllib.request
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -65,18 +66,18 @@ class Wish:
 def wanted(
     *,
     rungs: str,
-    targets: list[str],
-    pids: list[str],
     workload: str,
     read_shares: str,
-    rate_per_s: float | None,
-    size: str,
-    profile: str,
-    seed: int,
-    out: Path | None,
-    database_url: str | None,
-    redis_url: str | None,
-    token: str | None,
+    targets: Sequence[str] = (),
+    pids: Sequence[str] = (),
+    rate_per_s: float | None = None,
+    size: str = "s",
+    profile: str = "quick",
+    seed: int = 1,
+    out: Path | None = None,
+    database_url: str | None = None,
+    redis_url: str | None = None,
+    token: str | None = None,
     durability: str = "full",
 ) -> Wish:
     ours = [known_rung(rung) for rung in words(rungs)]
@@ -181,7 +182,7 @@ def name_each(rungs: list[str], *, pair: bool) -> dict[str, str]:
     return named
 
 
-def addresses(targets: list[str], *, taken: set[str]) -> dict[str, str]:
+def addresses(targets: Sequence[str], *, taken: set[str]) -> dict[str, str]:
     found: dict[str, str] = {}
     for target in targets:
         name, _, url = target.partition("=")
@@ -194,7 +195,7 @@ def addresses(targets: list[str], *, taken: set[str]) -> dict[str, str]:
     return found
 
 
-def process_trees(listed: list[str], external: dict[str, str]) -> dict[str, dict[str, list[int]]]:
+def process_trees(listed: Sequence[str], external: dict[str, str]) -> dict[str, dict[str, list[int]]]:
     """`NAME=PID[,PID]` is the component app, `NAME:COMPONENT=PID[,PID]` another; each pid stands for its whole tree."""
     found: dict[str, dict[str, list[int]]] = {}
     for word in listed:

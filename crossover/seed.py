@@ -4,11 +4,6 @@ One transaction: the data set is there in whole or not at all, so that serving a
 """
 
 import contextlib
-import json
-import os
-import signal
-import subprocess
-import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import UTC, datetime, timedelta
@@ -31,7 +26,7 @@ from contract.messages import (
 )
 from contract.text import words
 from crossover.errors import Fallen, UserError
-from crossover.keeper import dies_with
+from crossover.rebuild import build_views
 from loadtests.dataset import SIZES, Dataset, OrderRow
 
 Progress = Callable[[str, int, int], None]
@@ -77,7 +72,7 @@ def seed(target_env: dict[str, str], rung: str, size: str, seed: int, until: dat
 
     # Also when the data was there: what ended an earlier fill between the truth and its views left them empty.
     if serving.needs_rebuild(rung):
-        _rebuild(rung, target_env, progress)
+        build_views(rung, target_env, progress)
 
 
 def _is_there(connection: psycopg.Connection, dataset: Dataset) -> bool:
@@ -211,36 +206,3 @@ def _into(connection: psycopg.Connection, table: str, rows: Iterable[Sequence[ob
     with connection.cursor() as cursor, cursor.copy(f"COPY {table} FROM STDIN".encode()) as copy:
         for row in rows:
             copy.write_row(row)
-
-
-def _rebuild(rung: str, target_env: dict[str, str], progress: Progress) -> None:
-    from crossover.targets import ladder_command, process_env
-
-    with tempfile.TemporaryFile() as stderr:  # a file: a pipe that nobody reads meanwhile could fill up
-        with subprocess.Popen(
-            ladder_command("rebuild", rung),
-            env=process_env(target_env),
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=stderr,
-            preexec_fn=dies_with(os.getpid(), signal.SIGKILL),
-        ) as process:
-            try:
-                assert process.stdout is not None
-                for line in process.stdout:
-                    if line.startswith(b"{"):
-                        said = json.loads(line)
-                        progress("building the views", int(said["done"]), int(said["total"]))
-            except BaseException:
-                process.kill()
-                raise
-        if process.returncode == 0:
-            return
-        stderr.seek(0)
-        last = stderr.read().decode(errors="replace").strip().splitlines()[-20:]
-    if process.returncode == 2 and last:
-        raise UserError(last[-1])
-    raise Fallen(
-        f"Building the views of {rung} ended with status {process.returncode}."
-        + ("\nIts last lines:\n" + "\n".join(last) if last else "")
-    )
