@@ -196,9 +196,7 @@ def run(wish: Wish, planted: dict[str, int], length: Profile, steps: Steps) -> N
         for described in plan["targets"]:
             if described["name"] in planted:
                 described["rung"] = f"crud + {planted[described['name']]} %"
-        path = house.place.folder / "PLAN.json"
-        path.write_text(json.dumps(plan))
-        drive(path, house.place, targets, steps)
+        drive(plan, house.place, targets, steps)
 
 
 def judged(folder: Path, planted: dict[str, int], profile: str, length: Profile) -> Iterator[Repeat]:

@@ -46,12 +46,9 @@ def compare(wish: Wish) -> None:
 
 def measure(wish: Wish) -> None:
     with contextlib.ExitStack() as stack, Steps("compare") as steps:
-        house = stack.enter_context(household())  # holds the plan: it may carry a token, so it is no part of the run
+        house = stack.enter_context(household())
         targets = [stack.enter_context(started(wish, name, rung, steps)) for name, rung in wish.rungs.items()]
-        plan = house.place.folder / "PLAN.json"
-        plan.write_text(json.dumps(plan_of(wish, targets)))
-        plan.chmod(0o600)
-        drive(plan, house.place, targets, steps, DRIVERS.get(wish.kind, "loadtests.drive"))
+        drive(plan_of(wish, targets), house.place, targets, steps)
 
 
 def started(
@@ -121,12 +118,14 @@ def described(target: Target) -> dict[str, Any]:
     }
 
 
-def drive(plan: Path, place: Place, targets: list[Target], steps: Steps, module: str = "loadtests.drive") -> None:
+def drive(plan: dict[str, Any], place: Place, targets: list[Target], steps: Steps) -> None:
     """Run the driver to its end, showing its progress and giving it fresh processes when it asks for them."""
-    log = place.log("driver")
+    log, path = place.log("driver"), place.folder / "PLAN.json"  # no part of the run: it may carry a token
+    path.touch(0o600)
+    path.write_text(json.dumps(plan))
     with log.open("wb") as stderr:
         driver = subprocess.Popen(
-            [sys.executable, "-m", module, str(plan)],
+            [sys.executable, "-m", DRIVERS.get(plan["kind"], "loadtests.drive"), str(path)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=stderr,

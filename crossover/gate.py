@@ -1,7 +1,6 @@
 """A change against what it changes, for CI: base and head in one interleaved run, and base twice, as its control."""
 
 import io
-import json
 import subprocess
 import tarfile
 from contextlib import ExitStack
@@ -32,10 +31,7 @@ def gate(wish: Wish, revisions: dict[str, str], history: Path | None) -> int:
             stack.enter_context(started(wish, name, rung, steps, code=codes[revisions[name]]))
             for name, rung in wish.rungs.items()
         ]
-        plan = house.place.folder / "PLAN.json"
-        plan.write_text(json.dumps(planned(plan_of(wish, targets), revisions)))
-        plan.chmod(0o600)
-        drive(plan, house.place, targets, steps)
+        drive(planned(plan_of(wish, targets), revisions), house.place, targets, steps)
     with usable():
         wide_console().print(analysis.render(wish.out, history))
         print(f"Data:  {wish.out / 'manifest.json'}")
