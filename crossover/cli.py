@@ -430,9 +430,9 @@ def ci_report(
 
 @app.command(rich_help_panel="Trust")
 def calibrate(
-    quick: Annotated[bool, typer.Option("--quick", help="Two minutes: fewer starts, and +10 % alone.")] = False,
+    quick: Annotated[bool, typer.Option("--quick", help="A minute and a half: fewer starts, and +10 % alone.")] = False,
     repeats: Annotated[
-        int, typer.Option(min=1, help="Runs of identical and of planted targets; those in --out count.")
+        int, typer.Option(min=1, help="Runs of identical and of planted targets, 4 min each; those in --out count.")
     ] = 1,
     out: Annotated[Path | None, typer.Option(help="Folder of its runs; otherwise a new one in results/.")] = None,
 ) -> None:
