@@ -1,6 +1,5 @@
 """A plain keep-alive HTTP client for everything that is not load: filling, checking, waiting until all has settled."""
 
-import contextlib
 import http.client
 import threading
 import time
@@ -115,12 +114,3 @@ def concurrently(
 def _batches(items: Iterator[T], size: int) -> Iterator[list[T]]:
     while batch := list(islice(items, size)):
         yield batch
-
-
-@contextlib.contextmanager
-def one_sentence(name: str) -> Iterator[None]:
-    """Names the target in what goes wrong with it."""
-    try:
-        yield
-    except Unreachable as error:
-        raise Unreachable(f"Target {name}: {error}") from error
