@@ -9,6 +9,7 @@ from gevent.event import Event
 from hypothesis import given
 from hypothesis import strategies as st
 
+import loadtests.wire as wire_module
 from loadtests.wire import Answer, Wire, parse
 
 PLAIN = b"HTTP/1.1 201 Created\r\nContent-Length: 5\r\nX: 1\r\n\r\nhello"
@@ -93,3 +94,13 @@ def test_a_kept_connection_that_is_closed_instead_of_answered_is_replaced(
 
 def test_an_answer_cut_off_in_the_middle_is_none(served: Callable[[list[list[bytes]]], str]) -> None:
     assert asked(Wire(served([[PLAIN[:-2]]]))) == (0, b"")
+
+
+def test_an_address_is_looked_up_once_however_many_connections_it_gets(
+    served: Callable[[list[list[bytes]]], str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lookups, look_up = list[object](), wire_module.socket.create_connection
+    monkeypatch.setattr(wire_module.socket, "create_connection", lambda *at: lookups.append(at) or look_up(*at))
+    wire = Wire(served([[LAST], [LAST], [LAST]]))
+    assert [asked(wire)[0] for _ in range(3)] == [404, 404, 404]
+    assert len(lookups) == 1
