@@ -18,7 +18,7 @@ FROM outbox o WHERE (xid, id) > (%(xid)s::text::xid8, %(id)s) ORDER BY o.xid, o.
 STREAM = """
 SELECT xid::text::bigint, id, body FROM outbox WHERE stream = %(stream)s AND version >= %(version)s
 AND (xid, id) <= (%(xid)s::text::xid8, %(id)s) ORDER BY version"""
-NAME = "SELECT stream, version FROM outbox WHERE id = %(id)s"
+NAME = "SELECT stream, version FROM outbox WHERE (xid, id) = (%(xid)s::text::xid8, %(id)s)"
 
 _decode = msgspec.json.Decoder(Event).decode
 
@@ -55,7 +55,7 @@ class OutboxFeed:
         try:
             return Placed(Position(xid, sequence), _decode(body), recorded_s)
         except msgspec.DecodeError as error:
-            row = await (await (await self._connected()).execute(NAME, {"id": sequence})).fetchone()
+            row = await (await (await self._connected()).execute(NAME, {"xid": str(xid), "id": sequence})).fetchone()
             assert row is not None, "events are kept"
             stream, version = row
             return Placed(Position(xid, sequence), Unreadable(stream, version, f"its body is no event ({error})"))

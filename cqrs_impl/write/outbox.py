@@ -21,15 +21,15 @@ from contract.messages import (
 
 OUTBOX = """
 CREATE TABLE IF NOT EXISTS outbox (
-    id bigserial PRIMARY KEY,
-    xid xid8 NOT NULL DEFAULT pg_current_xact_id(),
+    id bigserial,
+    xid xid8 DEFAULT pg_current_xact_id(),
     stream text NOT NULL,
     version int NOT NULL,
     body text NOT NULL,
     recorded_at timestamptz NOT NULL DEFAULT clock_timestamp(),
+    CONSTRAINT outbox_by_position PRIMARY KEY (xid, id),
     UNIQUE (stream, version)          -- of two writers at one version, one fails
 );
-CREATE INDEX IF NOT EXISTS outbox_by_position ON outbox (xid, id);
 -- Which outbox this is: a read store that followed another one is of no use here. Where a crash can lose events that
 -- were read already, it must not be the same one afterwards: a crash empties an unlogged table.
 CREATE TABLE IF NOT EXISTS outbox_identity (one boolean PRIMARY KEY DEFAULT true CHECK (one), id uuid NOT NULL);
@@ -42,9 +42,8 @@ INSERT INTO outbox_identity (id) VALUES (gen_random_uuid()) ON CONFLICT DO NOTHI
 
 # The notification is sent at commit; it carries nothing, so that many of one moment are one.
 RECORD = """
-WITH row AS (
-    INSERT INTO outbox (stream, version, body) VALUES (%(stream)s, %(version)s, %(body)s) RETURNING xid, id)
-SELECT xid::text::bigint, id, pg_notify(%(channel)s, '') FROM row"""
+INSERT INTO outbox (stream, version, body) VALUES (%(stream)s, %(version)s, %(body)s)
+RETURNING xid::text::bigint, id, pg_notify(%(channel)s, '')"""
 # For a repeat: not the place of its own old event, or a client that keeps the last token it received would go back.
 LAST = "SELECT o.xid::text::bigint, o.id FROM outbox o ORDER BY o.xid DESC, o.id DESC LIMIT 1"
 
