@@ -9,9 +9,9 @@ from pathlib import Path
 import msgspec
 import polars as pl
 
-from analysis import plots, report, words
+from analysis import report, words
 from analysis.findings import Cell, Findings, find
-from analysis.runs import COLUMNS, open_run, read_manifest
+from analysis.runs import COLUMNS, OF_CAPACITY, open_run, read_manifest
 
 BEGIN, END = "<!-- answer:begin -->", "<!-- answer:end -->"
 
@@ -26,7 +26,7 @@ def compacted(run_dir: Path, into: Path) -> Path:
     rounds = into / "rounds" / "all"
     rounds.mkdir(parents=True)
     files = {}
-    for table in COLUMNS:
+    for table in COLUMNS | OF_CAPACITY:
         parts = sorted(name for name in names if Path(name).name == f"{table}.parquet")
         if not parts:
             continue
@@ -45,8 +45,7 @@ def published(run_dir: Path, folder: Path) -> Path:
         building = into.with_name(f".{into.name}.tmp")
         shutil.rmtree(building, ignore_errors=True)
         compacted(run_dir, building).rename(into)
-    plots.write(into)
-    report.write(into)
+    report.write_all(into)
     return into
 
 

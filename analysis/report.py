@@ -9,13 +9,23 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup, escape
 
-from analysis import plots, tables, words
+from analysis import capacity_plots, plots, tables, words
 from analysis.findings import Findings, components_of, find
 from analysis.plots import INK, Plot
 from analysis.prediction import check_itself, of_operations
+from analysis.runs import read_manifest
 from analysis.validity import REASONS, conditions
 
 HERE = Path(__file__).parent
+
+
+def write_all(run_dir: Path) -> None:
+    """The plots of a run of any kind, and the report of one that compares."""
+    if read_manifest(run_dir).kind == "capacity":
+        capacity_plots.write(run_dir)
+    else:
+        plots.write(run_dir)
+        write(run_dir)
 
 
 def write(run_dir: str | Path) -> Path:

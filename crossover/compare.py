@@ -212,15 +212,10 @@ def show(folder: Path) -> None:
 
 def write(folder: Path) -> None:
     """Write the report and the plots of a run."""
-    from analysis import capacity_plots, plots, report
-    from analysis.runs import read_manifest
+    from analysis.report import write_all
 
     with usable():
-        if read_manifest(folder).kind == "capacity":
-            capacity_plots.write(folder)
-        else:
-            plots.write(folder)
-            report.write(folder)
+        write_all(folder)
 
 
 @contextlib.contextmanager

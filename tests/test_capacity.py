@@ -11,6 +11,7 @@ import pytest
 
 from analysis import capacity, capacity_plots, scaling
 from analysis.bounds import Servers, plan
+from analysis.publish import compacted
 from analysis.statistics import NotComputable
 from loadtests.search import PRECISION, goal_outcome, lag_outcome, search
 from loadtests.trial import Goal, Trend, Trial, judge, trend
@@ -85,6 +86,7 @@ def test_a_run_of_capacity_goes_from_the_load_to_its_plots(tmp_path: Path) -> No
     assert f"holds {found.capacity.held_per_s:,.0f} operations/s" in capacity.sentences(found)[0]
     assert (found.trials["others_share"] < 1).all() and (found.trials["others_share"] >= 0).all()
     assert {path.stem for path in capacity_plots.write(run)} >= {"capacity", "cliff"}
+    assert capacity.sentences(capacity.find(compacted(run, tmp_path / "kept"))) == capacity.sentences(found)
     bounds = {bound.component: bound.per_s for bound in plan(run, 90, Servers())}
     assert bounds["app"] > found.capacity.held_per_s, "what was held is no more than its demands allow"
 
