@@ -66,14 +66,19 @@ def calibrate(out: Path | None, *, quick: bool, repeats: int) -> None:
     out = (out or Path("results") / f"{datetime.now(UTC):%Y%m%d-%H%M%S}-calibrate").absolute()
     if not (out / "pairs-01").exists():
         require_free(out)
-    with Steps("calibrate") as steps:
-        alone = known(5 if quick else 20, steps)
-        said: list[Repeat] = []
-        for number in range(1, repeats + 1):
-            steps(f"repeat {number} of {repeats}", 0, 1)
-            said += pairs(out / f"pairs-{number:02}", number, SHORT if quick else LENGTHS, steps)
-            checks = [*alone, *of_pairs(said)]
-            write(out / "calibration.json", {"quick": quick, "checks": checks, "repeats": said})
+    try:
+        with Steps("calibrate") as steps:
+            alone = known(5 if quick else 20, steps)
+            said: list[Repeat] = []
+            for number in range(1, repeats + 1):
+                steps(f"repeat {number} of {repeats}", 0, 1)
+                said += pairs(out / f"pairs-{number:02}", number, SHORT if quick else LENGTHS, steps)
+                checks = [*alone, *of_pairs(said)]
+                write(out / "calibration.json", {"quick": quick, "checks": checks, "repeats": said})
+    except KeyboardInterrupt:
+        if (out / "pairs-01").exists():
+            print(f"Stopped. To go on, the same again with --out {out}", file=sys.stderr)
+        raise
     tell(checks, said)
 
 
