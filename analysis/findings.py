@@ -142,7 +142,7 @@ def _identical_pairs(run: Run, costs: pl.DataFrame) -> tuple[Identical, ...]:
         for other in run.targets[place + 1 :]
         if run.rungs[one] == run.rungs[other] != "external"
     ]
-    return tuple(Identical(one, other, _judged(run, [family(costs, one, other, None)])[0]) for one, other in pairs)
+    return tuple(Identical(one, other, judged(run, [family(costs, one, other, None)])[0]) for one, other in pairs)
 
 
 def _comparisons(
@@ -159,13 +159,14 @@ def _comparisons(
     found: dict[tuple[float, str], Comparison] = {}
     for names in (challengers, [name for name in others if name not in challengers]):
         keys = [(share, name) for share in shares for name in names]
-        judged = _judged(run, [family(costs, baseline, name, share) for share, name in keys])
-        for (share, name), comparison in zip(keys, judged, strict=True):
+        compared = judged(run, [family(costs, baseline, name, share) for share, name in keys])
+        for (share, name), comparison in zip(keys, compared, strict=True):
             found[share, name] = _withdrawn(comparison, _why_void(run, valid, costs, share, name, identical))
     return found
 
 
-def _judged(run: Run, families: list[tuple[Floats, NDArray[np.int64]]]) -> list[Comparison]:
+def judged(run: Run, families: list[tuple[Floats, NDArray[np.int64]]]) -> list[Comparison]:
+    """By the limits that the run carries; what is judged together was announced together."""
     limits = run.manifest.thresholds
     return compare(families, delta=limits.equivalence_delta, start_sd=limits.start_sd, seed=SEED)
 

@@ -9,16 +9,14 @@ import math
 from pathlib import Path
 from typing import Literal, NamedTuple
 
-import numpy as np
-from numpy.typing import NDArray
 from rich.console import Group, RenderableType
 from rich.text import Text
 
 from analysis import words
 from analysis.costs import family
-from analysis.findings import SEED, Findings, find
+from analysis.findings import Findings, find, judged
 from analysis.runs import UnusableRun, differing_fields, read_manifest
-from analysis.statistics import Comparison, Floats, Interval, compare
+from analysis.statistics import Comparison, Interval
 
 HISTORY_MIN = 3  # gates, for the spread of their controls to mean something
 MAY_DIFFER = {"commit", "dirty", "targets"}
@@ -78,18 +76,13 @@ def _change(findings: Findings) -> Comparison:
     if again:
         others, _ = family(findings.costs, again[0], head, None)
         logs = (logs + others) / 2 if len(others) == len(logs) else logs  # a round counts only if it is whole
-    return _judged(findings, logs, starts)
+    return judged(findings.run, [(logs, starts)])[0]
 
 
 def _control(findings: Findings) -> Comparison | None:
     """The second base over the first."""
     base, _, *again = findings.run.targets
-    return _judged(findings, *family(findings.costs, base, again[0], None)) if again else None
-
-
-def _judged(findings: Findings, logs: Floats, starts: NDArray[np.int64]) -> Comparison:
-    limits = findings.run.manifest.thresholds
-    return compare([(logs, starts)], delta=limits.equivalence_delta, start_sd=limits.start_sd, seed=SEED)[0]
+    return judged(findings.run, [family(findings.costs, base, again[0], None)])[0] if again else None
 
 
 def _controls(findings: Findings, history: str | Path | None) -> list[float]:

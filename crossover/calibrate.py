@@ -17,9 +17,8 @@ from rich.console import Console
 from rich.table import Table
 
 from analysis.costs import family
-from analysis.findings import SEED, find
+from analysis.findings import find, judged
 from analysis.runs import read_any_manifest
-from analysis.statistics import compare
 from crossover.compare import drive, plan_of, started
 from crossover.errors import Fallen
 from crossover.preflight import PROFILES, Profile, Wish, require_free, wanted
@@ -72,7 +71,7 @@ def calibrate(out: Path | None, *, quick: bool, repeats: int) -> None:
             said: list[Repeat] = []
             for number in range(1, repeats + 1):
                 steps(f"repeat {number} of {repeats}", 0, 1)
-                said += pairs(out / f"pairs-{number:02}", number, SHORT if quick else LENGTHS, steps)
+                said += pairs(out / f"pairs-{number:02}", number, quick, steps)
                 checks = [*alone, *of_pairs(said)]
                 write(out / "calibration.json", {"quick": quick, "checks": checks, "repeats": said})
     except KeyboardInterrupt:
@@ -169,9 +168,9 @@ def played(rate_per_s: float, seconds: float, seed: int, *script: float) -> tupl
     return told["due"], np.array(told["done"]) - np.array(told["due"])
 
 
-def pairs(out: Path, number: int, lengths: dict[str, Profile], steps: Steps) -> Iterator[Repeat]:
+def pairs(out: Path, number: int, quick: bool, steps: Steps) -> Iterator[Repeat]:
     """One run, judged as runs of each length: crud, its twin, and twins that burn 10 % (and 5 %) more."""
-    planted = PLANTED_PCT[: len(lengths)]
+    planted, lengths = (PLANTED_PCT[:1], SHORT) if quick else (PLANTED_PCT, LENGTHS)
     wish = wanted(
         rungs=",".join(["crud"] * (2 + len(planted))),
         workload="shop",
@@ -185,7 +184,7 @@ def pairs(out: Path, number: int, lengths: dict[str, Profile], steps: Steps) -> 
     if not begun or not read_any_manifest(out).complete:
         run(replace(wish, out=out, resume=begun), names, [*lengths.values()][-1], steps)
     for profile, length in lengths.items():
-        yield from judged(out, names, profile, length)
+        yield from repeats_of(out, names, profile, length)
 
 
 def run(wish: Wish, planted: dict[str, int], length: Profile, steps: Steps) -> None:
@@ -204,20 +203,17 @@ def run(wish: Wish, planted: dict[str, int], length: Profile, steps: Steps) -> N
         drive(plan, house.place, targets, steps)
 
 
-def judged(folder: Path, planted: dict[str, int], profile: str, length: Profile) -> Iterator[Repeat]:
+def repeats_of(folder: Path, planted: dict[str, int], profile: str, length: Profile) -> Iterator[Repeat]:
     """A run of this length: its first starts, and of each the first rounds."""
     findings = find(folder)
-    limits, (baseline, twin, *_) = findings.run.manifest.thresholds, findings.run.targets
+    baseline, twin, *_ = findings.run.targets
     start, place = pl.col("restart").rank("dense"), pl.col("round").rank("dense").over("restart")
     costs = findings.costs.filter((start <= length.restarts) & (place <= length.rounds))
     for name, percent in ({twin: 0} | planted).items():
-        judgements = compare(
-            [family(costs, baseline, name, None)], delta=limits.equivalence_delta, start_sd=limits.start_sd, seed=SEED
-        )
-        for said in judgements:
-            if said.ratio is None or said.interval is None or said.detectable_pct is None:
-                raise Fallen(f"{folder} has too few valid rounds to calibrate by.")
-            yield Repeat(profile, percent, said.ratio, *said.interval, said.verdict, said.detectable_pct)
+        (said,) = judged(findings.run, [family(costs, baseline, name, None)])
+        if said.ratio is None or said.interval is None or said.detectable_pct is None:
+            raise Fallen(f"{folder} has too few valid rounds to calibrate by.")
+        yield Repeat(profile, percent, said.ratio, *said.interval, said.verdict, said.detectable_pct)
 
 
 def identical(twins: list[Repeat]) -> Check:

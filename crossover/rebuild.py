@@ -1,18 +1,14 @@
 """Building a rung's views anew: after its stores were filled, and on the user's own servers when asked for."""
 
 import json
-import os
-import signal
-import subprocess
-import tempfile
 
-from crossover.errors import Fallen, UserError
-from crossover.keeper import dies_with
+from crossover.errors import UserError
 from crossover.namespaces import namespace_of
-from crossover.processes import household
+from crossover.processes import Household, household
 from crossover.targets import (
     Progress,
     Stores,
+    fallen,
     known_rung,
     ladder_command,
     needs_of,
@@ -20,6 +16,8 @@ from crossover.targets import (
     process_env,
     target_env,
 )
+
+REBUILD_S_MAX = 3600.0
 
 
 def given_stores(rung: str, doing: str, database_url: str | None, redis_url: str | None) -> dict[str, str]:
@@ -45,35 +43,27 @@ def rebuild_views(rung: str, database_url: str | None, redis_url: str | None, pr
     env = given_stores(rung, "Rebuilding", database_url, redis_url)
     with household() as house:
         prepare(house, rung, rung, env)
-    return build_views(rung, env, progress)
+        return build_views(house, rung, env, progress)
 
 
-def build_views(rung: str, env: dict[str, str], progress: Progress) -> int:
+def build_views(house: Household, rung: str, env: dict[str, str], progress: Progress) -> int:
     """The same on stores that are prepared."""
+    house.start("rebuild", ladder_command("rebuild", rung), env=process_env(env))
     done = 0
-    with tempfile.TemporaryFile() as stderr:  # a file: a pipe that nobody reads meanwhile could fill up
-        with subprocess.Popen(
-            ladder_command("rebuild", rung),
-            env=process_env(env),
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=stderr,
-            preexec_fn=dies_with(os.getpid(), signal.SIGKILL),
-        ) as process:
-            try:
-                assert process.stdout is not None
-                for line in process.stdout:
-                    said = json.loads(line)
-                    done = int(said["done"])
-                    progress(f"building the views of {rung}", done, int(said["total"]))
-            except BaseException:
-                process.kill()
-                raise
-        stderr.seek(0)
-        last = stderr.read().decode(errors="replace").strip().splitlines()[-20:]
-    if process.returncode == 2 and last:
-        raise UserError(last[-1])
-    if process.returncode != 0:
-        ended = f"Building the views of {rung} ended with status {process.returncode}."
-        raise Fallen("\n".join([ended, *(["Its last lines:"] if last else []), *last]))
+
+    def finished() -> bool:
+        nonlocal done
+        for line in house.place.last_lines("rebuild", lines=1).splitlines():
+            if line.startswith("{") and line.endswith("}"):
+                said = json.loads(line)
+                done = int(said["done"])
+                progress(f"building the views of {rung}", done, int(said["total"]))
+        return "rebuild" in house.ended
+
+    house.wait(finished, f"the rebuild of {rung}", REBUILD_S_MAX, tick_s=0.2)
+    finished()  # what was said between the last look and the end
+    if house.ended["rebuild"] == 2:
+        raise UserError(house.place.last_lines("rebuild", lines=1))
+    if house.ended["rebuild"] != 0:
+        raise fallen(house, "rebuild", f"The rebuild of {rung}")
     return done

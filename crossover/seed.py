@@ -26,6 +26,7 @@ from contract.messages import (
 )
 from contract.text import words
 from crossover.errors import Fallen, UserError
+from crossover.processes import household
 from crossover.rebuild import build_views
 from loadtests.dataset import SIZES, Dataset, OrderRow
 
@@ -72,7 +73,8 @@ def seed(target_env: dict[str, str], rung: str, size: str, seed: int, until: dat
 
     # Also when the data was there: what ended an earlier fill between the truth and its views left them empty.
     if serving.needs_rebuild(rung):
-        build_views(rung, target_env, progress)
+        with household() as house:
+            build_views(house, rung, target_env, progress)
 
 
 def _is_there(connection: psycopg.Connection, dataset: Dataset) -> bool:

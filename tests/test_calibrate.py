@@ -89,7 +89,7 @@ def write_pairs(folder: Path, *, rounds: int = 12, restarts: int = 12, more: flo
 
 def test_a_run_says_of_identical_and_of_planted_targets_what_they_are(tmp_path: Path) -> None:
     folder = write_pairs(tmp_path, rounds=5, restarts=8)
-    same, more = calibrate.judged(folder, {"crud-3": 10}, "standard", PROFILES["standard"])
+    same, more = calibrate.repeats_of(folder, {"crud-3": 10}, "standard", PROFILES["standard"])
     assert identical([same]).ok and found([more], 1).ok
     assert (same.planted_pct, more.planted_pct) == (0, 10)
     assert more.low <= 1.1 <= more.high and more.verdict == "worse"
@@ -98,7 +98,7 @@ def test_a_run_says_of_identical_and_of_planted_targets_what_they_are(tmp_path: 
 def test_a_long_run_holds_a_shorter_one_that_sees_less(tmp_path: Path) -> None:
     folder = write_pairs(tmp_path)
     (_, short), (_, long) = (
-        [*calibrate.judged(folder, {"crud-3": 10}, name, length)] for name, length in calibrate.LENGTHS.items()
+        [*calibrate.repeats_of(folder, {"crud-3": 10}, name, length)] for name, length in calibrate.LENGTHS.items()
     )
     assert (short.profile, long.profile) == ("standard", "thorough")
     assert short.detectable_pct > long.detectable_pct

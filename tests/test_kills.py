@@ -18,7 +18,7 @@ import redis
 from contract.messages import Event
 from cqrs_impl.read.checkpoint import Checkpoint
 from cqrs_impl.read.keys import Keys
-from cqrs_impl.write.outbox import stream_of
+from cqrs_impl.write.outbox import LAST, stream_of
 from crossover.processes import Household
 from crossover.targets import Stores, prepare, process_env, target_env
 from tests.service import wait_until
@@ -26,7 +26,6 @@ from tests.story import events, totals
 
 KILLS, EVENTS = int(os.environ.get("KILLS", "8")), int(os.environ.get("EVENTS", "6000"))
 APPEND = "INSERT INTO outbox (stream, version, body) VALUES (%s, %s, %s)"
-LAST = "SELECT o.xid::text::bigint, o.id FROM outbox o ORDER BY o.xid DESC, o.id DESC LIMIT 1"
 # The worker of the ladder with small batches: more places to be killed at, and the two meet more often.
 WORKER = "from cqrs_impl import projector; projector.BATCH_MAX = 20; from ladder.serving import main; main()"
 

@@ -246,24 +246,11 @@ class _Work:
             yield "SET", self._keys.parked, self.parking.text
         if self.documents:
             yield "MSET", *(text for key, value in self.documents.items() for text in (key, _encode(value)))
-            self._list_totals()
         for key, members in self._members.items():
             if gone := [m for m, present in members.items() if not present]:
                 yield "ZREM", key, *gone
             if come := [m for m, present in members.items() if present]:
                 yield "ZADD", key, *(word for m in come for word in ("0", m))
-
-    def _list_totals(self) -> None:
-        """Members that are a total's own text change once a batch, however often the total did."""
-        for key, total in self.documents.items():
-            if isinstance(total, DaySales | TopProduct):
-                if before := self._copies.get(key):
-                    self._members[self._list_of(before)][_text(before)] = False
-                if _counts(total):
-                    self._members[self._list_of(total)][_text(total)] = True
-
-    def _list_of(self, total: DaySales | TopProduct) -> str:
-        return self._keys.days if isinstance(total, DaySales) else self._keys.top
 
     # Folding
 
@@ -300,9 +287,26 @@ class _Work:
             if not still or len(still) == len(waiting):
                 break
             waiting = still
+        self._list_totals()
         positions = [placed.position for placed in news]
         left = min((placed.position for placed in still + failed), default=None)
         return max([at, *(position for position in positions if left is None or position < left)])
+
+    def _list_totals(self) -> None:
+        """Members that are a total's own text change once a batch, however often the total did."""
+        for key, total in self.documents.items():
+            if isinstance(total, DaySales | TopProduct):
+                for each, present in ((self._copies.get(key), False), (total, True)):
+                    if each is not None and (listed := self._listed(each)):
+                        of, name = listed
+                        self._members[of][name] = present
+
+    def _listed(self, total: DaySales | TopProduct) -> tuple[str, str] | None:
+        """The list that shows a total, and its member: what it is ordered by, then the answer's JSON."""
+        text = _encode(total).decode()
+        if isinstance(total, DaySales):
+            return (self._keys.days, total.day + text) if total.orders else None
+        return (self._keys.top, f"{RANK_TOP - total.revenue_cents:020d}{total.id}{text}") if total.sold else None
 
     def _touched(self, news: Sequence[Placed]) -> dict[str, type]:
         keys = self._keys
@@ -462,14 +466,3 @@ def _item(order: OrderView) -> OrderItem:
 
 def _entry(item: OrderItem) -> str:
     return member(item.placed_at, item.id) + _encode(item).decode()
-
-
-def _counts(total: DaySales | TopProduct) -> bool:
-    return bool(total.orders if isinstance(total, DaySales) else total.sold)
-
-
-def _text(total: DaySales | TopProduct) -> str:
-    """Of a list's member: what it is ordered by, then the answer's JSON."""
-    if isinstance(total, DaySales):
-        return total.day + _encode(total).decode()
-    return f"{RANK_TOP - total.revenue_cents:020d}{total.id}" + _encode(total).decode()
