@@ -17,7 +17,7 @@ BIN := .venv/bin
 READY := .venv/.ready
 RUNG ?= cqrs
 PORT ?= 8000
-SIZE ?= $(if $(filter floor,$(RUNG)),empty,s)
+SIZE ?= $(if $(filter noop,$(RUNG)),empty,s)
 ARGS ?=
 CANDIDATES := $(or $(PYTHON),python3.13 python3.12 python3.11 python3)
 

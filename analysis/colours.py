@@ -1,7 +1,7 @@
 """One colour a rung and one a component, the same in every figure, told apart by colour-blind readers (Okabe & Ito)."""
 
 RUNGS = {
-    "floor": "#8c8c8c",
+    "noop": "#8c8c8c",
     "crud": "#0072b2",
     "orm": "#56b4e9",
     "cache": "#e69f00",
@@ -15,13 +15,7 @@ RUNGS = {
 }
 OTHERS = ("#9467bd", "#17a2b8", "#b5651d", "#e377c2", "#8a9a00", "#7a8fd6")
 
-COMPONENTS = {
-    "app": "#4e79a7",
-    "projector": "#f28e2b",
-    "broker": "#b07aa1",
-    "postgres": "#76b7b2",
-    "redis": "#e15759",
-}
+COMPONENTS = {"app": "#4e79a7", "projector": "#f28e2b", "broker": "#b07aa1", "postgres": "#76b7b2", "redis": "#e15759"}
 OTHER_COMPONENTS = ("#9c755f", "#edc948", "#bab0ac")
 
 

@@ -14,14 +14,7 @@ from analysis.costs import in_order
 from analysis.crossover import Costs as ReadAndWrite
 from analysis.crossover import Crossover, decide
 from analysis.runs import Run, UnusableRun
-from analysis.statistics import (
-    ROUNDS_MIN,
-    Floats,
-    Interval,
-    NotComputable,
-    expanded_tail,
-    resample_indices,
-)
+from analysis.statistics import ROUNDS_MIN, Floats, Interval, NotComputable, expanded_tail, resample_indices
 from analysis.validity import Validity
 
 IDLE, MIX = "idle", "mix "  # cells that are no operation: nothing is asked, and (a prefix) whole workloads as a check

@@ -12,9 +12,9 @@ import psycopg
 import uvicorn
 import uvloop
 
-from contract.http import make_app
+from contract.http.app import make_app
 from contract.memory import MemoryOrders
-from contract.messages import Answer, CustomerRef, Line, OrderView, Query
+from contract.messages import CustomerRef, Line, OrderView, Query, QueryResult
 from contract.truth_reads import TruthReads
 from ladder.environment import POOL_CONNECTIONS, Environment
 
@@ -25,9 +25,9 @@ ORDER = OrderView(
 
 
 class Constant(MemoryOrders):
-    _answer = Answer(msgspec.json.encode(ORDER))
+    _answer = QueryResult(msgspec.json.encode(ORDER))
 
-    async def answer(self, query: Query) -> Answer:
+    async def answer(self, query: Query) -> QueryResult:
         return self._answer
 
 

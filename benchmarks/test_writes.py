@@ -19,10 +19,10 @@ from pytest_benchmark.fixture import BenchmarkFixture
 from benchmarks.conftest import DATASET, Filled
 from benchmarks.load import connected, put, steady
 from contract.messages import PlaceOrder, Wanted
-from contract.system import utc_now
+from contract.ports import utc_now
 from cqrs_impl.read.checkpoint import Checkpoint
 from cqrs_impl.read.keys import Keys
-from cqrs_impl.write.commands import Commands, NoJournal
+from cqrs_impl.write.commands import Commands, NoRecorder
 from cqrs_impl.write.outbox import Outbox
 from crossover.processes import Household
 from crossover.targets import Target, prepare
@@ -52,7 +52,7 @@ def test_outbox(benchmark: BenchmarkFixture, house: Household, filled: Filled) -
 
     async def rounds() -> None:
         writer = env.writer()
-        ways = [Commands(writer, NoJournal(), utc_now), Commands(writer, Outbox(env.namespace), utc_now)]
+        ways = [Commands(writer, NoRecorder(), utc_now), Commands(writer, Outbox(env.namespace), utc_now)]
         for number in range(16):
             turns = [await turn(way) for way in (ways if number % 2 else ways[::-1])]
             without, outbox = turns if number % 2 else turns[::-1]

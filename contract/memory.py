@@ -14,9 +14,9 @@ import msgspec
 from contract import rules
 from contract.messages import (
     AddProduct,
-    Answer,
     Change,
     Command,
+    CommandResult,
     CustomerEvent,
     CustomerRef,
     CustomerView,
@@ -24,7 +24,6 @@ from contract.messages import (
     DailySalesView,
     DaySales,
     DeliverStock,
-    Done,
     FoundOrders,
     GetCustomer,
     GetHistory,
@@ -44,6 +43,7 @@ from contract.messages import (
     ProductEvent,
     ProductView,
     Query,
+    QueryResult,
     Readiness,
     Receipt,
     RegisterCustomer,
@@ -56,7 +56,7 @@ from contract.messages import (
     TopProductsView,
     Transition,
 )
-from contract.system import Clock
+from contract.ports import Clock
 from contract.text import cursor_text, time_text, words
 
 _encode = msgspec.json.Encoder().encode
@@ -106,7 +106,7 @@ class MemoryOrders:
         self._days: dict[str, _Sums] = defaultdict(_Sums)
         self._events = 0
 
-    async def execute(self, command: Command) -> Done:
+    async def execute(self, command: Command) -> CommandResult:
         match command:
             case RegisterCustomer() | RenameCustomer():
                 return self._change_customer(command)
@@ -117,9 +117,9 @@ class MemoryOrders:
             case _:
                 return self._advance(command)
 
-    async def answer(self, query: Query) -> Answer:
+    async def answer(self, query: Query) -> QueryResult:
         view = self._view(query)
-        return Answer(None if view is None else _encode(view))
+        return QueryResult(None if view is None else _encode(view))
 
     async def readiness(self) -> Readiness:
         return Readiness(0, 0.0, 0)
@@ -129,11 +129,13 @@ class MemoryOrders:
 
     # Commands
 
-    def _done(self, thing: rules.Customer | rules.Product | rules.Order, event: object, creates: bool = False) -> Done:
+    def _done(
+        self, thing: rules.Customer | rules.Product | rules.Order, event: object, creates: bool = False
+    ) -> CommandResult:
         self._events += event is not None
-        return Done(Receipt(thing.id, thing.version), creates and event is not None, Position(0, self._events))
+        return CommandResult(Receipt(thing.id, thing.version), creates and event is not None, Position(0, self._events))
 
-    def _change_customer(self, command: RegisterCustomer | RenameCustomer) -> Done:
+    def _change_customer(self, command: RegisterCustomer | RenameCustomer) -> CommandResult:
         customer = self._customers.get(command.id)
         event: CustomerEvent | None
         if isinstance(command, RegisterCustomer):
@@ -149,7 +151,7 @@ class MemoryOrders:
         assert customer is not None, "a repeat has a customer"
         return self._done(customer, event, isinstance(command, RegisterCustomer))
 
-    def _change_product(self, command: AddProduct | RepriceProduct | DeliverStock) -> Done:
+    def _change_product(self, command: AddProduct | RepriceProduct | DeliverStock) -> CommandResult:
         product = self._products.get(command.id)
         event: ProductEvent | None
         match command:
@@ -169,7 +171,7 @@ class MemoryOrders:
         assert product is not None, "a repeat has a product"
         return self._done(product, event, not isinstance(command, RepriceProduct))
 
-    def _place(self, command: PlaceOrder) -> Done:
+    def _place(self, command: PlaceOrder) -> CommandResult:
         order = self._orders.get(command.id)
         known = command.customer_id in self._customers
         event = rules.place(order.state if order else None, known, self._products, command, self._clock())
@@ -178,7 +180,7 @@ class MemoryOrders:
         assert order is not None, "a repeat has an order"
         return self._done(order.state, event, creates=True)
 
-    def _advance(self, command: Transition) -> Done:
+    def _advance(self, command: Transition) -> CommandResult:
         order = self._orders.get(command.id)
         event = rules.advance(order.state if order else None, command, self._clock())
         assert order is not None, "only an order that exists has advanced"

@@ -305,7 +305,7 @@ class Position(NamedTuple):
 START = Position(0, 0)
 
 
-class Done(NamedTuple):
+class CommandResult(NamedTuple):
     """A command that took effect now (`created` for 201) or before; `position` covers that effect."""
 
     receipt: Receipt
@@ -313,7 +313,7 @@ class Done(NamedTuple):
     position: Position = START
 
 
-class Answer(NamedTuple):
+class QueryResult(NamedTuple):
     """A query's JSON bytes, None where the thing does not exist, and how much they reflect.
 
     `position` None says: everything acknowledged before the question (nothing can lag here).

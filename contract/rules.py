@@ -10,14 +10,7 @@ from datetime import datetime
 from msgspec import Struct
 from msgspec.structs import replace
 
-from contract.errors import (
-    IdReused,
-    InsufficientStock,
-    NotFound,
-    UnknownReference,
-    VersionMismatch,
-    WrongState,
-)
+from contract.errors import IdReused, InsufficientStock, NotFound, UnknownReference, VersionMismatch, WrongState
 from contract.messages import (
     AddProduct,
     CancelOrder,
@@ -127,11 +120,7 @@ def deliver(product: Product | None, delivered: int | None, command: DeliverStoc
 
 
 def place(
-    order: Order | None,
-    customer_known: bool,
-    products: Mapping[str, Product],
-    command: PlaceOrder,
-    now: datetime,
+    order: Order | None, customer_known: bool, products: Mapping[str, Product], command: PlaceOrder, now: datetime
 ) -> OrderPlaced | None:
     if order is not None:
         if (order.customer_id, order.lines) != (command.customer_id, command.lines):

@@ -7,7 +7,6 @@ from typing import Any
 import msgspec
 
 from contract.messages import (
-    Answer,
     Change,
     CustomerRef,
     CustomerView,
@@ -27,6 +26,7 @@ from contract.messages import (
     OrderView,
     ProductView,
     Query,
+    QueryResult,
     SearchOrders,
     Status,
     TopProduct,
@@ -159,9 +159,9 @@ class TruthReads:
             SearchOrders: self._found_orders,
         }
 
-    async def answer(self, query: Query) -> Answer:
+    async def answer(self, query: Query) -> QueryResult:
         view = await self._views[type(query)](query)
-        return Answer(None if view is None else _encode(view))
+        return QueryResult(None if view is None else _encode(view))
 
     async def _order(self, query: GetOrder) -> OrderView | None:
         rows = await self._rows(_ORDER, {"id": query.id})

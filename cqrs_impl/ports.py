@@ -6,7 +6,7 @@ from typing import NamedTuple, Protocol
 from msgspec import Struct
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from contract.messages import Answer, Event, Position, Query, Readiness
+from contract.messages import Event, Position, Query, QueryResult, Readiness
 
 
 class Unreadable(NamedTuple):
@@ -17,7 +17,7 @@ class Unreadable(NamedTuple):
     reason: str
 
 
-class Placed(NamedTuple):
+class RecordedEvent(NamedTuple):
     """An event at its place in the order of events."""
 
     position: Position
@@ -28,7 +28,7 @@ class Placed(NamedTuple):
 class Batch(NamedTuple):
     """What a feed gives: events that nothing can come before any more; `more_soon` when others are on their way."""
 
-    events: Sequence[Placed]
+    events: Sequence[RecordedEvent]
     more_soon: bool
 
 
@@ -46,7 +46,7 @@ class Parked(Struct, frozen=True):
         return self.last - self.version + 1
 
 
-class Journal(Protocol):
+class Recorder(Protocol):
     """Where a command's event goes inside the command's own transaction."""
 
     async def record(self, connection: AsyncConnection, event: Event) -> Position:
@@ -68,7 +68,7 @@ class Feed(Protocol):
 
 
 class Queries(Protocol):
-    async def answer(self, query: Query) -> Answer: ...
+    async def answer(self, query: Query) -> QueryResult: ...
     async def readiness(self) -> Readiness: ...
     def in_use(self) -> tuple[int, int]:
         """Database connections (in use, at most)."""
@@ -79,7 +79,7 @@ class Views(Protocol):
     """A read store that follows a feed. Its position moves in the same atomic unit as its data."""
 
     async def position(self) -> Position: ...
-    async def apply(self, after: Position, batch: Sequence[Placed]) -> Position:
+    async def apply(self, after: Position, batch: Sequence[RecordedEvent]) -> Position:
         """Apply what can be applied of the events that follow `after`, ignore what was; returns the position reached,
         which is before the first event that has to wait for one still missing. Views that have gone back to before
         `after` apply nothing and say where they are. A stream whose event fails again and again is parked."""
@@ -89,7 +89,7 @@ class Views(Protocol):
         """The parked streams in the order of their first waiting events, and the position of the views."""
         ...
 
-    async def replay(self, stream: str, events: Sequence[Placed], at: Position) -> int | None:
+    async def replay(self, stream: str, events: Sequence[RecordedEvent], at: Position) -> int | None:
         """Apply a parked stream's events, which are all up to `at`; returns how many could be, the others staying
         parked with their new reason, or None where the views are at another position by now."""
         ...

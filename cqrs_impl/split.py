@@ -1,6 +1,6 @@
 """The split itself: one object for commands, another for queries."""
 
-from contract.messages import Answer, Command, Done, Query, Readiness
+from contract.messages import Command, CommandResult, Query, QueryResult, Readiness
 from cqrs_impl.ports import Queries
 from cqrs_impl.write.commands import Commands
 
@@ -9,10 +9,10 @@ class Split:
     def __init__(self, commands: Commands, queries: Queries) -> None:
         self._commands, self._queries = commands, queries
 
-    async def execute(self, command: Command) -> Done:
+    async def execute(self, command: Command) -> CommandResult:
         return await self._commands.execute(command)
 
-    async def answer(self, query: Query) -> Answer:
+    async def answer(self, query: Query) -> QueryResult:
         return await self._queries.answer(query)
 
     async def readiness(self) -> Readiness:

@@ -1,8 +1,8 @@
 """CRUD: one model, one database, for both directions; what was written can be read at once."""
 
 from contract.connections import Reader, Writer
-from contract.messages import Answer, Command, Done, Query, Readiness
-from contract.system import Clock, recorded_at
+from contract.messages import Command, CommandResult, Query, QueryResult, Readiness
+from contract.ports import Clock, recorded_at
 from contract.truth import carry_out
 from contract.truth_reads import TruthReads
 
@@ -12,12 +12,12 @@ class CrudOrders:
         self._writer, self._reader, self._clock = writer, reader, clock
         self._reads = TruthReads(reader.rows)
 
-    async def execute(self, command: Command) -> Done:
+    async def execute(self, command: Command) -> CommandResult:
         now = recorded_at(self._clock, command)
         effect = await self._writer.transact(lambda connection: carry_out(connection, command, now))
-        return Done(effect.receipt, effect.created)
+        return CommandResult(effect.receipt, effect.created)
 
-    async def answer(self, query: Query) -> Answer:
+    async def answer(self, query: Query) -> QueryResult:
         return await self._reads.answer(query)
 
     async def readiness(self) -> Readiness:

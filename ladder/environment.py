@@ -13,8 +13,8 @@ from sqlalchemy.exc import ArgumentError
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
 from contract.connections import Reader, Writer
+from contract.ports import Clock, utc_now
 from contract.redis_line import RedisLine
-from contract.system import Clock, utc_now
 
 # Alike on every rung: a default would be a hidden variable of the experiment.
 POOL_CONNECTIONS = 4
@@ -78,11 +78,7 @@ class Environment:
             pool_size=POOL_CONNECTIONS,
             max_overflow=0,
             pool_timeout=POOL_TIMEOUT_S,
-            connect_args={
-                "options": f"-c search_path={self.namespace}",
-                "prepare_threshold": 1,
-                "connect_timeout": 2,
-            },
+            connect_args={"options": f"-c search_path={self.namespace}", "prepare_threshold": 1, "connect_timeout": 2},
             **settings,
         )
         self._engines.append(engine)

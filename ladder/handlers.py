@@ -3,7 +3,7 @@
 from contract.tables import TRUTH
 from cqrs_impl.read.truth_queries import TruthQueries
 from cqrs_impl.split import Split
-from cqrs_impl.write.commands import Commands, NoJournal
+from cqrs_impl.write.commands import Commands, NoRecorder
 from ladder.environment import Environment
 from ladder.rung import Rung
 
@@ -15,6 +15,6 @@ WORKERS: tuple[str, ...] = ()
 
 
 def build(env: Environment) -> Rung:
-    commands = Commands(env.writer(), NoJournal(), env.clock)
+    commands = Commands(env.writer(), NoRecorder(), env.clock)
     queries = TruthQueries(env.reader())
     return Rung(Split(commands, queries))

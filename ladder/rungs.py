@@ -3,7 +3,7 @@
 import importlib
 from types import ModuleType
 
-RUNGS = ("floor", "crud", "handlers", "views", "cqrs")
+RUNGS = ("noop", "crud", "handlers", "views", "cqrs")
 
 
 def rung_module(name: str) -> ModuleType:

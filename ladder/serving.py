@@ -19,7 +19,7 @@ import uvicorn
 import uvloop
 from psycopg import sql
 
-from contract.http import make_app
+from contract.http.app import make_app
 from cqrs_impl.projector import Projector
 from cqrs_impl.read.checkpoint import AnotherSource, Checkpoint, clearing
 from cqrs_impl.read.keys import Keys

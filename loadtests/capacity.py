@@ -46,11 +46,7 @@ class Search(Run):
         return False
 
     def trial(
-        self,
-        phase: str,
-        rate_per_s: float,
-        share: float,
-        outcome_of: Callable[[Trial], Outcome] = goal_outcome,
+        self, phase: str, rate_per_s: float, share: float, outcome_of: Callable[[Trial], Outcome] = goal_outcome
     ) -> Outcome:
         """One slice, on disk as a round of its own."""
         bench, slice_s = self.benches[0], self.plan.slice_s

@@ -162,12 +162,7 @@ class Run:
         probes = plan.probes_a_start if phase == "staleness" else 0
         slice_s = max(plan.slice_s, probes / PROBES_PER_S) if probes else plan.slice_s
         work = self.stream.round(
-            cell.read_share_pct,
-            round_number,
-            slice_s=slice_s,
-            rate_per_s=plan.rate,
-            probes=probes,
-            shares=cell.shares,
+            cell.read_share_pct, round_number, slice_s=slice_s, rate_per_s=plan.rate, probes=probes, shares=cell.shares
         )
         tables: dict[str, list[tuple[Any, ...]]] = {table: [] for table in results.SCHEMAS}
         found = {}

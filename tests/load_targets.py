@@ -10,7 +10,7 @@ from contextlib import ExitStack, contextmanager
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from contract.http import make_app
+from contract.http.app import make_app
 from contract.memory import MemoryOrders
 from tests.service import in_thread
 

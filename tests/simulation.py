@@ -19,7 +19,7 @@ import psycopg
 from redis.exceptions import ConnectionError
 
 from contract.messages import START, Event, OrderPlaced, Position
-from cqrs_impl.ports import Batch, Placed
+from cqrs_impl.ports import Batch, RecordedEvent
 from cqrs_impl.projector import STORE_GONE, Projector
 from cqrs_impl.read.checkpoint import CLEARING, Checkpoint
 from cqrs_impl.read.keys import Keys
@@ -150,16 +150,16 @@ class Truth:
 
     def __init__(self, story: tuple[Event, ...]) -> None:
         self.story = story
-        self.rows: list[Placed] = []  # committed
+        self.rows: list[RecordedEvent] = []  # committed
         self._xids: dict[int, int] = {}  # of open transactions, by the event they will write
-        self._written: dict[int, Placed] = {}
+        self._written: dict[int, RecordedEvent] = {}
         self._done: set[int] = set()
         self._xid, self._sequence = 100, 0
 
     def finished(self) -> bool:
         return len(self._done) == len(self.story)
 
-    def move(self, rng: Random) -> Placed | None:
+    def move(self, rng: Random) -> RecordedEvent | None:
         """One thing that a transaction can do now; what it committed, if that was it."""
         open = [number for number in range(len(self.story)) if number not in self._done][:5]
         number = rng.choice(open)
@@ -170,7 +170,7 @@ class Truth:
             if self._needs(number) <= self._done:  # else it waits for another's lock
                 self._sequence += 1
                 at = Position(self._xids[number], self._sequence)
-                self._written[number] = Placed(at, self.story[number])
+                self._written[number] = RecordedEvent(at, self.story[number])
         else:
             self._done.add(number)
             del self._xids[number]
@@ -330,7 +330,7 @@ def documents(redis: Redis) -> dict[str, Any]:
 def expected(story: tuple[Event, ...]) -> dict[str, Any]:
     """The views after one projector alone got the story in one piece."""
     truth = Truth(story)
-    truth.rows = [Placed(Position(1, number), event) for number, event in enumerate(story, start=1)]
+    truth.rows = [RecordedEvent(Position(1, number), event) for number, event in enumerate(story, start=1)]
     redis = Redis(lambda checkpoint: None)
     feed = Feed(truth, Random(0))
     feed.redelivers = False

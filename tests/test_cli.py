@@ -55,14 +55,14 @@ def refused(*words: str, **env: str) -> str:
     [
         ("nope", "No such command 'nope'"),
         ("rungs --nope", "No such option: --nope"),
-        ("serve nope", "There is no rung 'nope': choose one of floor, crud"),
+        ("serve nope", "There is no rung 'nope': choose one of noop, crud"),
         ("serve crud --size xxl", "There is no size 'xxl': choose one of empty, s, m, l."),
         ("serve crud --port 70000", "--port"),
-        ("serve floor --host 0.0.0.0", "set CROSSOVER_TOKEN"),
+        ("serve noop --host 0.0.0.0", "set CROSSOVER_TOKEN"),
         ("diff nope", "There is no rung 'nope'"),
         ("diff crud", "has no parent"),
         ("rebuild nope", "There is no rung 'nope'"),
-        ("rebuild floor", "nothing to rebuild"),
+        ("rebuild noop", "nothing to rebuild"),
         ("rebuild cqrs", "set DATABASE_URL and REDIS_URL."),
         ("report no-such-folder", "no-such-folder"),
         ("costs --operations order,nope", "There is no operation 'nope': choose of order, customer_orders"),
@@ -76,7 +76,7 @@ def refused(*words: str, **env: str) -> str:
         ("ci-report tests", "tests is no run"),
         ("gate --base nope", "There is no revision 'nope'"),
         ("gate --base HEAD --head mine=http://127.0.0.1:1", "two revisions, or two addresses"),
-        ("gate --base HEAD --rung floor", "floor forgets everything"),
+        ("gate --base HEAD --rung noop", "noop forgets everything"),
         ("compare --resume results --size m", "leave out --size"),
         ("compare --rungs crud,nope", "There is no rung 'nope'"),
         ("compare --rungs ,", "There is nothing to compare"),
@@ -106,7 +106,7 @@ def refused(*words: str, **env: str) -> str:
         ("compare --target mine=http://127.0.0.1:1 --pids other=1", "no --target of this comparison"),
         ("compare --target mine=http://127.0.0.1:1 --pids mine=999999999", "no process 999999999"),
         ("torture nope", "There is no rung 'nope'"),
-        ("torture floor", "nothing to torture"),
+        ("torture noop", "nothing to torture"),
         ("torture crud --faults cut,nope", "There is no fault 'nope': choose from kill-app,"),
         ("torture crud --out tests", "give another --out"),
     ],
@@ -291,7 +291,7 @@ def test_answers_are_not_held_back_by_nagle() -> None:
 
 
 def test_served_targets_of_any_origin_are_compared(fresh_target, tmp_path: Path) -> None:
-    targets = {name: fresh_target("floor") for name in ("one", "two")}
+    targets = {name: fresh_target("noop") for name in ("one", "two")}
     urls = [f"--target={name}={target.url}" for name, target in targets.items()]
     pids = [f"--pids=one={targets['one'].processes['app'][0]}", f"--pids=two:web={targets['two'].processes['app'][0]}"]
     out = tmp_path / "run"
@@ -310,7 +310,7 @@ def test_served_targets_of_any_origin_are_compared(fresh_target, tmp_path: Path)
 
 
 def test_targets_that_answer_differently_get_no_figures(fresh_target, tmp_path: Path) -> None:
-    url = fresh_target("floor").url  # one service under two names: what the first created, the second only repeats
+    url = fresh_target("noop").url  # one service under two names: what the first created, the second only repeats
     words = ["--rungs", "", f"--target=a={url}", f"--target=b={url}", "--size", "empty", "--read-shares", "90"]
     ended = crossover("compare", *words, "--out", str(tmp_path / "run"), within_s=180)
     assert ended.returncode == 1

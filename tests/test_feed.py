@@ -32,7 +32,7 @@ from contract.messages import (
 )
 from contract.redis_line import RedisLine
 from cqrs_impl.carry.outbox_feed import READ, OutboxFeed
-from cqrs_impl.ports import Placed
+from cqrs_impl.ports import RecordedEvent
 from cqrs_impl.read.keys import Keys
 from cqrs_impl.read.redis_views import RedisViews
 from cqrs_impl.write.outbox import LAST, OUTBOX, stream_of
@@ -176,7 +176,7 @@ def documents(redis_url: str, namespace: str) -> dict[bytes, object]:
 async def apply_all(redis_url: str, namespace: str, events: list[Event], batch_size: int) -> None:
     env = Environment(redis_url=redis_url)
     views = RedisViews(env.redis(), Keys(namespace))
-    placed = [Placed(Position(1, number), event) for number, event in enumerate(events, start=1)]
+    placed = [RecordedEvent(Position(1, number), event) for number, event in enumerate(events, start=1)]
     await views.position()
     while (at := await views.position()) < placed[-1].position:
         ahead = [one for one in placed if one.position > at]

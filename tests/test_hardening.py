@@ -11,9 +11,9 @@ import httpx
 import psycopg
 import pytest
 
-from contract.http import make_app
+from contract.http.app import make_app
 from contract.memory import MemoryOrders
-from contract.system import utc_now
+from contract.ports import utc_now
 from crossover.processes import household
 from crossover.servers import SERVER_ENV, start_postgres, valkey_binary
 from crossover.targets import Stores, listen, start_target

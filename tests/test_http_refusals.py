@@ -9,10 +9,10 @@ import httpx
 import pytest
 
 from contract.errors import Unavailable
-from contract.http import make_app
+from contract.http.app import make_app
 from contract.memory import MemoryOrders
-from contract.messages import Answer, Command, Done, Position, Query, Readiness
-from contract.system import utc_now
+from contract.messages import Command, CommandResult, Position, Query, QueryResult, Readiness
+from contract.ports import utc_now
 from ladder.rungs import RUNGS
 from tests.service import Shop, fresh_id, in_thread, settle, wait_until
 
@@ -315,13 +315,7 @@ REFUSALS = [
     row(409, "wrong-state", "POST", "/orders/{shipped}/cancel"),
     row(409, "wrong-state", "POST", "/orders/{cancelled}/pay"),
     row(409, "wrong-state", "POST", "/orders/{cancelled}/ship"),
-    row(
-        409,
-        "insufficient-stock",
-        "PUT",
-        "/orders/{nobody}",
-        lambda t: {"json": order_of(t, "product", "sold_out")},
-    ),
+    row(409, "insufficient-stock", "PUT", "/orders/{nobody}", lambda t: {"json": order_of(t, "product", "sold_out")}),
 ]
 
 
@@ -433,16 +427,16 @@ class Scripted(MemoryOrders):
         self.at, self.lag_events, self.available = at, lag_events, available
         self.asked = 0
 
-    async def execute(self, command: Command) -> Done:
+    async def execute(self, command: Command) -> CommandResult:
         if not self.available:
             raise Unavailable("The database cannot be reached.")
         return await super().execute(command)
 
-    async def answer(self, query: Query) -> Answer:
+    async def answer(self, query: Query) -> QueryResult:
         if not self.available:
             raise Unavailable("The read store cannot be reached.")
         self.at += 1
-        return Answer((await super().answer(query)).body, Position(0, self.at))
+        return QueryResult((await super().answer(query)).body, Position(0, self.at))
 
     async def readiness(self) -> Readiness:
         self.asked += 1
@@ -478,10 +472,10 @@ def test_a_query_waits_for_its_token_and_is_refused_as_behind_before_its_404() -
     ],
 )
 def test_prefer_says_how_long_to_wait_and_what_is_unreadable_is_ignored(prefer: list[str], waits_s: int) -> None:
-    from contract.reading import Reading
+    from contract.http.request import Request
 
     headers = {b"prefer": [value.encode() for value in prefer]} if prefer else {}
-    assert Reading({}, b"", headers).wait_s() == waits_s
+    assert Request({}, b"", headers).wait_s() == waits_s
 
 
 def test_a_store_that_cannot_be_asked_is_unavailable() -> None:

@@ -28,7 +28,7 @@ def plan_for(folder: Path, urls: list[str], **changes: Any) -> Path:
             {
                 "name": name,
                 "url": url,
-                "rung": "floor",
+                "rung": "noop",
                 "parent": None,
                 "token": None,
                 "processes": {"app": [os.getpid()]},

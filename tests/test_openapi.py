@@ -11,17 +11,17 @@ import schemathesis
 from hypothesis import HealthCheck, settings
 from schemathesis.specs.openapi.checks import positive_data_acceptance
 
-from contract import http
-from contract.docs import openapi
 from contract.errors import Refusal
+from contract.http import app as http
+from contract.http.docs import openapi
 from contract.memory import MemoryOrders
-from contract.system import utc_now
+from contract.ports import utc_now
 from tests.service import in_thread
 
 schema = schemathesis.openapi.from_dict(openapi())
 # More by CASES=100 RUNGS=crud,handlers,views,cqrs: the long form, 2,200 cases a rung.
 CASES = int(os.environ.get("CASES", "40"))  # of each operation
-RUNGS = tuple(os.environ.get("RUNGS", "floor,crud,cqrs").split(","))
+RUNGS = tuple(os.environ.get("RUNGS", "noop,crud,cqrs").split(","))
 # What a schema cannot say: opaque text, how many words there are, products that occur twice.
 BEYOND_A_SCHEMA = re.compile(r"Consistency-Token|after|q|lines\[\d+\]\.product_id")
 
@@ -46,26 +46,24 @@ def valid_requests_are_accepted(
 @settings(max_examples=CASES, deadline=None, database=None, derandomize=True, suppress_health_check=list(HealthCheck))
 def test_every_operation_answers_as_described(case: schemathesis.Case, url: str) -> None:
     case.call_and_validate(
-        base_url=url,
-        additional_checks=[valid_requests_are_accepted],
-        excluded_checks=[positive_data_acceptance],
+        base_url=url, additional_checks=[valid_requests_are_accepted], excluded_checks=[positive_data_acceptance]
     )
 
 
 @pytest.fixture(scope="module")
-def floor() -> Iterator[httpx.Client]:
+def noop() -> Iterator[httpx.Client]:
     with in_thread(http.make_app(MemoryOrders(utc_now))) as url, httpx.Client(base_url=url) as client:
         yield client
 
 
-def test_the_description_is_served_as_it_is_written(floor: httpx.Client) -> None:
-    assert floor.get("/openapi.json").json() == openapi()
+def test_the_description_is_served_as_it_is_written(noop: httpx.Client) -> None:
+    assert noop.get("/openapi.json").json() == openapi()
     schema.validate()
 
 
-def test_every_route_is_described_and_every_description_is_served(floor: httpx.Client) -> None:
+def test_every_route_is_described_and_every_description_is_served(noop: httpx.Client) -> None:
     for path, item in openapi()["paths"].items():
-        allowed = set(floor.request("TRACE", re.sub(r"{\w+}", "x", path)).headers["allow"].lower().split(", "))
+        allowed = set(noop.request("TRACE", re.sub(r"{\w+}", "x", path)).headers["allow"].lower().split(", "))
         described = item.keys() - {"parameters"}
         assert allowed - {"head"} == described, path
     served = http.make_app(MemoryOrders(utc_now)).inside.routes
@@ -79,8 +77,8 @@ def test_every_refusal_is_described() -> None:
             assert f"`{refusal.code}`" in text
 
 
-def test_the_page_shows_every_operation_and_loads_nothing_from_elsewhere(floor: httpx.Client) -> None:
-    page = floor.get("/docs")
+def test_the_page_shows_every_operation_and_loads_nothing_from_elsewhere(noop: httpx.Client) -> None:
+    page = noop.get("/docs")
     assert page.headers["content-type"] == "text/html; charset=utf-8"
     assert page.headers["content-security-policy"].startswith("default-src 'none'")
     for item in openapi()["paths"].values():

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from rich.console import Console
 
 from contract.messages import Event, Position
-from cqrs_impl.ports import Batch, Parked, Placed, Unreadable
+from cqrs_impl.ports import Batch, Parked, RecordedEvent, Unreadable
 from cqrs_impl.projector import Projector
 from cqrs_impl.read.keys import Keys
 from cqrs_impl.read.parking import TRIES_MAX, name
@@ -32,11 +32,11 @@ class Rows:
     def __init__(self, events: Sequence[Event], poison: set[int] = frozenset()) -> None:  # type: ignore[assignment]
         self.events, self.poison = list(events), poison
 
-    def placed(self) -> list[Placed]:
+    def placed(self) -> list[RecordedEvent]:
         read = [
             Unreadable(stream_of(e), e.version, "poison") if n in self.poison else e for n, e in enumerate(self.events)
         ]
-        return [Placed(Position(1, n), event) for n, event in enumerate(read, start=1)]
+        return [RecordedEvent(Position(1, n), event) for n, event in enumerate(read, start=1)]
 
     async def count(self) -> int:
         return len(self.events)
@@ -44,7 +44,7 @@ class Rows:
     async def read(self, after: Position, limit: int) -> Batch:
         return Batch([one for one in self.placed() if one.position > after][:limit], more_soon=False)
 
-    async def parked(self, parked: Parked, upto: Position) -> list[Placed]:
+    async def parked(self, parked: Parked, upto: Position) -> list[RecordedEvent]:
         mine = [one for one in self.placed() if name(one.event) == parked.stream and one.position <= upto]
         return sorted((one for one in mine if one.event.version >= parked.version), key=lambda one: one.event.version)
 

@@ -13,7 +13,7 @@ import msgspec
 import pytest
 
 from contract.messages import Position
-from cqrs_impl.ports import Batch, Placed
+from cqrs_impl.ports import Batch, RecordedEvent
 from cqrs_impl.read import redis_views
 from crossover.gallery import no_version_guard, swallowed_error
 from tests.simulation import KEYS, STORIES, Feed, Line, Redis, World, expected, story, turn
@@ -41,7 +41,8 @@ def test_what_the_schedules_are_held_against_is_counted_by_hand_too(number: int)
 class Polling(Feed):
     def select(self, after: Position, limit: int) -> Batch:
         rows = sorted(
-            (Placed(Position(0, at.sequence), event) for at, event, *_ in self.truth.rows), key=lambda row: row[0]
+            (RecordedEvent(Position(0, at.sequence), event) for at, event, *_ in self.truth.rows),
+            key=lambda row: row[0],
         )
         rows = [row for row in rows if row.position.sequence > after.sequence][:limit]
         return Batch(rows, more_soon=len(rows) == limit)

@@ -6,7 +6,7 @@ import msgspec
 import psycopg
 
 from contract.messages import Event, Position
-from cqrs_impl.ports import Batch, Parked, Placed, Unreadable
+from cqrs_impl.ports import Batch, Parked, RecordedEvent, Unreadable
 
 # A row is given only once every transaction that could still write before it has ended: those are the ones below
 # the snapshot's xmin. Horizon and rows are taken in one statement, hence of one snapshot. Ordered by o.xid: a bare
@@ -37,28 +37,30 @@ class OutboxFeed:
         rows = await (
             await connection.execute(READ, {"xid": str(after.transaction), "id": after.sequence, "limit": limit})
         ).fetchall()
-        events: list[Placed] = []
+        events: list[RecordedEvent] = []
         for xid, sequence, body, recorded_s, settled in rows:
             if not settled:
                 return Batch(events, more_soon=True)
             events.append(await self._placed(xid, sequence, body, recorded_s))
         return Batch(events, more_soon=len(rows) == limit)
 
-    async def parked(self, parked: Parked, upto: Position) -> list[Placed]:
+    async def parked(self, parked: Parked, upto: Position) -> list[RecordedEvent]:
         """The events of a parked stream that wait, in the order of their versions."""
         at = {"xid": str(upto.transaction), "id": upto.sequence}
         wanted = {"stream": parked.stream, "version": parked.version} | at
         rows = await (await (await self._connected()).execute(STREAM, wanted)).fetchall()
         return [await self._placed(*row) for row in rows]
 
-    async def _placed(self, xid: int, sequence: int, body: str, recorded_s: float | None = None) -> Placed:
+    async def _placed(self, xid: int, sequence: int, body: str, recorded_s: float | None = None) -> RecordedEvent:
         try:
-            return Placed(Position(xid, sequence), _decode(body), recorded_s)
+            return RecordedEvent(Position(xid, sequence), _decode(body), recorded_s)
         except msgspec.DecodeError as error:
             row = await (await (await self._connected()).execute(NAME, {"xid": str(xid), "id": sequence})).fetchone()
             assert row is not None, "events are kept"
             stream, version = row
-            return Placed(Position(xid, sequence), Unreadable(stream, version, f"its body is no event ({error})"))
+            return RecordedEvent(
+                Position(xid, sequence), Unreadable(stream, version, f"its body is no event ({error})")
+            )
 
     async def wait(self, timeout_s: float) -> None:
         connection, loop = await self._connected(), asyncio.get_running_loop()

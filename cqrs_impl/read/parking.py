@@ -14,7 +14,7 @@ import msgspec
 from msgspec.structs import replace
 
 from contract.messages import Event, Position
-from cqrs_impl.ports import Parked, Placed, Unreadable
+from cqrs_impl.ports import Parked, RecordedEvent, Unreadable
 from cqrs_impl.write.outbox import stream_of
 
 TRIES_MAX = 5
@@ -62,7 +62,7 @@ class Parking:
         """How far the views show everything: to before the first event that waits."""
         return min([reached, *(parked.before for parked in self.streams.values())])
 
-    def holds(self, placed: Placed) -> bool:
+    def holds(self, placed: RecordedEvent) -> bool:
         """Whether the event waits behind its parked stream; it is then taken in."""
         parked = self.streams.get(name(placed.event)) if self.streams else None
         if parked is None or placed.event.version < parked.version:
@@ -71,7 +71,7 @@ class Parking:
             self._keep(replace(parked, last=placed.event.version))
         return True
 
-    def park(self, placed: Placed, reason: str) -> None:
+    def park(self, placed: RecordedEvent, reason: str) -> None:
         position, event, _ = placed
         before = Position(position.transaction, position.sequence - 1)
         _log.warning("%s is parked from version %d on: %s", name(event), event.version, reason)

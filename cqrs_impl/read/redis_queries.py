@@ -10,7 +10,6 @@ import redis.exceptions as redis_errors
 from contract.connections import Reader
 from contract.errors import Unavailable
 from contract.messages import (
-    Answer,
     DailySales,
     GetCustomer,
     GetHistory,
@@ -19,6 +18,7 @@ from contract.messages import (
     ListOrders,
     Position,
     Query,
+    QueryResult,
     Readiness,
     SearchOrders,
     TopProducts,
@@ -66,7 +66,7 @@ class RedisQueries:
     def __init__(self, line: RedisLine, keys: Keys, outbox: Reader) -> None:
         self._line, self._keys, self._outbox = line, keys, outbox
 
-    async def answer(self, query: Query) -> Answer:
+    async def answer(self, query: Query) -> QueryResult:
         keys = self._keys
         try:
             match query:
@@ -89,15 +89,15 @@ class RedisQueries:
         except REDIS_GONE as error:
             raise Unavailable("The read store cannot be asked right now.") from error
 
-    async def _document(self, key: str) -> Answer:
+    async def _document(self, key: str) -> QueryResult:
         ((checkpoint, body),) = await self._line.ask(("MGET", self._keys.checkpoint, key))
-        return Answer(body, _position(checkpoint))
+        return QueryResult(body, _position(checkpoint))
 
-    async def _list(self, name: bytes, range: Command, skip: int) -> Answer:
+    async def _list(self, name: bytes, range: Command, skip: int) -> QueryResult:
         checkpoint, members = await self._line.ask(("GET", self._keys.checkpoint), range)
-        return Answer(b'{"%s":[%s]}' % (name, b",".join([m[skip:] for m in members])), _position(checkpoint))
+        return QueryResult(b'{"%s":[%s]}' % (name, b",".join([m[skip:] for m in members])), _position(checkpoint))
 
-    async def _orders_of(self, query: ListOrders) -> Answer:
+    async def _orders_of(self, query: ListOrders) -> QueryResult:
         keys, limit = self._keys, query.limit
         start = "+" if query.after is None else "(" + member(time_text(query.after[0]), query.after[1])
         checkpoint, members, exists = await self._line.ask(
@@ -106,20 +106,20 @@ class RedisQueries:
             ("EXISTS", keys.customer(query.id)),
         )
         if not exists:
-            return Answer(None, _position(checkpoint))
+            return QueryResult(None, _position(checkpoint))
         after = b"null"
         if len(members) > limit:
             last = members[limit - 1].decode()
             after = b'"%s"' % cursor_text(last[:TIME_WIDTH], last[TIME_WIDTH:MEMBER_WIDTH]).encode()
         items = b",".join([m[MEMBER_WIDTH:] for m in members[:limit]])
-        return Answer(b'{"orders":[%s],"next":%s}' % (items, after), _position(checkpoint))
+        return QueryResult(b'{"orders":[%s],"next":%s}' % (items, after), _position(checkpoint))
 
-    async def _found(self, query: SearchOrders) -> Answer:
+    async def _found(self, query: SearchOrders) -> QueryResult:
         keys = [self._keys.checkpoint, *(self._keys.word(word) for word in dict.fromkeys(query.words))]
         ((checkpoint, items),) = await self._line.ask(
             ("EVAL", FOUND, len(keys), *keys, self._keys.item(""), query.limit)
         )
-        return Answer(b'{"orders":[%s]}' % b",".join(items), _position(checkpoint))
+        return QueryResult(b'{"orders":[%s]}' % b",".join(items), _position(checkpoint))
 
     async def readiness(self) -> Readiness:
         try:

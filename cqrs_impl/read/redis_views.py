@@ -14,6 +14,7 @@ import msgspec
 from msgspec.structs import replace
 from redis.exceptions import RedisError
 
+from contract.http.metrics import Histogram
 from contract.messages import (
     Change,
     CustomerRef,
@@ -37,10 +38,9 @@ from contract.messages import (
     StockDelivered,
     TopProduct,
 )
-from contract.metrics import Meter
 from contract.redis_line import Command, RedisLine
 from contract.text import time_text, words
-from cqrs_impl.ports import Parked, Placed, Unreadable
+from cqrs_impl.ports import Parked, RecordedEvent, Unreadable
 from cqrs_impl.read.checkpoint import CLEARING, AnotherSource, Checkpoint, clearing
 from cqrs_impl.read.keys import MEMBER_WIDTH, TIME_WIDTH, Keys, member
 from cqrs_impl.read.parking import NotYet, Parking, Tries
@@ -67,12 +67,12 @@ class RedisViews:
         self._copies_at: Checkpoint | None = None
         self._tries = Tries()
         self._watching: object = None  # the connection
-        self._ages = Meter("applied")  # of events when they are in the views; told with the write after
+        self._ages = Histogram("applied")  # of events when they are in the views; told with the write after
 
     async def position(self) -> Position:
         return (await self._looked())[0].reached
 
-    async def apply(self, after: Position, batch: Sequence[Placed]) -> Position:
+    async def apply(self, after: Position, batch: Sequence[RecordedEvent]) -> Position:
         while True:
             at, parking = await self._watched()
             if at.reached < after:
@@ -93,7 +93,7 @@ class RedisViews:
         at, parking = await self._looked()
         return sorted(parking.streams.values(), key=lambda parked: parked.before), at.reached
 
-    async def replay(self, stream: str, events: Sequence[Placed], at: Position) -> int | None:
+    async def replay(self, stream: str, events: Sequence[RecordedEvent], at: Position) -> int | None:
         now, parking = await self._watched()
         if now.reached != at or stream not in parking.streams:
             return None
@@ -187,7 +187,7 @@ class _Work:
         self._staged: dict[str, Any] = {}
         self._staged_members: dict[tuple[str, str], bool] = {}
 
-    # Reading
+    # Request
 
     async def _get(self, kind: type[V], key: str) -> V | None:
         changed = self._staged.get(key) or self.documents.get(key)
@@ -254,12 +254,12 @@ class _Work:
 
     # Folding
 
-    async def fold(self, news: Sequence[Placed], at: Position) -> Position:
+    async def fold(self, news: Sequence[RecordedEvent], at: Position) -> Position:
         """Apply all that can be; an event that comes before what it builds on waits inside the batch. Returns the
         place before the first that still waits at the end."""
         await self._prefetch(self._touched(news))
         waiting = list(news)
-        failed: list[Placed] = []
+        failed: list[RecordedEvent] = []
         while True:
             still = []
             for placed in waiting:
@@ -308,7 +308,7 @@ class _Work:
             return (self._keys.days, total.day + text) if total.orders else None
         return (self._keys.top, f"{RANK_TOP - total.revenue_cents:020d}{total.id}{text}") if total.sold else None
 
-    def _touched(self, news: Sequence[Placed]) -> dict[str, type]:
+    def _touched(self, news: Sequence[RecordedEvent]) -> dict[str, type]:
         keys = self._keys
         wanted: dict[str, type] = {}
         for _, event, _ in news:

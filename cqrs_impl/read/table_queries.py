@@ -7,7 +7,6 @@ import msgspec
 
 from contract.connections import Reader
 from contract.messages import (
-    Answer,
     CustomerView,
     DailySales,
     DaySales,
@@ -20,6 +19,7 @@ from contract.messages import (
     OrderPage,
     ProductView,
     Query,
+    QueryResult,
     Readiness,
     SearchOrders,
     TopProduct,
@@ -58,7 +58,7 @@ class TableQueries:
     def __init__(self, reader: Reader) -> None:
         self._reader = reader
 
-    async def answer(self, query: Query) -> Answer:
+    async def answer(self, query: Query) -> QueryResult:
         rows = self._reader.rows
         match query:
             case GetOrder():
@@ -72,35 +72,35 @@ class TableQueries:
                         "lines": msgspec.Raw(lines.encode()),
                         "total_cents": total,
                     }
-                    return Answer(_encode(order))
+                    return QueryResult(_encode(order))
             case GetHistory():
                 for (changes,) in await rows(HISTORY, {"id": query.id}):
-                    return Answer(b'{"changes":%s]}' % changes.encode())
+                    return QueryResult(b'{"changes":%s]}' % changes.encode())
             case GetCustomer():
                 for row in await rows(CUSTOMER, {"id": query.id}):
                     last = row[5] and time_text(row[5])
-                    return Answer(_encode(CustomerView(row[0], row[1], row[2], row[3], row[4], last)))
+                    return QueryResult(_encode(CustomerView(row[0], row[1], row[2], row[3], row[4], last)))
             case GetProduct():
                 for row in await rows(PRODUCT, {"id": query.id}):
-                    return Answer(_encode(ProductView(*row)))
+                    return QueryResult(_encode(ProductView(*row)))
             case ListOrders():
                 return await self._page(query)
             case TopProducts():
                 top = await rows(TOP, {"limit": query.limit})
-                return Answer(_encode({"products": [TopProduct(*row) for row in top]}))
+                return QueryResult(_encode({"products": [TopProduct(*row) for row in top]}))
             case DailySales():
                 days = await rows(DAYS, {"limit": query.days})
-                return Answer(_encode({"days": [DaySales(*row) for row in days]}))
+                return QueryResult(_encode({"days": [DaySales(*row) for row in days]}))
             case SearchOrders():
                 params = {f"w{n}": word for n, word in enumerate(query.words)}
                 every = " AND ".join(
                     f"o.id IN (SELECT order_id FROM word_views WHERE word = %({name})s)" for name in params
                 )
                 found = await rows(FOUND.format(words=every), params | {"limit": query.limit})
-                return Answer(_encode({"orders": _items(found)}))
-        return Answer(None)
+                return QueryResult(_encode({"orders": _items(found)}))
+        return QueryResult(None)
 
-    async def _page(self, query: ListOrders) -> Answer:
+    async def _page(self, query: ListOrders) -> QueryResult:
         params: dict[str, Any] = {"id": query.id, "limit": query.limit + 1}
         if query.after is None:
             rows = await self._reader.rows(FIRST_PAGE, params)
@@ -108,11 +108,11 @@ class TableQueries:
             at, after = query.after
             rows = await self._reader.rows(NEXT_PAGE, params | {"at": at, "after": after})
         if not rows:
-            return Answer(None)
+            return QueryResult(None)
         items = _items([row for row in rows if row[0] is not None])
         shown = items[: query.limit]
         more = cursor_text(shown[-1].placed_at, shown[-1].id) if len(items) > query.limit else None
-        return Answer(_encode(OrderPage(tuple(shown), more)))
+        return QueryResult(_encode(OrderPage(tuple(shown), more)))
 
     async def readiness(self) -> Readiness:
         await self._reader.rows("SELECT 1", {})

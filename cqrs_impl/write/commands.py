@@ -3,24 +3,24 @@
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from contract.connections import Writer
-from contract.messages import START, Command, Done, Event, Position
-from contract.system import Clock, recorded_at
+from contract.messages import START, Command, CommandResult, Event, Position
+from contract.ports import Clock, recorded_at
 from contract.truth import carry_out
-from cqrs_impl.ports import Journal
+from cqrs_impl.ports import Recorder
 
 
 class Commands:
-    def __init__(self, writer: Writer, journal: Journal, clock: Clock) -> None:
+    def __init__(self, writer: Writer, journal: Recorder, clock: Clock) -> None:
         self._writer, self._journal, self._clock = writer, journal, clock
 
-    async def execute(self, command: Command) -> Done:
+    async def execute(self, command: Command) -> CommandResult:
         now = recorded_at(self._clock, command)
 
-        async def work(connection: AsyncConnection) -> Done:
+        async def work(connection: AsyncConnection) -> CommandResult:
             effect = await carry_out(connection, command, now)
             if effect.event is None:
-                return Done(effect.receipt, False, await self._journal.latest(connection))
-            return Done(effect.receipt, effect.created, await self._journal.record(connection, effect.event))
+                return CommandResult(effect.receipt, False, await self._journal.latest(connection))
+            return CommandResult(effect.receipt, effect.created, await self._journal.record(connection, effect.event))
 
         return await self._writer.transact(work)
 
@@ -28,7 +28,7 @@ class Commands:
         return self._writer.in_use()
 
 
-class NoJournal:
+class NoRecorder:
     """Nobody follows: the queries read the truth itself."""
 
     async def record(self, connection: AsyncConnection, event: Event) -> Position:

@@ -13,17 +13,17 @@ import contextlib
 from collections.abc import Awaitable, Callable
 from random import Random
 
-from contract.messages import Command, Done
-from cqrs_impl.write.commands import NoJournal
+from contract.messages import Command, CommandResult
+from cqrs_impl.write.commands import NoRecorder
 from crossover.gallery.stage import Evidence, Stage, crowd
 
 STOPS, BEFORE, AT_ONCE = 30, 8, 4
 
 
-def write_twice(stage: Stage) -> Callable[[Command], Awaitable[Done]]:
-    commands = stage.commands(NoJournal())
+def write_twice(stage: Stage) -> Callable[[Command], Awaitable[CommandResult]]:
+    commands = stage.commands(NoRecorder())
 
-    async def execute(command: Command) -> Done:
+    async def execute(command: Command) -> CommandResult:
         done = await commands.execute(command)
         await stage.redis.set(stage.keys.order(done.receipt.id), b"placed")
         return done
@@ -31,14 +31,14 @@ def write_twice(stage: Stage) -> Callable[[Command], Awaitable[Done]]:
     return execute
 
 
-def write_with_outbox(stage: Stage) -> Callable[[Command], Awaitable[Done]]:
+def write_with_outbox(stage: Stage) -> Callable[[Command], Awaitable[CommandResult]]:
     return stage.execute
 
 
 WRONG, RIGHT = write_twice, write_with_outbox
 
 
-async def show(stage: Stage, part: Callable[[Stage], Callable[[Command], Awaitable[Done]]]) -> Evidence:
+async def show(stage: Stage, part: Callable[[Stage], Callable[[Command], Awaitable[CommandResult]]]) -> Evidence:
     execute, rng = part(stage), Random(1)
     placed = asyncio.Semaphore(0)
     customer, product = await stage.customer(), await stage.product()

@@ -16,7 +16,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from contract.messages import START, Event, Position, RegisterCustomer
 from cqrs_impl.carry.outbox_feed import READ, OutboxFeed
-from cqrs_impl.ports import Batch, Placed
+from cqrs_impl.ports import Batch, RecordedEvent
 from cqrs_impl.write.outbox import Outbox
 from crossover.gallery.stage import Evidence, Stage, crowd, fresh_id
 
@@ -28,7 +28,9 @@ class Polling(OutboxFeed):
         rows = await (await self._connected()).execute(
             "SELECT id, body FROM outbox WHERE id > %s ORDER BY id LIMIT %s", [after.sequence, limit]
         )
-        found = [Placed(Position(0, id), msgspec.json.decode(body, type=Event)) for id, body in await rows.fetchall()]
+        found = [
+            RecordedEvent(Position(0, id), msgspec.json.decode(body, type=Event)) for id, body in await rows.fetchall()
+        ]
         return Batch(found, more_soon=bool(found))
 
 

@@ -9,7 +9,7 @@ with the same content is a repeat, and gets the same answer.
 
 from collections.abc import Callable
 
-from contract.messages import Command, Done
+from contract.messages import Command, CommandResult
 from crossover.gallery.stage import Evidence, Stage, fresh_id
 
 INTENDED = 40
@@ -33,7 +33,7 @@ class ReplyLost(Exception):
 async def show(stage: Stage, id_for: Callable[[str], str]) -> Evidence:
     customer, product = await stage.customer(), await stage.product()
 
-    async def without_reply(command: Command) -> Done:
+    async def without_reply(command: Command) -> CommandResult:
         await stage.execute(command)
         raise ReplyLost
 

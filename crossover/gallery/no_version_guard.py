@@ -13,7 +13,7 @@ from unittest.mock import patch
 import msgspec
 
 from contract.messages import PayOrder, ShipOrder
-from contract.system import utc_now
+from contract.ports import utc_now
 from contract.truth import carry_out
 from cqrs_impl.read import redis_views
 from cqrs_impl.write.outbox import Outbox

@@ -11,11 +11,11 @@ import redis.asyncio as redis
 from psycopg import sql
 
 from contract.connections import Writer
-from contract.messages import AddProduct, Command, Done, PlaceOrder, RegisterCustomer, Wanted
-from contract.system import utc_now
+from contract.messages import AddProduct, Command, CommandResult, PlaceOrder, RegisterCustomer, Wanted
+from contract.ports import utc_now
 from contract.tables import TRUTH
 from cqrs_impl.carry.outbox_feed import OutboxFeed
-from cqrs_impl.ports import Journal
+from cqrs_impl.ports import Recorder
 from cqrs_impl.projector import Projector
 from cqrs_impl.read.keys import Keys
 from cqrs_impl.read.redis_views import RedisViews
@@ -69,10 +69,12 @@ class Stage:
     async def rows(self, query: str, **params: Any) -> list[Any]:
         return await (await self.database.execute(query.encode(), params)).fetchall()
 
-    def commands(self, journal: Journal) -> Commands:
+    def commands(self, journal: Recorder) -> Commands:
         return Commands(self.writer, journal, utc_now)
 
-    async def place(self, customer: str, *products: str, id: str = "", by: Callable[[Command], Awaitable[Done]]) -> str:
+    async def place(
+        self, customer: str, *products: str, id: str = "", by: Callable[[Command], Awaitable[CommandResult]]
+    ) -> str:
         """One order of one piece each, with a fresh id if none is given."""
         id = id or fresh_id()
         await by(PlaceOrder(id, customer, tuple(Wanted(product, 1) for product in products)))

@@ -14,7 +14,7 @@ from sqlalchemy.exc import DBAPIError
 from contract import truth
 from contract.connections import DEADLOCK
 from contract.messages import PlaceOrder, Wanted
-from contract.system import utc_now
+from contract.ports import utc_now
 from crossover.gallery.stage import Evidence, Stage, crowd, fresh_id
 
 PRODUCTS, LINES, ORDERS = 10, 5, 80

@@ -9,11 +9,11 @@ import msgspec
 from starlette.routing import Router
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from contract.bodies import Disconnected, read_body
 from contract.errors import MethodNotAllowed, Refusal, Unauthorized
-from contract.fields import json_body
-from contract.metrics import Meter
-from contract.reading import Reading
+from contract.http.bodies import Disconnected, read_body
+from contract.http.fields import json_body
+from contract.http.metrics import Histogram
+from contract.http.request import Request
 
 Headers = list[tuple[bytes, bytes]]
 
@@ -25,19 +25,19 @@ _CLIENT_GONE = 499  # in the metrics only: nobody is there to read it
 _encode = msgspec.json.Encoder().encode
 
 
-class Reply(NamedTuple):
+class Response(NamedTuple):
     status: int
     headers: Headers
     body: bytes
 
 
 class Operation(NamedTuple):
-    run: Callable[[Reading], Awaitable[Reply]]
-    meter: Meter
+    run: Callable[[Request], Awaitable[Response]]
+    histogram: Histogram
     has_body: bool = False  # then it must be JSON; any other body is ignored, up to its limit
 
 
-class Gate:
+class Authentication:
     """What is looked at before the route: the bearer token, and paths that only decoding made look like a route."""
 
     def __init__(self, inside: Router, elsewhere: ASGIApp, stranger: ASGIApp, token: str | None) -> None:
@@ -70,8 +70,8 @@ def _misleading(scope: Scope) -> bool:
 class Refusing:
     """Answers everything with one refusal."""
 
-    def __init__(self, refusal: Refusal, meter: Meter) -> None:
-        self._reply, self._meter = _problem(refusal), meter
+    def __init__(self, refusal: Refusal, histogram: Histogram) -> None:
+        self._reply, self._meter = _problem(refusal), histogram
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "websocket":
@@ -109,14 +109,14 @@ class Resource:
         except Disconnected:
             status = _CLIENT_GONE
         finally:
-            operation.meter.observe(status, perf_counter() - started)
+            operation.histogram.observe(status, perf_counter() - started)
 
-    async def _reply(self, operation: Operation, scope: Scope, receive: Receive) -> Reply:
+    async def _reply(self, operation: Operation, scope: Scope, receive: Receive) -> Response:
         headers: dict[bytes, list[bytes]] = {}
         for name, value in scope["headers"]:
             if name in _READ_HEADERS:
                 headers.setdefault(name, []).append(value)
-        request = Reading(scope["path_params"], scope["query_string"], headers)
+        request = Request(scope["path_params"], scope["query_string"], headers)
         body = b""
         if b"content-length" in headers or b"transfer-encoding" in headers:
             body = await read_body(headers, receive)
@@ -125,7 +125,7 @@ class Resource:
         return await operation.run(request)
 
 
-def _problem(refusal: Refusal) -> Reply:
+def _problem(refusal: Refusal) -> Response:
     headers: Headers = [_PROBLEM]
     if refusal.retry_after_s is not None:
         headers.append((b"retry-after", str(refusal.retry_after_s).encode()))
@@ -138,10 +138,10 @@ def _problem(refusal: Refusal) -> Reply:
         "detail": refusal.detail,
         **refusal.members,
     }
-    return Reply(refusal.status, headers, _encode(body))
+    return Response(refusal.status, headers, _encode(body))
 
 
-async def _respond(scope: Scope, send: Send, reply: Reply) -> None:
+async def _respond(scope: Scope, send: Send, reply: Response) -> None:
     headers = [*reply.headers, (b"content-length", str(len(reply.body)).encode())]
     await send({"type": "http.response.start", "status": reply.status, "headers": headers})
     await send({"type": "http.response.body", "body": b"" if scope["method"] == "HEAD" else reply.body})

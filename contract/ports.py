@@ -4,7 +4,7 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Protocol
 
-from contract.messages import Answer, Command, Done, PlaceOrder, Query, Readiness, Transition
+from contract.messages import Command, CommandResult, PlaceOrder, Query, QueryResult, Readiness, Transition
 
 Clock = Callable[[], datetime]
 
@@ -19,11 +19,11 @@ def recorded_at(clock: Clock, command: Command) -> datetime:
 
 
 class OrderSystem(Protocol):
-    async def execute(self, command: Command) -> Done:
+    async def execute(self, command: Command) -> CommandResult:
         """Carry out a command, or recognise it as a repeat; raises a `Refusal` otherwise."""
         ...
 
-    async def answer(self, query: Query) -> Answer:
+    async def answer(self, query: Query) -> QueryResult:
         """Answer from what is known now; raises `Unavailable` when a store cannot be asked."""
         ...
 

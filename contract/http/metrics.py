@@ -14,7 +14,7 @@ from contract.messages import Readiness
 BOUNDS_S = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0)
 
 
-class Meter:
+class Histogram:
     """One operation's requests. Plain lists instead of the client library's locked values: one thread serves."""
 
     __slots__ = ("counts", "operation", "seconds", "statuses")
@@ -37,21 +37,21 @@ def buckets(counts: Sequence[int]) -> list[tuple[str, float]]:
 
 
 class Metrics(Collector):
-    """The meters of one app, and the gauges that its system is asked for at each scrape."""
+    """The histograms of one app, and the gauges that its system is asked for at each scrape."""
 
     def __init__(self, rung: str) -> None:
         self._rung = rung
-        self._meters: list[Meter] = []
+        self._histograms: list[Histogram] = []
         self._readiness: Readiness | None = None
         self._pool_use = (0, 0)
         self._registry = CollectorRegistry()
         self._registry.register(self)
         ProcessCollector(registry=self._registry)
 
-    def meter(self, operation: str) -> Meter:
-        meter = Meter(operation)
-        self._meters.append(meter)
-        return meter
+    def histogram(self, operation: str) -> Histogram:
+        histogram = Histogram(operation)
+        self._histograms.append(histogram)
+        return histogram
 
     def text(self, readiness: Readiness | None, pool_use: tuple[int, int]) -> bytes:
         """`readiness` None says that it could not be had: its gauges are then absent, not zero."""
@@ -63,10 +63,10 @@ class Metrics(Collector):
         durations = HistogramMetricFamily(
             "http_request_duration_seconds", "From the request's head to its answer.", labels=("rung", "operation")
         )
-        for meter in self._meters:
-            for status, count in sorted(meter.statuses.items()):
-                requests.add_metric((self._rung, meter.operation, str(status)), count)
-            durations.add_metric((self._rung, meter.operation), buckets(meter.counts), meter.seconds)
+        for histogram in self._histograms:
+            for status, count in sorted(histogram.statuses.items()):
+                requests.add_metric((self._rung, histogram.operation, str(status)), count)
+            durations.add_metric((self._rung, histogram.operation), buckets(histogram.counts), histogram.seconds)
         yield from (requests, durations)
         if ready := self._readiness:
             yield GaugeMetricFamily("projection_lag_events", "Events not projected yet.", ready.lag_events)

@@ -5,7 +5,7 @@ from ladder.environment import Environment
 from ladder.rung import Rung
 
 PARENT: str | None = None
-IDEA = "No store at all: the floor under every figure, plotted beside the others and never subtracted."
+IDEA = "No store at all: what HTTP and the load generator cost. Plotted beside the others, never subtracted."
 NEEDS: frozenset[str] = frozenset()
 TABLES = ""
 WORKERS: tuple[str, ...] = ()

@@ -11,11 +11,13 @@ from msgspec.structs import replace
 from prometheus_client import CONTENT_TYPE_PLAIN_0_0_4
 from starlette.routing import Route, Router
 
-from contract import bodies, docs
 from contract.errors import Behind, NotFound, Unauthorized, Unavailable
+from contract.http import bodies, docs
+from contract.http.metrics import Metrics
+from contract.http.operation import Authentication, Operation, Refusing, Resource, Response
+from contract.http.request import Request
 from contract.messages import (
     START,
-    Answer,
     CancelOrder,
     Command,
     DailySales,
@@ -27,15 +29,13 @@ from contract.messages import (
     PayOrder,
     Position,
     Query,
+    QueryResult,
     Readiness,
     SearchOrders,
     ShipOrder,
     TopProducts,
 )
-from contract.metrics import Metrics
-from contract.reading import Reading
-from contract.resource import Gate, Operation, Refusing, Reply, Resource
-from contract.system import OrderSystem
+from contract.ports import OrderSystem
 from contract.text import token_text
 
 Hook = Callable[[], Awaitable[None]]
@@ -53,13 +53,13 @@ def make_app(
     backlog_limit: int = 50_000,
     on_start: Hook | None = None,
     on_stop: Hook | None = None,
-) -> Gate:
+) -> Authentication:
     """The contract's HTTP side over a system. With a `token`, every request must bear it; `/ready` and
     commands are refused over `backlog_limit` events."""
     metrics, backlog = Metrics(rung), Backlog(system, backlog_limit)
 
-    def query(name: str, read: Callable[[Reading], Query]) -> Operation:
-        async def run(request: Reading) -> Reply:
+    def query(name: str, read: Callable[[Request], Query]) -> Operation:
+        async def run(request: Request) -> Response:
             asked, wanted = read(request), request.token()
             request.finish()
             answer = await system.answer(asked)
@@ -67,12 +67,12 @@ def make_app(
                 answer = await _catch_up(system, asked, wanted, request.wait_s())
             if answer.body is None:
                 raise NotFound("There is no such thing.")
-            return Reply(200, [_JSON, _token(answer.position or wanted or START)], answer.body)
+            return Response(200, [_JSON, _token(answer.position or wanted or START)], answer.body)
 
-        return Operation(run, metrics.meter(name))
+        return Operation(run, metrics.histogram(name))
 
-    def command(name: str, read: Callable[[Reading], Command], home: bytes = b"", has_body: bool = True) -> Operation:
-        async def run(request: Reading) -> Reply:
+    def command(name: str, read: Callable[[Request], Command], home: bytes = b"", has_body: bool = True) -> Operation:
+        async def run(request: Request) -> Response:
             asked = read(request)
             request.finish()
             backlog.check()
@@ -80,37 +80,37 @@ def make_app(
             headers = [_JSON, _token(done.position)]
             if done.created:
                 headers.append((b"location", home + done.receipt.id.encode()))
-            return Reply(201 if done.created else 200, headers, _encode(done.receipt))
+            return Response(201 if done.created else 200, headers, _encode(done.receipt))
 
-        return Operation(run, metrics.meter(name), has_body)
+        return Operation(run, metrics.histogram(name), has_body)
 
     def transition(name: str, kind: type[PayOrder | ShipOrder | CancelOrder]) -> Operation:
         return command(name, lambda r: kind(r.path_id("id"), r.expected_version()), has_body=False)
 
-    def page(name: str, run: Callable[[Reading], Awaitable[Reply]]) -> Operation:
-        return Operation(run, metrics.meter(name))
+    def page(name: str, run: Callable[[Request], Awaitable[Response]]) -> Operation:
+        return Operation(run, metrics.histogram(name))
 
-    async def health(_: Reading) -> Reply:
-        return Reply(200, [_JSON], b'{"status":"ok"}')
+    async def health(_: Request) -> Response:
+        return Response(200, [_JSON], b'{"status":"ok"}')
 
-    async def ready(_: Reading) -> Reply:
+    async def ready(_: Request) -> Response:
         now = await system.readiness()
         backlog.note(now)
-        return Reply(200, [_JSON], _encode(replace(now, applied=None)))
+        return Response(200, [_JSON], _encode(replace(now, applied=None)))
 
-    async def scrape(_: Reading) -> Reply:
+    async def scrape(_: Request) -> Response:
         try:
             readiness = await system.readiness()
         except Unavailable:
             readiness = None
         body = metrics.text(readiness, system.pool_use())
-        return Reply(200, [(b"content-type", CONTENT_TYPE_PLAIN_0_0_4.encode())], body)
+        return Response(200, [(b"content-type", CONTENT_TYPE_PLAIN_0_0_4.encode())], body)
 
-    async def openapi(_: Reading) -> Reply:
-        return Reply(200, [_JSON], docs.openapi_json())
+    async def openapi(_: Request) -> Response:
+        return Response(200, [_JSON], docs.openapi_json())
 
-    async def browse(_: Reading) -> Reply:
-        return Reply(200, [(b"content-type", b"text/html; charset=utf-8"), docs.POLICY], docs.page())
+    async def browse(_: Request) -> Response:
+        return Response(200, [(b"content-type", b"text/html; charset=utf-8"), docs.POLICY], docs.page())
 
     resources = {  # the busiest first: Starlette asks one after the other
         "/orders/{id}": Resource(
@@ -119,9 +119,8 @@ def make_app(
         ),
         "/customers/{id}/orders": Resource(
             GET=query(
-                "customer_orders",
-                lambda r: ListOrders(r.path_id("id"), r.number("limit", 20, 100), r.cursor("after")),
-            ),
+                "customer_orders", lambda r: ListOrders(r.path_id("id"), r.number("limit", 20, 100), r.cursor("after"))
+            )
         ),
         "/products/{id}": Resource(
             GET=query("product", lambda r: GetProduct(r.path_id("id"))),
@@ -151,13 +150,13 @@ def make_app(
         "/openapi.json": Resource(GET=page("openapi", openapi)),
         "/docs": Resource(GET=page("docs", browse)),
     }
-    elsewhere = Refusing(NotFound("There is no such route."), metrics.meter("no_route"))
+    elsewhere = Refusing(NotFound("There is no such route."), metrics.histogram("no_route"))
     routes = [Route(path, resource, name=path) for path, resource in resources.items()]
     for route in routes:  # a `$` would forgive a line feed at the end of the path
         route.path_regex = re.compile(route.path_regex.pattern.removesuffix("$") + r"\Z")
     router = Router(routes, redirect_slashes=False, default=elsewhere, lifespan=_lifespan(on_start, on_stop))
-    stranger = Refusing(Unauthorized("A bearer token is needed."), metrics.meter("unauthorized"))
-    return Gate(router, elsewhere, stranger, token)
+    stranger = Refusing(Unauthorized("A bearer token is needed."), metrics.histogram("unauthorized"))
+    return Authentication(router, elsewhere, stranger, token)
 
 
 class Backlog:
@@ -188,7 +187,7 @@ class Backlog:
             self._lag_events = (await self._system.readiness()).lag_events
 
 
-async def _catch_up(system: OrderSystem, query: Query, wanted: Position, wait_s: int) -> Answer:
+async def _catch_up(system: OrderSystem, query: Query, wanted: Position, wait_s: int) -> QueryResult:
     """Ask again until the answer reflects the wanted position, or refuse after `wait_s`."""
     loop = asyncio.get_running_loop()
     deadline = loop.time() + wait_s

@@ -6,7 +6,7 @@ from urllib.parse import unquote_to_bytes
 
 from contract import text
 from contract.errors import Invalid, Malformed
-from contract.fields import UUID, Fields, deeper_than
+from contract.http.fields import UUID, Fields, deeper_than
 from contract.messages import Position
 
 MAX_ERRORS = 10
@@ -17,7 +17,7 @@ _DIGITS = re.compile(r"[0-9]+")
 _WAIT = re.compile(r'\s*wait\s*=\s*("?)([0-9]+)\1\s*(?:;.*)?', re.IGNORECASE | re.ASCII)
 
 
-class Reading:
+class Request:
     """One request. Each method reads one thing and keeps what is wrong with it; `finish` refuses then."""
 
     __slots__ = ("_errors", "_headers", "_parameters", "_path", "body", "query")

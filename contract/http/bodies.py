@@ -3,6 +3,7 @@
 from starlette.types import Receive
 
 from contract.errors import TooLarge
+from contract.http.request import Request
 from contract.messages import (
     AddProduct,
     DeliverStock,
@@ -12,7 +13,6 @@ from contract.messages import (
     RepriceProduct,
     Wanted,
 )
-from contract.reading import Reading
 
 MAX_BODY_BYTES = 64 * 1024
 MAX_PRICE_CENTS = 100_000_000
@@ -23,15 +23,15 @@ MAX_PIECES = 1_000
 _LINE = frozenset(("product_id", "quantity"))
 
 
-def register_customer(request: Reading) -> RegisterCustomer:
+def register_customer(request: Request) -> RegisterCustomer:
     return RegisterCustomer(request.path_id("id"), request.fields("name").name("name"))
 
 
-def rename_customer(request: Reading) -> RenameCustomer:
+def rename_customer(request: Request) -> RenameCustomer:
     return RenameCustomer(request.path_id("id"), request.fields("name").name("name"), request.expected_version())
 
 
-def add_product(request: Reading) -> AddProduct:
+def add_product(request: Request) -> AddProduct:
     fields = request.fields("name", "price_cents", "stock")
     return AddProduct(
         request.path_id("id"),
@@ -41,17 +41,17 @@ def add_product(request: Reading) -> AddProduct:
     )
 
 
-def reprice_product(request: Reading) -> RepriceProduct:
+def reprice_product(request: Request) -> RepriceProduct:
     price_cents = request.fields("price_cents").integer("price_cents", 0, MAX_PRICE_CENTS)
     return RepriceProduct(request.path_id("id"), price_cents, request.expected_version())
 
 
-def deliver_stock(request: Reading) -> DeliverStock:
+def deliver_stock(request: Request) -> DeliverStock:
     quantity = request.fields("quantity").integer("quantity", 1, MAX_STOCK)
     return DeliverStock(request.path_id("id"), request.path_id("delivery_id"), quantity)
 
 
-def place_order(request: Reading) -> PlaceOrder:
+def place_order(request: Request) -> PlaceOrder:
     fields = request.fields("customer_id", "lines")
     lines: list[Wanted] = []
     products: set[str] = set()

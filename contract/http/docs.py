@@ -30,7 +30,7 @@ def openapi_json() -> bytes:
 def page() -> bytes:
     environment = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
     environment.filters |= {f.__name__: f for f in (resolve, pretty, code, limits, example)}
-    template = environment.from_string(files("contract").joinpath("docs.html").read_text("utf-8"))
+    template = environment.from_string(files("contract.http").joinpath("docs.html").read_text("utf-8"))
     return template.render(spec=openapi()).encode()
 
 
