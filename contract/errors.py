@@ -72,5 +72,9 @@ class Unavailable(Refusal):
     status, code, title, retry_after_s = 503, "unavailable", "Temporarily unavailable", 1
 
 
+class StoreGone(Unavailable):
+    """Raised by every adapter when its store is away."""
+
+
 class Behind(Refusal):
     status, code, title, retry_after_s = 503, "behind", "Not caught up yet", 1

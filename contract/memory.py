@@ -39,7 +39,6 @@ from contract.messages import (
     OrderPlaced,
     OrderView,
     PlaceOrder,
-    Position,
     ProductEvent,
     ProductView,
     Query,
@@ -127,13 +126,16 @@ class MemoryOrders:
     def pool_use(self) -> tuple[int, int]:
         return 0, 0
 
+    async def close(self) -> None:
+        pass
+
     # Commands
 
     def _done(
         self, thing: rules.Customer | rules.Product | rules.Order, event: object, creates: bool = False
     ) -> CommandResult:
         self._events += event is not None
-        return CommandResult(Receipt(thing.id, thing.version), creates and event is not None, Position(0, self._events))
+        return CommandResult(Receipt(thing.id, thing.version), creates and event is not None, ((0, self._events),))
 
     def _change_customer(self, command: RegisterCustomer | RenameCustomer) -> CommandResult:
         customer = self._customers.get(command.id)

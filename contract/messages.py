@@ -5,9 +5,11 @@ UTC `datetime`s; the HTTP layer has checked all of them before a command exists.
 """
 
 from datetime import datetime
-from typing import Literal, NamedTuple
+from typing import ClassVar, Literal, NamedTuple
 
 from msgspec import Struct
+
+from contract.position import START, Position
 
 # Commands: imperatives. `expected_version` is the client's optimistic lock, None when it sent none.
 
@@ -117,7 +119,7 @@ class SearchOrders(Struct, frozen=True):
 Query = GetOrder | GetHistory | GetCustomer | ListOrders | GetProduct | TopProducts | DailySales | SearchOrders
 
 
-# Events: past participles. `version` counts the events of one thing, without gaps, from 1.
+# Events: past participles.
 
 
 class Line(Struct, frozen=True):
@@ -130,64 +132,71 @@ class Line(Struct, frozen=True):
     amount_cents: int
 
 
-class CustomerRegistered(Struct, frozen=True, tag=True):
+class BaseEvent(Struct, frozen=True, tag=True):
+    """What all events have. `version` counts the events of one customer, product or order, without gaps, from 1."""
+
+    kind: ClassVar[str]
     id: str
     version: int
+
+    @property
+    def stream(self) -> str:
+        """The events of one customer, product or order; each kind has an id space of its own."""
+        return f"{self.kind}-{self.id}"
+
+
+class OfCustomer(BaseEvent, frozen=True):
+    kind = "customer"
+
+
+class OfProduct(BaseEvent, frozen=True):
+    kind = "product"
+
+
+class OfOrder(BaseEvent, frozen=True):
+    kind = "order"
+    at: datetime
+
+
+class CustomerRegistered(OfCustomer, frozen=True):
     name: str
 
 
-class CustomerRenamed(Struct, frozen=True, tag=True):
-    id: str
-    version: int
+class CustomerRenamed(OfCustomer, frozen=True):
     name: str
 
 
-class ProductAdded(Struct, frozen=True, tag=True):
-    id: str
-    version: int
+class ProductAdded(OfProduct, frozen=True):
     name: str
     price_cents: int
     stock: int
 
 
-class ProductRepriced(Struct, frozen=True, tag=True):
-    id: str
-    version: int
+class ProductRepriced(OfProduct, frozen=True):
     price_cents: int
 
 
-class StockDelivered(Struct, frozen=True, tag=True):
-    id: str
-    version: int
+class StockDelivered(OfProduct, frozen=True):
     delivery_id: str
     quantity: int
 
 
-class OrderPlaced(Struct, frozen=True, tag=True):
-    id: str
-    version: int
-    at: datetime
+class OrderPlaced(OfOrder, frozen=True):
     customer_id: str
     lines: tuple[Line, ...]
     total_cents: int
 
 
-class OrderPaid(Struct, frozen=True, tag=True):
-    id: str
-    version: int
-    at: datetime
+class OrderPaid(OfOrder, frozen=True):
+    pass
 
 
-class OrderShipped(Struct, frozen=True, tag=True):
-    id: str
-    version: int
-    at: datetime
+class OrderShipped(OfOrder, frozen=True):
+    pass
 
 
-class OrderCancelled(Struct, frozen=True, tag=True):
-    id: str
-    version: int
-    at: datetime
+class OrderCancelled(OfOrder, frozen=True):
+    pass
 
 
 CustomerEvent = CustomerRegistered | CustomerRenamed
@@ -293,16 +302,6 @@ class Receipt(Struct, frozen=True):
 
     id: str
     version: int
-
-
-class Position(NamedTuple):
-    """A place in the order of events: (transaction, sequence). Compares like the feed is read."""
-
-    transaction: int
-    sequence: int
-
-
-START = Position(0, 0)
 
 
 class CommandResult(NamedTuple):

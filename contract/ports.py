@@ -1,6 +1,6 @@
-"""The one door every rung of the ladder must offer."""
+"""The doors of a system: what each rung must offer, and what it is offered."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from typing import Protocol
 
@@ -35,6 +35,10 @@ class OrderSystem(Protocol):
         """Database connections (in use, at most)."""
         ...
 
+    async def close(self) -> None:
+        """Close the connections of the system; it is not used afterwards."""
+        ...
+
 
 class Worker(Protocol):
     """Background work that a rung needs, run as a process of its own so that its CPU is counted."""
@@ -43,4 +47,36 @@ class Worker(Protocol):
 
     async def run(self) -> None:
         """Work until cancelled."""
+        ...
+
+
+# (id, customer's id, lines of (product's id, pieces), what happened after it was placed, age in µs at the data's end)
+OrderRow = tuple[str, str, tuple[tuple[str, int], ...], tuple[str, ...], int]
+
+
+class DataSet(Protocol):
+    """The data that a rung loads before it serves. It gives the same rows whenever it is asked."""
+
+    @property
+    def seed(self) -> int: ...
+    @property
+    def size(self) -> tuple[int, int, int]:
+        """How many customers, products and orders."""
+        ...
+
+    def customer_id(self, index: int) -> str:
+        """Depends on seed and index alone; the customer at `size` tells a larger data set of the same seed."""
+        ...
+
+    def order_id(self, index: int) -> str: ...
+    def customers(self) -> Iterator[tuple[str, str]]:
+        """(id, name)"""
+        ...
+
+    def products(self) -> Iterator[tuple[str, str, int, int]]:
+        """(id, name, price in cents, stock)"""
+        ...
+
+    def orders(self) -> Iterator[OrderRow]:
+        """Oldest first."""
         ...

@@ -1,4 +1,4 @@
-"""How times, positions, cursors and searched words are written; the same on every rung."""
+"""How times, cursors and searched words are written; the same on every rung."""
 
 import re
 import unicodedata
@@ -6,9 +6,6 @@ from base64 import urlsafe_b64decode, urlsafe_b64encode
 from datetime import UTC, datetime
 from functools import lru_cache
 
-from contract.messages import Position
-
-_POSITION = re.compile(r"([0-9]{1,19})-([0-9]{1,19})", re.ASCII)
 _CURSOR = re.compile(r"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z)([0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})", re.ASCII)
 
 
@@ -24,19 +21,6 @@ def _utc_text(at: datetime) -> str:
 def time_of(text: str) -> datetime:
     """The inverse of `time_text`; ValueError if it is none."""
     return datetime.fromisoformat(text)
-
-
-def token_text(position: Position) -> str:
-    """The `Consistency-Token` of a position."""
-    return f"{position.transaction}-{position.sequence}"
-
-
-def token_position(text: str) -> Position:
-    """The position of a `Consistency-Token`; ValueError if it is none."""
-    found = _POSITION.fullmatch(text)
-    if not found:
-        raise ValueError("not a consistency token")
-    return Position(int(found[1]), int(found[2]))
 
 
 def cursor_text(placed_at: str, order_id: str) -> str:

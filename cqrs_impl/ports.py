@@ -6,7 +6,8 @@ from typing import NamedTuple, Protocol
 from msgspec import Struct
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from contract.messages import Event, Position, Query, QueryResult, Readiness
+from contract.messages import Event, Query, QueryResult, Readiness
+from contract.position import Position
 
 
 class Unreadable(NamedTuple):

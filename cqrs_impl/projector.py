@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 import psycopg
 import redis.exceptions as redis_errors
 
-from contract.messages import Position
+from contract.position import Position
 from cqrs_impl.carry.outbox_feed import OutboxFeed
 from cqrs_impl.ports import Parked, Views
 

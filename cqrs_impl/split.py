@@ -21,3 +21,6 @@ class Split:
     def pool_use(self) -> tuple[int, int]:
         (writing, writers), (reading, readers) = self._commands.in_use(), self._queries.in_use()
         return writing + reading, writers + readers
+
+    async def close(self) -> None:
+        """Nothing to do: the environment closes the connections that it handed out."""

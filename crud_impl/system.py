@@ -27,3 +27,6 @@ class CrudOrders:
     def pool_use(self) -> tuple[int, int]:
         (writing, writers), (reading, readers) = self._writer.in_use(), self._reader.in_use()
         return writing + reading, writers + readers
+
+    async def close(self) -> None:
+        await self._reader.close()

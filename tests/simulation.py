@@ -18,13 +18,13 @@ import msgspec
 import psycopg
 from redis.exceptions import ConnectionError
 
-from contract.messages import START, Event, OrderPlaced, Position
+from contract.messages import Event, OrderPlaced
+from contract.position import START, Position
 from cqrs_impl.ports import Batch, RecordedEvent
 from cqrs_impl.projector import STORE_GONE, Projector
 from cqrs_impl.read.checkpoint import CLEARING, Checkpoint
 from cqrs_impl.read.keys import Keys
 from cqrs_impl.read.redis_views import RedisViews
-from cqrs_impl.write.outbox import stream_of
 from tests.story import events
 
 STORIES, EVENTS, STEPS_MAX = 40, 14, 20_000
@@ -169,7 +169,7 @@ class Truth:
         elif number not in self._written:
             if self._needs(number) <= self._done:  # else it waits for another's lock
                 self._sequence += 1
-                at = Position(self._xids[number], self._sequence)
+                at = ((self._xids[number], self._sequence),)
                 self._written[number] = RecordedEvent(at, self.story[number])
         else:
             self._done.add(number)
@@ -180,10 +180,10 @@ class Truth:
 
     def _needs(self, number: int) -> set[int]:
         event, before = self.story[number], list(enumerate(self.story[:number]))
-        wanted = {stream_of(event)}
+        wanted = {event.stream}
         if isinstance(event, OrderPlaced):
             wanted |= {f"customer-{event.customer_id}", *(f"product-{line.product_id}" for line in event.lines)}
-        return {earlier for earlier, other in before if stream_of(other) in wanted}
+        return {earlier for earlier, other in before if other.stream in wanted}
 
     def horizon(self) -> int:
         return min(self._xids.values(), default=self._xid + 1)
@@ -200,7 +200,8 @@ class Feed:
         if await turn("read") != GO:
             raise psycopg.OperationalError("cut")
         if self.redelivers and self._rng.random() < 0.1:
-            after = Position(after.transaction - self._rng.randrange(4), 0)
+            ((transaction, _),) = after
+            after = ((transaction - self._rng.randrange(4), 0),)
         batch = self.select(after, self._rng.randint(1, 4) if limit <= 500 else limit)
         if self.redelivers and batch.events and self._rng.random() < 0.1:
             batch = Batch([placed for placed in batch.events for _ in range(2)], batch.more_soon)
@@ -208,7 +209,7 @@ class Feed:
 
     def select(self, after: Position, limit: int) -> Batch:
         rows = sorted(row for row in self.truth.rows if row.position > after)[:limit]
-        settled = [row for row in rows if row.position.transaction < self.truth.horizon()]
+        settled = [row for row in rows if row.position[0][0] < self.truth.horizon()]
         return Batch(settled, more_soon=len(settled) < len(rows) or len(rows) == limit)
 
     async def wait(self, timeout_s: float) -> None:
@@ -308,7 +309,7 @@ class World:
         assert at >= self._at, f"the position went back from {self._at} to {at}"
         for position, event, *_ in self.truth.rows:
             if self._at < position <= at:
-                held = self.redis.get(f"{KEYS.prefix}{stream_of(event).replace('-', ':', 1)}")
+                held = self.redis.get(f"{KEYS.prefix}{event.stream.replace('-', ':', 1)}")
                 assert held and msgspec.json.decode(held)["version"] >= event.version, f"{event} is passed over"
         self._at = at
 
@@ -330,7 +331,7 @@ def documents(redis: Redis) -> dict[str, Any]:
 def expected(story: tuple[Event, ...]) -> dict[str, Any]:
     """The views after one projector alone got the story in one piece."""
     truth = Truth(story)
-    truth.rows = [RecordedEvent(Position(1, number), event) for number, event in enumerate(story, start=1)]
+    truth.rows = [RecordedEvent(((1, number),), event) for number, event in enumerate(story, start=1)]
     redis = Redis(lambda checkpoint: None)
     feed = Feed(truth, Random(0))
     feed.redelivers = False

@@ -18,7 +18,6 @@ from psycopg import sql
 from redis.exceptions import ConnectionError
 
 from contract.messages import (
-    START,
     CustomerRegistered,
     CustomerRenamed,
     Event,
@@ -26,16 +25,16 @@ from contract.messages import (
     OrderCancelled,
     OrderPaid,
     OrderPlaced,
-    Position,
     ProductAdded,
     StockDelivered,
 )
+from contract.position import START, Position
 from contract.redis_line import RedisLine
 from cqrs_impl.carry.outbox_feed import READ, OutboxFeed
 from cqrs_impl.ports import RecordedEvent
 from cqrs_impl.read.keys import Keys
 from cqrs_impl.read.redis_views import RedisViews
-from cqrs_impl.write.outbox import LAST, OUTBOX, stream_of
+from cqrs_impl.write.outbox import LAST, OUTBOX
 from ladder.environment import Environment
 from loadtests.applied import read_applied
 from loadtests.client import Client as LoadClient
@@ -90,10 +89,10 @@ def connect(postgres_url: str, schema: str) -> Iterator[Callable[[], psycopg.Con
 def append(connection: psycopg.Connection, event: Event) -> Position:
     row = connection.execute(
         "INSERT INTO outbox (stream, version, body) VALUES (%s, %s, %s) RETURNING xid::text::bigint, id",
-        [stream_of(event), event.version, msgspec.json.encode(event).decode()],
+        [event.stream, event.version, msgspec.json.encode(event).decode()],
     ).fetchone()
     assert row is not None
-    return Position(*row)
+    return ((row[0], row[1]),)
 
 
 def customer(number: int) -> CustomerRegistered:
@@ -176,7 +175,7 @@ def documents(redis_url: str, namespace: str) -> dict[bytes, object]:
 async def apply_all(redis_url: str, namespace: str, events: list[Event], batch_size: int) -> None:
     env = Environment(redis_url=redis_url)
     views = RedisViews(env.redis(), Keys(namespace))
-    placed = [RecordedEvent(Position(1, number), event) for number, event in enumerate(events, start=1)]
+    placed = [RecordedEvent(((1, number),), event) for number, event in enumerate(events, start=1)]
     await views.position()
     while (at := await views.position()) < placed[-1].position:
         ahead = [one for one in placed if one.position > at]

@@ -11,7 +11,7 @@ import pytest
 from contract.errors import Unavailable
 from contract.http.app import make_app
 from contract.memory import MemoryOrders
-from contract.messages import Command, CommandResult, Position, Query, QueryResult, Readiness
+from contract.messages import Command, CommandResult, Query, QueryResult, Readiness
 from contract.ports import utc_now
 from ladder.rungs import RUNGS
 from tests.service import Shop, fresh_id, in_thread, settle, wait_until
@@ -436,7 +436,7 @@ class Scripted(MemoryOrders):
         if not self.available:
             raise Unavailable("The read store cannot be reached.")
         self.at += 1
-        return QueryResult((await super().answer(query)).body, Position(0, self.at))
+        return QueryResult((await super().answer(query)).body, ((0, self.at),))
 
     async def readiness(self) -> Readiness:
         self.asked += 1

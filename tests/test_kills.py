@@ -18,7 +18,7 @@ import redis
 from contract.messages import Event
 from cqrs_impl.read.checkpoint import Checkpoint
 from cqrs_impl.read.keys import Keys
-from cqrs_impl.write.outbox import LAST, stream_of
+from cqrs_impl.write.outbox import LAST
 from crossover.processes import Household
 from crossover.targets import Stores, prepare, process_env, target_env
 from tests.service import wait_until
@@ -79,14 +79,14 @@ def test_kills_leave_every_total_exact(
         def append(count: int) -> None:
             some = list(islice(story, count))
             happened.extend(some)
-            rows = [(stream_of(event), event.version, msgspec.json.encode(event).decode()) for event in some]
+            rows = [(event.stream, event.version, msgspec.json.encode(event).decode()) for event in some]
             with truth.transaction(), truth.cursor() as cursor:
                 cursor.executemany(APPEND, rows)
                 cursor.execute("SELECT pg_notify(%s, '')", [name])
 
         def behind() -> bool:
             found = store.get(keys.checkpoint)
-            return found is None or Checkpoint.of(found).reached < (truth.execute(LAST).fetchone() or ())
+            return found is None or Checkpoint.of(found).reached < (truth.execute(LAST).fetchone() or (),)
 
         for _ in range(KILLS):
             wait_until(lambda: working() == 2, 30)

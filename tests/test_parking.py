@@ -12,13 +12,13 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from rich.console import Console
 
-from contract.messages import Event, Position
+from contract.messages import Event
+from contract.position import Position
 from cqrs_impl.ports import Batch, Parked, RecordedEvent, Unreadable
 from cqrs_impl.projector import Projector
 from cqrs_impl.read.keys import Keys
 from cqrs_impl.read.parking import TRIES_MAX, name
 from cqrs_impl.read.redis_views import RedisViews
-from cqrs_impl.write.outbox import stream_of
 from crossover.errors import Fallen
 from crossover.parked import replay_parked, show_parked
 from ladder.environment import Environment
@@ -33,10 +33,8 @@ class Rows:
         self.events, self.poison = list(events), poison
 
     def placed(self) -> list[RecordedEvent]:
-        read = [
-            Unreadable(stream_of(e), e.version, "poison") if n in self.poison else e for n, e in enumerate(self.events)
-        ]
-        return [RecordedEvent(Position(1, n), event) for n, event in enumerate(read, start=1)]
+        read = [Unreadable(e.stream, e.version, "poison") if n in self.poison else e for n, e in enumerate(self.events)]
+        return [RecordedEvent(((1, n),), event) for n, event in enumerate(read, start=1)]
 
     async def count(self) -> int:
         return len(self.events)
@@ -52,7 +50,7 @@ class Rows:
 async def followed(views: RedisViews, rows: Rows) -> Projector:
     projector = Projector(rows, views)  # type: ignore[arg-type]
     async with asyncio.timeout(10):
-        while (await views.position()).sequence < len(rows.events):
+        while await views.position() < rows.placed()[-1].position:
             await projector.step()
     return projector
 
@@ -100,7 +98,7 @@ def test_whatever_is_poison_the_rest_is_exact_and_a_replay_makes_all_of_it_exact
             patched.setattr("cqrs_impl.projector.BATCH_MAX", batch)
             parked, rest = asyncio.run(story(Rows(order, poison)))
             assert parked == WHAT_WAITS[poisoned]
-            applied = [e for e in STORY if e.version < parked.get(stream_of(e), 99)]
+            applied = [e for e in STORY if e.version < parked.get(e.stream, 99)]
             assert rest == asyncio.run(story(Rows(applied)))[1], "each event is wholly in or wholly out"
             for heal in ("replay", "rebuild"):
                 assert asyncio.run(story(Rows(order, poison), heal)) == ({}, whole)

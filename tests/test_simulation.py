@@ -12,7 +12,7 @@ from unittest.mock import patch
 import msgspec
 import pytest
 
-from contract.messages import Position
+from contract.position import Position
 from cqrs_impl.ports import Batch, RecordedEvent
 from cqrs_impl.read import redis_views
 from crossover.gallery import no_version_guard, swallowed_error
@@ -41,10 +41,9 @@ def test_what_the_schedules_are_held_against_is_counted_by_hand_too(number: int)
 class Polling(Feed):
     def select(self, after: Position, limit: int) -> Batch:
         rows = sorted(
-            (RecordedEvent(Position(0, at.sequence), event) for at, event, *_ in self.truth.rows),
-            key=lambda row: row[0],
+            (RecordedEvent(((0, at[0][1]),), event) for at, event, *_ in self.truth.rows), key=lambda row: row[0]
         )
-        rows = [row for row in rows if row.position.sequence > after.sequence][:limit]
+        rows = [row for row in rows if row.position > ((0, after[0][1]),)][:limit]
         return Batch(rows, more_soon=len(rows) == limit)
 
 

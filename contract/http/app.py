@@ -17,7 +17,6 @@ from contract.http.metrics import Metrics
 from contract.http.operation import Authentication, Operation, Refusing, Resource, Response
 from contract.http.request import Request
 from contract.messages import (
-    START,
     CancelOrder,
     Command,
     DailySales,
@@ -27,7 +26,6 @@ from contract.messages import (
     GetProduct,
     ListOrders,
     PayOrder,
-    Position,
     Query,
     QueryResult,
     Readiness,
@@ -36,7 +34,7 @@ from contract.messages import (
     TopProducts,
 )
 from contract.ports import OrderSystem
-from contract.text import token_text
+from contract.position import START, Position, covers, token_of
 
 Hook = Callable[[], Awaitable[None]]
 
@@ -63,7 +61,7 @@ def make_app(
             asked, wanted = read(request), request.token()
             request.finish()
             answer = await system.answer(asked)
-            if wanted is not None and answer.position is not None and answer.position < wanted:
+            if wanted is not None and answer.position is not None and not covers(answer.position, wanted):
                 answer = await _catch_up(system, asked, wanted, request.wait_s())
             if answer.body is None:
                 raise NotFound("There is no such thing.")
@@ -195,14 +193,14 @@ async def _catch_up(system: OrderSystem, query: Query, wanted: Position, wait_s:
     while (left_s := deadline - loop.time()) > 0:
         await asyncio.sleep(min(pause_s, left_s))
         answer = await system.answer(query)
-        if answer.position is None or answer.position >= wanted:
+        if answer.position is None or covers(answer.position, wanted):
             return answer
         pause_s = min(pause_s * 1.5, _LONGEST_PAUSE_S)
     raise Behind("The read side has not caught up with the Consistency-Token yet.")
 
 
 def _token(position: Position) -> tuple[bytes, bytes]:
-    return (b"consistency-token", token_text(position).encode())
+    return (b"consistency-token", token_of(position).encode())
 
 
 def _lifespan(on_start: Hook | None, on_stop: Hook | None) -> Callable[[object], AbstractAsyncContextManager[None]]:

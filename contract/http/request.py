@@ -7,7 +7,7 @@ from urllib.parse import unquote_to_bytes
 from contract import text
 from contract.errors import Invalid, Malformed
 from contract.http.fields import UUID, Fields, deeper_than
-from contract.messages import Position
+from contract.position import Position, position_of
 
 MAX_ERRORS = 10
 MAX_DEPTH = 100  # the contract's deepest body has three levels
@@ -64,7 +64,7 @@ class Request:
             return None
         try:
             if len(sent) == 1:
-                return text.token_position(sent[0].decode("latin-1"))
+                return position_of(sent[0].decode("latin-1"))
         except ValueError:
             pass
         self.wrong("Consistency-Token", "must be a token of an answer, once")

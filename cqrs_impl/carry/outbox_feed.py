@@ -5,8 +5,10 @@ import asyncio
 import msgspec
 import psycopg
 
-from contract.messages import Event, Position
+from contract.messages import Event
+from contract.position import Position
 from cqrs_impl.ports import Batch, Parked, RecordedEvent, Unreadable
+from cqrs_impl.write.outbox import OutboxPosition
 
 # A row is given only once every transaction that could still write before it has ended: those are the ones below
 # the snapshot's xmin. Horizon and rows are taken in one statement, hence of one snapshot. Ordered by o.xid: a bare
@@ -33,10 +35,8 @@ class OutboxFeed:
         self._news = asyncio.Event()
 
     async def read(self, after: Position, limit: int) -> Batch:
-        connection = await self._connected()
-        rows = await (
-            await connection.execute(READ, {"xid": str(after.transaction), "id": after.sequence, "limit": limit})
-        ).fetchall()
+        connection, ((xid, sequence),) = await self._connected(), after
+        rows = await (await connection.execute(READ, {"xid": str(xid), "id": sequence, "limit": limit})).fetchall()
         events: list[RecordedEvent] = []
         for xid, sequence, body, recorded_s, settled in rows:
             if not settled:
@@ -46,20 +46,20 @@ class OutboxFeed:
 
     async def parked(self, parked: Parked, upto: Position) -> list[RecordedEvent]:
         """The events of a parked stream that wait, in the order of their versions."""
-        at = {"xid": str(upto.transaction), "id": upto.sequence}
-        wanted = {"stream": parked.stream, "version": parked.version} | at
+        ((xid, sequence),) = upto
+        wanted = {"stream": parked.stream, "version": parked.version, "xid": str(xid), "id": sequence}
         rows = await (await (await self._connected()).execute(STREAM, wanted)).fetchall()
         return [await self._placed(*row) for row in rows]
 
     async def _placed(self, xid: int, sequence: int, body: str, recorded_s: float | None = None) -> RecordedEvent:
         try:
-            return RecordedEvent(Position(xid, sequence), _decode(body), recorded_s)
+            return RecordedEvent((OutboxPosition(xid, sequence),), _decode(body), recorded_s)
         except msgspec.DecodeError as error:
             row = await (await (await self._connected()).execute(NAME, {"xid": str(xid), "id": sequence})).fetchone()
             assert row is not None, "events are kept"
             stream, version = row
             return RecordedEvent(
-                Position(xid, sequence), Unreadable(stream, version, f"its body is no event ({error})")
+                (OutboxPosition(xid, sequence),), Unreadable(stream, version, f"its body is no event ({error})")
             )
 
     async def wait(self, timeout_s: float) -> None:

@@ -3,8 +3,7 @@
 from secrets import randbits
 from typing import NamedTuple
 
-from contract.messages import START, Position
-from contract.text import token_position, token_text
+from contract.position import START, Position, position_of, token_of
 
 CLEARING = b"clearing "
 
@@ -20,12 +19,12 @@ class Checkpoint(NamedTuple):
 
     @property
     def text(self) -> bytes:
-        return f"{token_text(self.reflected)} {token_text(self.reached)} {self.writes} {self.source}".encode()
+        return f"{token_of(self.reflected)} {token_of(self.reached)} {self.writes} {self.source}".encode()
 
     @classmethod
     def of(cls, text: bytes) -> "Checkpoint":
         reflected, reached, writes, source = text.decode().split(" ")
-        return cls(token_position(reflected), token_position(reached), int(writes), source)
+        return cls(position_of(reflected), position_of(reached), int(writes), source)
 
     @classmethod
     def begin(cls, source: str) -> "Checkpoint":

@@ -13,9 +13,9 @@ from collections import Counter
 import msgspec
 from msgspec.structs import replace
 
-from contract.messages import Event, Position
+from contract.messages import Event
+from contract.position import Position
 from cqrs_impl.ports import Parked, RecordedEvent, Unreadable
-from cqrs_impl.write.outbox import stream_of
 
 TRIES_MAX = 5
 REASON_MAX = 200
@@ -72,8 +72,8 @@ class Parking:
         return True
 
     def park(self, placed: RecordedEvent, reason: str) -> None:
-        position, event, _ = placed
-        before = Position(position.transaction, position.sequence - 1)
+        ((transaction, sequence),), event, _ = placed
+        before = ((transaction, sequence - 1),)
         _log.warning("%s is parked from version %d on: %s", name(event), event.version, reason)
         parked = Parked(name(event), event.version, event.version, before, reason[:REASON_MAX])
         if later := self.streams.get(parked.stream):  # a later version came, and failed, first
@@ -94,7 +94,7 @@ class Parking:
 
 
 def name(event: Event | Unreadable) -> str:
-    return event.stream if isinstance(event, Unreadable) else stream_of(event)
+    return event.stream
 
 
 def parked_events(text: bytes | None) -> int:

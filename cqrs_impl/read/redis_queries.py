@@ -16,15 +16,15 @@ from contract.messages import (
     GetOrder,
     GetProduct,
     ListOrders,
-    Position,
     Query,
     QueryResult,
     Readiness,
     SearchOrders,
     TopProducts,
 )
+from contract.position import Position, position_of
 from contract.redis_line import Command, RedisLine
-from contract.text import cursor_text, time_text, token_position
+from contract.text import cursor_text, time_text
 from cqrs_impl.read.checkpoint import CLEARING, Checkpoint
 from cqrs_impl.read.keys import MEMBER_WIDTH, TIME_WIDTH, Keys, member
 from cqrs_impl.read.parking import parked_events
@@ -129,8 +129,8 @@ class RedisQueries:
             )
         except REDIS_GONE as error:
             raise Unavailable("The read store cannot be asked right now.") from error
-        at = Checkpoint.of(_built(checkpoint)).reached
-        rows = await self._outbox.rows(BACKLOG, {"xid": str(at.transaction), "id": at.sequence})
+        ((xid, sequence),) = Checkpoint.of(_built(checkpoint)).reached
+        rows = await self._outbox.rows(BACKLOG, {"xid": str(xid), "id": sequence})
         return Readiness(rows[0][0], max(0.0, rows[0][1]), parked_events(parked), applied and _ages(applied))
 
     def in_use(self) -> tuple[int, int]:
@@ -139,7 +139,7 @@ class RedisQueries:
 
 def _position(checkpoint: bytes | None) -> Position:
     """How far everything is reflected, which is the first word of the checkpoint."""
-    return token_position(_built(checkpoint).split(b" ", 1)[0].decode())
+    return position_of(_built(checkpoint).split(b" ", 1)[0].decode())
 
 
 def _built(checkpoint: bytes | None) -> bytes:

@@ -31,20 +31,19 @@ from contract.messages import (
     OrderPlaced,
     OrderShipped,
     OrderView,
-    Position,
     ProductAdded,
     ProductRepriced,
     ProductView,
     StockDelivered,
     TopProduct,
 )
+from contract.position import Position
 from contract.redis_line import Command, RedisLine
 from contract.text import time_text, words
 from cqrs_impl.ports import Parked, RecordedEvent, Unreadable
 from cqrs_impl.read.checkpoint import CLEARING, AnotherSource, Checkpoint, clearing
 from cqrs_impl.read.keys import MEMBER_WIDTH, TIME_WIDTH, Keys, member
 from cqrs_impl.read.parking import NotYet, Parking, Tries
-from cqrs_impl.write.outbox import stream_of
 
 CACHE_MAX = 50_000
 RANK_TOP = 10**19  # ranks count down from here, so that the highest revenue comes first
@@ -456,7 +455,7 @@ def _next(seen: CustomerView | ProductView | OrderView | None, event: Event) -> 
     """Whether to apply: True for the next version, False for one seen; raises `NotYet` for a later one."""
     version = seen.version if seen else 0
     if event.version > version + 1:
-        raise NotYet(stream_of(event))
+        raise NotYet(event.stream)
     return event.version == version + 1
 
 

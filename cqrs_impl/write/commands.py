@@ -3,8 +3,9 @@
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from contract.connections import Writer
-from contract.messages import START, Command, CommandResult, Event, Position
+from contract.messages import Command, CommandResult, Event
 from contract.ports import Clock, recorded_at
+from contract.position import START, Position
 from contract.truth import carry_out
 from cqrs_impl.ports import Recorder
 

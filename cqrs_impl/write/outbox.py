@@ -4,20 +4,13 @@
 the order of commits and `id > last` skips rows for ever; `cqrs_impl/carry/outbox_feed.py` reads by `xid`.
 """
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from contract.messages import (
-    CustomerRegistered,
-    CustomerRenamed,
-    Event,
-    Position,
-    ProductAdded,
-    ProductRepriced,
-    StockDelivered,
-)
+from contract.messages import Event
+from contract.position import Position
 
 OUTBOX = """
 CREATE TABLE IF NOT EXISTS outbox (
@@ -50,15 +43,11 @@ LAST = "SELECT o.xid::text::bigint, o.id FROM outbox o ORDER BY o.xid DESC, o.id
 _encode = msgspec.json.Encoder().encode
 
 
-def stream_of(event: Event) -> str:
-    """Customers, products and orders have id spaces of their own, so a stream is named by both."""
-    match event:
-        case CustomerRegistered() | CustomerRenamed():
-            return f"customer-{event.id}"
-        case ProductAdded() | ProductRepriced() | StockDelivered():
-            return f"product-{event.id}"
-        case _:
-            return f"order-{event.id}"
+class OutboxPosition(NamedTuple):
+    """The one component of a position in the outbox. Compares like the feed is read."""
+
+    transaction: int
+    sequence: int
 
 
 class Outbox:
@@ -67,14 +56,14 @@ class Outbox:
 
     async def record(self, connection: AsyncConnection, event: Event) -> Position:
         values = {
-            "stream": stream_of(event),
+            "stream": event.stream,
             "version": event.version,
             "body": _encode(event).decode(),
             "channel": self._channel,
         }
         row: Any = (await connection.exec_driver_sql(RECORD, values)).one()
-        return Position(row[0], row[1])
+        return (OutboxPosition(*row[:2]),)
 
     async def latest(self, connection: AsyncConnection) -> Position:
         row: Any = (await connection.exec_driver_sql(LAST)).one()
-        return Position(row[0], row[1])
+        return (OutboxPosition(*row[:2]),)

@@ -10,7 +10,6 @@ import msgspec
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from contract.messages import (
-    START,
     CustomerRegistered,
     CustomerRenamed,
     Event,
@@ -18,11 +17,11 @@ from contract.messages import (
     OrderPaid,
     OrderPlaced,
     OrderShipped,
-    Position,
     ProductAdded,
     ProductRepriced,
     StockDelivered,
 )
+from contract.position import START, Position
 from contract.text import time_text, words
 
 VIEW_TABLES = """

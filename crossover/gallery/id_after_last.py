@@ -14,7 +14,8 @@ from random import uniform
 import msgspec
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from contract.messages import START, Event, Position, RegisterCustomer
+from contract.messages import Event, RegisterCustomer
+from contract.position import START, Position
 from cqrs_impl.carry.outbox_feed import READ, OutboxFeed
 from cqrs_impl.ports import Batch, RecordedEvent
 from cqrs_impl.write.outbox import Outbox
@@ -25,12 +26,11 @@ WRITERS, EACH = 4, 60
 
 class Polling(OutboxFeed):
     async def read(self, after: Position, limit: int) -> Batch:
+        ((_, sequence),) = after
         rows = await (await self._connected()).execute(
-            "SELECT id, body FROM outbox WHERE id > %s ORDER BY id LIMIT %s", [after.sequence, limit]
+            "SELECT id, body FROM outbox WHERE id > %s ORDER BY id LIMIT %s", [sequence, limit]
         )
-        found = [
-            RecordedEvent(Position(0, id), msgspec.json.decode(body, type=Event)) for id, body in await rows.fetchall()
-        ]
+        found = [RecordedEvent(((0, id),), msgspec.json.decode(body, type=Event)) for id, body in await rows.fetchall()]
         return Batch(found, more_soon=bool(found))
 
 

@@ -7,7 +7,7 @@ import asyncio
 import random
 import sys
 
-from contract.messages import Position
+from contract.position import Position
 from cqrs_impl.carry.outbox_feed import OutboxFeed
 from cqrs_impl.ports import Batch
 from cqrs_impl.projector import Projector
@@ -21,7 +21,8 @@ class LyingFeed(OutboxFeed):
     lie = "duplicate"
 
     async def read(self, after: Position, limit: int) -> Batch:
-        earlier = Position(max(0, after.transaction - random.randrange(50)), 0)
+        ((transaction, _),) = after
+        earlier = ((max(0, transaction - random.randrange(50)), 0),)
         batch = await super().read(earlier, limit)
         events = list(batch.events) * (2 if self.lie == "duplicate" else 1)
         if self.lie == "reorder":
