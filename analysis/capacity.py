@@ -10,8 +10,9 @@ from rich.table import Table
 from rich.text import Text
 
 from analysis import scaling
-from analysis.runs import OF_CAPACITY, Run, UnusableRun, open_run, read_table
+from analysis.runs import Run, UnusableRun, open_run, read_table
 from analysis.statistics import NotComputable
+from loadtests.format import OF_CAPACITY
 
 SEED = 20_240_607
 OTHERS_MAX = 0.05  # of the machine: what is taken by processes that are neither target nor generator

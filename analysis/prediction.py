@@ -9,8 +9,9 @@ from analysis.costs import Cost
 from analysis.crossover import Crossover
 from analysis.findings import Cell, Findings
 from analysis.operations import IDLE, MIX, Mix, OperationCosts, crossover
-from analysis.runs import Fingerprint, Run, UnusableRun, require_alike
+from analysis.runs import Run, UnusableRun, require_alike
 from analysis.statistics import Comparison, Floats, Interval, verdict_of
+from loadtests.format import Fingerprint
 
 ERROR_MAX = 0.10  # a prediction holds within this, or when what was measured lies in its interval
 MAY_DIFFER = frozenset(Fingerprint.__struct_fields__) - {"size", "placement", "durability", "servers", "machine"}

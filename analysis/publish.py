@@ -11,7 +11,8 @@ import polars as pl
 
 from analysis import report, words
 from analysis.findings import Cell, Findings, find
-from analysis.runs import COLUMNS, OF_CAPACITY, open_run, read_manifest
+from analysis.runs import open_run, read_manifest
+from loadtests.format import TABLES
 
 BEGIN, END = "<!-- answer:begin -->", "<!-- answer:end -->"
 
@@ -26,7 +27,7 @@ def compacted(run_dir: Path, into: Path) -> Path:
     rounds = into / "rounds" / "all"
     rounds.mkdir(parents=True)
     files = {}
-    for table in COLUMNS | OF_CAPACITY:
+    for table in TABLES:
         parts = sorted(name for name in names if Path(name).name == f"{table}.parquet")
         if not parts:
             continue

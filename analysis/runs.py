@@ -4,178 +4,16 @@ import hashlib
 import os
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any, NamedTuple, cast
+from typing import Any, NamedTuple
 
 import msgspec
 import polars as pl
-from msgspec import Struct
 
-FORMAT = 1  # the newest results format this code can read
-
-COLUMNS: dict[str, dict[str, pl.DataType]] = {
-    "samples": {
-        "slice": pl.UInt32(),
-        "operation": pl.String(),
-        "kind": pl.String(),
-        "due_us": pl.Int64(),
-        "sent_us": pl.Int64(),
-        "done_us": pl.Int64(),
-        "status": pl.UInt16(),
-        "outcome": pl.String(),
-        "bytes": pl.UInt32(),
-    },
-    "slices": {
-        "slice": pl.UInt32(),
-        "round": pl.UInt32(),
-        "restart": pl.UInt8(),
-        "read_share_pct": pl.Float64(),
-        "cell": pl.String(),
-        "target": pl.String(),
-        "phase": pl.String(),
-        "started_at_us": pl.Int64(),
-        "wall_us": pl.Int64(),
-        "drain_us": pl.Int64(),
-        "offered": pl.UInt32(),
-        "completed": pl.UInt32(),
-        "dropped": pl.UInt32(),
-        "errors": pl.UInt32(),
-        "reads": pl.UInt32(),
-        "writes": pl.UInt32(),
-        "generator_cpu_us": pl.Int64(),
-        "steal_share": pl.Float64(),
-        "drained": pl.Boolean(),
-        "lag_events_at_end": pl.UInt32(),
-    },
-    "cpu": {"slice": pl.UInt32(), "component": pl.String(), "cpu_us": pl.Int64()},
-    "staleness": {
-        "slice": pl.UInt32(),
-        "operation": pl.String(),
-        "probe": pl.UInt32(),
-        "delay_us": pl.Int64(),
-        "stale": pl.Boolean(),
-        "versions_behind": pl.UInt32(),
-        "visible_us": pl.Int64(),
-    },
-    "applied": {"slice": pl.UInt32(), "within_s": pl.Float64(), "events": pl.UInt32()},
-    "tokens": {
-        "slice": pl.UInt32(),
-        "operation": pl.String(),
-        "probe": pl.UInt32(),
-        "with_us": pl.Int64(),
-        "without_us": pl.Int64(),
-        "stale_with": pl.Boolean(),
-        "stale_without": pl.Boolean(),
-        "behind": pl.Boolean(),
-    },
-}
-
-OF_CAPACITY: dict[str, dict[str, pl.DataType]] = {
-    "trials": {
-        "slice": pl.UInt32(),
-        "rate_per_s": pl.Float64(),
-        "outcome": pl.String(),
-        "failures": pl.String(),
-        "p95_us": pl.Int64(),
-        "stale_share": pl.Float64(),
-        "lag_slope_per_s": pl.Float64(),
-        "lag_slope_low": pl.Float64(),
-        "lag_slope_high": pl.Float64(),
-        "in_flight": pl.Float64(),
-        "throughput_per_s": pl.Float64(),
-        "generator_core_share": pl.Float64(),
-        "others_share": pl.Float64(),
-    },
-    "lag": {"slice": pl.UInt32(), "at_us": pl.Int64(), "lag_events": pl.UInt32()},
-}
-
-LATER = {"slices": ("cell",)}  # columns that the first runs of this format do not have: null there
+from loadtests.format import FORMAT, OF_EVERY_RUN, TABLES, Fingerprint, Manifest
 
 
 class UnusableRun(Exception):
     """This folder gives no figures; the message is one sentence that says why and what to do."""
-
-
-class Thresholds(Struct, frozen=True, kw_only=True):
-    """When a round is void: the rules of the run, recorded with it (shares are 0..1)."""
-
-    achieved_share_min: float
-    lag_p99_floor_us: int
-    lag_p99_over_p50: float
-    generator_core_share_max: float
-    steal_share_max: float
-    error_share_max: float
-    drain_us_max: int
-    void_share_max: float
-    equivalence_delta: float
-    start_sd: float = 0.0  # of the log-ratio between starts of identical targets; runs from before it was known have 0
-
-
-class TargetInfo(Struct, frozen=True):
-    name: str
-    rung: str
-    parent: str | None = None
-    url: str = ""
-
-
-class Fingerprint(Struct, frozen=True):
-    """What two runs must share before they may be compared or pooled."""
-
-    targets: tuple[TargetInfo, ...]
-    read_shares: tuple[float, ...]
-    commit: str | None = None
-    dirty: bool | None = None
-    workload: Any = None
-    rate_per_s: float | None = None
-    size: str | None = None
-    seed: int | None = None
-    rounds: int | None = None
-    slice_s: float | None = None
-    restarts: int | None = None
-    placement: Any = None
-    durability: Any = None
-    servers: dict[str, Any] = {}
-    machine: dict[str, Any] = {}
-    cells: tuple[Any, ...] = ()
-
-
-class Conformance(Struct, frozen=True):
-    ok: bool
-    operations: int = 0
-    tempos: tuple[str, ...] = ()
-    first_difference: str | None = None
-
-
-class Ledger(Struct, frozen=True):
-    ok: bool
-    operations: int = 0
-    acknowledged: int = 0
-    unknown: int = 0
-    lost: int = 0
-    phantom: int = 0
-    differing: int = 0
-    rounds: int | None = None  # those whose commands are in the books; None: all
-    first: str | None = None
-
-
-class Checks(Struct, frozen=True):
-    conformance: Conformance | None = None
-    ledger: Ledger | None = None
-
-
-class Manifest(Struct, frozen=True):
-    format: int
-    kind: str
-    complete: bool
-    run: str
-    created_at: str
-    profile: str
-    fingerprint: Fingerprint
-    checks: Checks
-    thresholds: Thresholds
-    files: dict[str, str]
-    finished_at: str | None = None
-    goal: dict[str, float] | None = None  # of a run of kind capacity: p95_ms, freshness_ms
-    sessions: int = 1
 
 
 class Run(NamedTuple):
@@ -205,7 +43,7 @@ def open_run(folder: str | Path) -> Run:
     manifest = read_manifest(path)
     _refuse_failed_checks(path, manifest)
     _refuse_damage(path, manifest)
-    frames = {table: read_table(path, manifest.files, table) for table in COLUMNS}
+    frames = {table: read_table(path, manifest.files, table) for table in OF_EVERY_RUN}
     _refuse_unknown_targets(path, manifest, frames["slices"])
     return Run(path, manifest, **frames)
 
@@ -226,7 +64,7 @@ def read_unfinished(path: Path) -> tuple[Manifest, pl.DataFrame]:
         raise UnusableRun(f"{path} is a complete run: there is nothing to resume.")
     _refuse_changes(path, manifest)
     names = [file.relative_to(path).as_posix() for file in (path / "rounds").glob("[0-9]*/slices.parquet")]
-    nothing = pl.DataFrame(schema=cast(Any, COLUMNS["slices"]))
+    nothing = pl.DataFrame(schema=TABLES["slices"].schema)
     return manifest, read_table(path, names, "slices") if names else nothing
 
 
@@ -319,16 +157,16 @@ def _refuse_changes(path: Path, manifest: Manifest) -> None:
 def read_table(path: Path, files: Iterable[str], table: str) -> pl.DataFrame:
     """One table over all rounds, in the columns and types of the format; no file of it means no rows."""
     names = sorted(name for name in files if Path(name).name == f"{table}.parquet")
-    schema = (COLUMNS | OF_CAPACITY)[table]
+    schema, later = TABLES[table].schema, [column.name for column in TABLES[table].columns if column.later]
     if not names:
-        if table in ("cpu", "staleness", "applied", "tokens"):  # no pids of a target that is not ours; no probes
-            return pl.DataFrame(schema=cast(Any, schema))
+        if TABLES[table].optional:
+            return pl.DataFrame(schema=schema)
         raise UnusableRun(f"{path} is damaged: it holds no {table}.")
     parts = []
     for name in names:
         try:
             part = pl.read_parquet(path / name)
-            part = part.with_columns(pl.lit(None).alias(c) for c in LATER.get(table, ()) if c not in part.columns)
+            part = part.with_columns(pl.lit(None).alias(name) for name in later if name not in part.columns)
             parts.append(part.select([pl.col(column).cast(kind) for column, kind in schema.items()]))
         except pl.exceptions.PolarsError as error:
             reason = str(error).splitlines()[0]

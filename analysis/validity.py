@@ -8,7 +8,8 @@ from typing import NamedTuple
 
 import polars as pl
 
-from analysis.runs import Run, Thresholds, UnusableRun
+from analysis.runs import Run, UnusableRun
+from loadtests.format import Thresholds
 
 # What each reason says to a reader, in the order in which rounds are checked.
 REASONS = {

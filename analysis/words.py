@@ -8,9 +8,9 @@ from analysis.crossover import Crossover
 from analysis.findings import Cell, Findings, staleness_rows, token_price
 from analysis.operations import Mix
 from analysis.prediction import Checked
-from analysis.runs import Manifest
 from analysis.staleness import TokenPrice, applied
 from analysis.statistics import Comparison, Interval, Verdict
+from loadtests.format import Manifest
 
 
 def answer(findings: Findings) -> str:

@@ -13,9 +13,9 @@ from typing import Any
 import gevent
 import locust.contrib.fasthttp  # noqa: F401 - first of all modules with sockets: it monkey-patches the process
 
-from loadtests import results
 from loadtests.cpu import read_busy_us
 from loadtests.drive import Run, Stopped, add_rows, main
+from loadtests.format import TABLES, THRESHOLDS
 from loadtests.plan import Cell
 from loadtests.search import PRECISION, RATE_MIN, Outcome, goal_outcome, lag_outcome, search
 from loadtests.slices import Bench
@@ -73,9 +73,9 @@ class Search(Run):
         whole = rate_per_s / rest_per_s
         found = found._replace(in_flight=found.in_flight * whole, throughput_per_s=found.throughput_per_s * whole)
         self.lagged = self.lagged or any(lag for _, lag in lags)
-        tables: dict[str, list[tuple[Any, ...]]] = {table: [] for table in results.SCHEMAS | results.OF_CAPACITY}
+        tables: dict[str, list[tuple[Any, ...]]] = {table: [] for table in TABLES}
         add_rows(tables, self.slices, (self.rounds, 0, share, None, bench.name, phase), work, figures)
-        stolen = (figures.steal_share or 0) > results.THRESHOLDS["steal_share_max"]
+        stolen = (figures.steal_share or 0) > THRESHOLDS.steal_share_max
         outcome, failures = "void" if stolen else outcome_of(found), ", ".join(found.failures)
         tables["trials"] = [(self.slices, rate_per_s, outcome, failures, *found[1:4], *found.lag, *found[5:], others)]
         tables["lag"] = [(self.slices, *point) for point in lags]

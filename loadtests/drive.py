@@ -21,6 +21,7 @@ from loadtests.client import Client, Unreachable
 from loadtests.conformance import Conformance
 from loadtests.dataset import POPULATION, Dataset
 from loadtests.fill import FillRefused, fill
+from loadtests.format import OF_EVERY_RUN, THRESHOLDS
 from loadtests.ledger import NotFilled, Verdict
 from loadtests.operations import OperationStream, Round
 from loadtests.plan import MIX_WARM_UP_S, PROBES_PER_S, WATCHED, BadPlan, Cell, Plan, PlannedTarget, read
@@ -164,7 +165,7 @@ class Run:
         work = self.stream.round(
             cell.read_share_pct, round_number, slice_s=slice_s, rate_per_s=plan.rate, probes=probes, shares=cell.shares
         )
-        tables: dict[str, list[tuple[Any, ...]]] = {table: [] for table in results.SCHEMAS}
+        tables: dict[str, list[tuple[Any, ...]]] = {table: [] for table in OF_EVERY_RUN}
         found = {}
         for bench in self.rng.sample(self.benches, len(self.benches)):
             self.slices += 1
@@ -300,7 +301,7 @@ def _manifest(plan: Plan) -> dict[str, Any]:
         "profile": plan.profile,
         "fingerprint": fingerprint,
         "checks": {"conformance": None, "ledger": None},
-        "thresholds": results.THRESHOLDS,
+        "thresholds": THRESHOLDS,
         "goal": msgspec.to_builtins(plan.goal),
     }
 

@@ -12,100 +12,7 @@ from typing import Any
 import msgspec
 import polars as pl
 
-FORMAT = 1
-
-SCHEMAS: dict[str, dict[str, Any]] = {
-    "samples": {
-        "slice": pl.UInt32,
-        "operation": pl.String,
-        "kind": pl.String,
-        "due_us": pl.Int64,
-        "sent_us": pl.Int64,
-        "done_us": pl.Int64,
-        "status": pl.UInt16,
-        "outcome": pl.String,
-        "bytes": pl.UInt32,
-    },
-    "slices": {
-        "slice": pl.UInt32,
-        "round": pl.UInt32,
-        "restart": pl.UInt8,
-        "read_share_pct": pl.Float64,
-        "cell": pl.String,
-        "target": pl.String,
-        "phase": pl.String,
-        "started_at_us": pl.Int64,
-        "wall_us": pl.Int64,
-        "drain_us": pl.Int64,
-        "offered": pl.UInt32,
-        "completed": pl.UInt32,
-        "refused": pl.UInt32,
-        "dropped": pl.UInt32,
-        "errors": pl.UInt32,
-        "reads": pl.UInt32,
-        "writes": pl.UInt32,
-        "generator_cpu_us": pl.Int64,
-        "steal_share": pl.Float64,
-        "drained": pl.Boolean,
-        "lag_events_at_end": pl.UInt32,
-    },
-    "cpu": {"slice": pl.UInt32, "component": pl.String, "cpu_us": pl.Int64},
-    "staleness": {
-        "slice": pl.UInt32,
-        "operation": pl.String,
-        "probe": pl.UInt32,
-        "delay_us": pl.Int64,
-        "stale": pl.Boolean,
-        "versions_behind": pl.UInt32,
-        "visible_us": pl.Int64,
-    },
-    "applied": {"slice": pl.UInt32, "within_s": pl.Float64, "events": pl.UInt32},
-    "tokens": {
-        "slice": pl.UInt32,
-        "operation": pl.String,
-        "probe": pl.UInt32,
-        "with_us": pl.Int64,
-        "without_us": pl.Int64,
-        "stale_with": pl.Boolean,
-        "stale_without": pl.Boolean,
-        "behind": pl.Boolean,
-    },
-}
-
-# What a run of kind `capacity` has besides.
-OF_CAPACITY: dict[str, dict[str, Any]] = {
-    "trials": {
-        "slice": pl.UInt32,
-        "rate_per_s": pl.Float64,
-        "outcome": pl.String,
-        "failures": pl.String,
-        "p95_us": pl.Int64,
-        "stale_share": pl.Float64,
-        "looks": pl.UInt32,
-        "lag_slope_per_s": pl.Float64,
-        "lag_slope_low": pl.Float64,
-        "lag_slope_high": pl.Float64,
-        "in_flight": pl.Float64,
-        "throughput_per_s": pl.Float64,
-        "generator_core_share": pl.Float64,
-        "others_share": pl.Float64,
-    },
-    "lag": {"slice": pl.UInt32, "at_us": pl.Int64, "lag_events": pl.UInt32},
-}
-
-# When a round is void; the analysis applies them, the run carries them. Shares are 0..1.
-THRESHOLDS = {
-    "achieved_share_min": 0.99,
-    "lag_p99_floor_us": 2_000,
-    "lag_p99_over_p50": 0.25,
-    "generator_core_share_max": 0.70,
-    "steal_share_max": 0.05,
-    "error_share_max": 0.001,
-    "drain_us_max": 10_000_000,
-    "void_share_max": 0.20,
-    "equivalence_delta": 0.05,
-    "start_sd": 0.025,  # between starts of identical targets: results/published/2026-11-23-identical-targets
-}
+from loadtests.format import FORMAT, TABLES
 
 
 class FolderTaken(Exception):
@@ -122,7 +29,7 @@ class RunFolder:
         path.mkdir(parents=True, exist_ok=True)
         self._hold(path)
         self.manifest = {"format": FORMAT, "complete": False, "sessions": 1} | manifest | {"files": {}}
-        self.slices = pl.DataFrame(schema=SCHEMAS["slices"])  # of earlier sessions
+        self.slices = pl.DataFrame(schema=TABLES["slices"].schema)  # of earlier sessions
         self.write_manifest()
         (path / "rounds").mkdir()
 
@@ -145,7 +52,7 @@ class RunFolder:
             if f"rounds/{whole.name}/slices.parquet" not in found["files"]:
                 folder._name(whole)
         parts = [pl.read_parquet(file) for file in sorted(rounds.glob("*/slices.parquet"))]
-        folder.slices = pl.concat([pl.DataFrame(schema=SCHEMAS["slices"]), *parts])
+        folder.slices = pl.concat([pl.DataFrame(schema=TABLES["slices"].schema), *parts])
         folder.write_manifest()
         return folder
 
@@ -172,7 +79,7 @@ class RunFolder:
         building, final = rounds / f".tmp-{number:05}", rounds / f"{number:05}"
         building.mkdir()
         for table, rows in tables.items():
-            frame = pl.DataFrame(list(rows), schema=(SCHEMAS | OF_CAPACITY)[table], orient="row")
+            frame = pl.DataFrame(list(rows), schema=TABLES[table].schema, orient="row")
             with (building / f"{table}.parquet").open("wb") as file:
                 frame.write_parquet(file)
                 file.flush()

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from msgspec import Struct
 
-from loadtests.results import THRESHOLDS
+from loadtests.format import THRESHOLDS
 from loadtests.visibility import Row
 
 if TYPE_CHECKING:  # importing it would bring Locust, which patches the process
@@ -48,7 +48,7 @@ class Trial(NamedTuple):
 
     @property
     def generator_busy(self) -> bool:
-        return self.generator_core_share > THRESHOLDS["generator_core_share_max"]
+        return self.generator_core_share > THRESHOLDS.generator_core_share_max
 
 
 def judge(
@@ -64,7 +64,7 @@ def judge(
     writes_per_s = sum(s.operation.kind == "write" for s in played.samples) / slice_s
     errors = sum(s.outcome == "error" for s in played.samples)
     found = {
-        "errors": errors > THRESHOLDS["error_share_max"] * len(played.samples),
+        "errors": errors > THRESHOLDS.error_share_max * len(played.samples),
         "dropped": any(s.outcome == "dropped" for s in played.samples),
         "late": p95_us > goal.p95_ms * 1000,
         "stale": stale_share > STALE_MAX,

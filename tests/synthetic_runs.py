@@ -9,21 +9,12 @@ from typing import Any
 
 import numpy as np
 import polars as pl
+from msgspec import structs
 
-from analysis.runs import COLUMNS
+from loadtests.format import OF_EVERY_RUN, TABLES
+from loadtests.format import THRESHOLDS as STANDARD
 
-THRESHOLDS = {
-    "achieved_share_min": 0.99,
-    "lag_p99_floor_us": 2_000,
-    "lag_p99_over_p50": 0.25,
-    "generator_core_share_max": 0.70,
-    "steal_share_max": 0.05,
-    "error_share_max": 0.001,
-    "drain_us_max": 10_000_000,
-    "void_share_max": 0.20,
-    "equivalence_delta": 0.05,
-    "start_sd": 0.0,
-}
+THRESHOLDS = structs.asdict(STANDARD) | {"start_sd": 0.0}
 READS = {"order", "customer_orders", "product"}
 DELAYS_US = (200, 500, 1_000, 2_000, 4_000, 8_000, 15_000, 30_000, 60_000, 120_000, 250_000, 500_000)
 
@@ -94,7 +85,7 @@ class Writer:
 
     def _round(self, restart: int, share: float, phase: str, cell: str | None = None) -> None:
         self.round += 1
-        tables: dict[str, list[dict[str, Any]]] = {table: [] for table in COLUMNS}
+        tables: dict[str, list[dict[str, Any]]] = {table: [] for table in OF_EVERY_RUN}
         shared = self.rng.normal(0, self.plan.round_noise)
         asked = self._asked(share, cell)
         for place in self.rng.permutation(len(self.plan.targets)):
@@ -104,7 +95,7 @@ class Writer:
         part.mkdir(parents=True)
         for table, rows in tables.items():
             file = part / f"{table}.parquet"
-            pl.DataFrame(rows, schema=COLUMNS[table]).write_parquet(file)
+            pl.DataFrame(rows, schema=TABLES[table].schema).write_parquet(file)
             self.files[f"rounds/{part.name}/{file.name}"] = hashlib.sha256(file.read_bytes()).hexdigest()
 
     def _asked(self, share: float, cell: str | None) -> dict[str, int]:
@@ -137,7 +128,7 @@ class Writer:
             "slice": self.slice, "round": self.round, "restart": restart, "read_share_pct": share, "target": truth.name,
             "cell": cell,
             "phase": phase, "started_at_us": self.slice * 600_000, "wall_us": 500_000, "drain_us": 3_000,
-            "offered": count, "completed": count, "dropped": 0, "errors": 0, "reads": reads, "writes": writes,
+            "offered": count, "completed": count, "refused": 0, "dropped": 0, "errors": 0, "reads": reads, "writes": writes,
             "generator_cpu_us": 30_000, "steal_share": 0.001, "drained": True, "lag_events_at_end": 0,
         }  # fmt: skip
         for edit in plan.slice_edits:

@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 
 from analysis import crossover, statistics
 from analysis.costs import family
-from analysis.runs import COLUMNS
 from analysis.staleness import applied, token_price, visibility
 from analysis.statistics import Interval, NotComputable, compare
+from loadtests.format import TABLES
 from tests.synthetic_runs import CQRS, CRUD, MEETING_PCT, Plan, slice_costs
 
 ratios = st.lists(st.floats(-3, 3, allow_nan=False), min_size=5, max_size=30).map(np.array)
@@ -243,7 +243,7 @@ def test_a_crossover_beyond_the_measured_shares_is_called_so() -> None:
 
 def test_a_write_that_was_never_seen_counts_as_slower_than_all_others() -> None:
     rows = [(1, "place", probe, 200, True, 1, None if probe < 2 else 500) for probe in range(100)]
-    seen = visibility(pl.DataFrame(rows, schema=COLUMNS["staleness"], orient="row"))
+    seen = visibility(pl.DataFrame(rows, schema=TABLES["staleness"].schema, orient="row"))
     assert seen is not None
     assert (seen.never, seen.p50_us, seen.p99_us) == (2, 500.0, None)
 

@@ -14,7 +14,7 @@ import pytest
 
 from analysis.runs import UnusableRun, open_run
 from analysis.staleness import token_price
-from loadtests.results import SCHEMAS
+from loadtests.format import OF_EVERY_RUN, TABLES
 from tests import load_targets as targets
 from tests.load_targets import serving
 from tests.service import wait_until
@@ -106,7 +106,7 @@ def test_every_target_gets_the_same_operations_in_every_round(
     for folder in sorted((run[0] / "run" / "rounds").iterdir()):
         samples = pl.read_parquet(folder / "samples.parquet")
         slices = pl.read_parquet(folder / "slices.parquet")
-        assert dict(samples.schema) == SCHEMAS["samples"] and dict(slices.schema) == SCHEMAS["slices"]
+        assert dict(samples.schema) == TABLES["samples"].schema and dict(slices.schema) == TABLES["slices"].schema
         assert sorted(slices["target"]) == ["a", "b"] and slices["drained"].all()
         one, other = (samples.filter(pl.col("slice") == number) for number in slices["slice"])
         same = ["operation", "kind", "due_us", "status", "outcome"]
@@ -168,7 +168,7 @@ def test_a_killed_driver_leaves_whole_rounds_and_says_incomplete(tmp_path: Path)
     assert manifest_of(tmp_path)["complete"] is False
     for folder in rounds.iterdir():
         if not folder.name.startswith(".tmp-"):
-            assert {file.name for file in folder.iterdir()} == {f"{table}.parquet" for table in SCHEMAS}
+            assert {file.name for file in folder.iterdir()} == {f"{table}.parquet" for table in OF_EVERY_RUN}
             assert all(pl.read_parquet(file) is not None for file in folder.iterdir())
 
 
