@@ -1,4 +1,4 @@
-"""The format of the results: documented where it is defined, and read back from runs that earlier versions published."""
+"""The format of the results: its documentation follows its definition, and earlier runs stay readable."""
 
 from pathlib import Path
 
