@@ -15,7 +15,7 @@ import uvloop
 from contract.http.app import make_app
 from contract.memory import MemoryOrders
 from contract.messages import CustomerRef, Line, OrderView, Query, QueryResult
-from contract.truth_reads import TruthReads
+from crud_impl.system import answer
 from ladder.environment import POOL_CONNECTIONS, Environment
 
 LINES = tuple(Line("00000000-0000-7000-8000-000000000000", "Small Green Kettle", 2, 1999, 3998) for _ in range(3))
@@ -32,16 +32,18 @@ class Constant(MemoryOrders):
 
 
 class Raw(MemoryOrders):
-    """The queries of the truth, on as many connections as a rung has."""
+    """The queries of crud, on as many connections as a rung has."""
 
     def __init__(self, env: Environment) -> None:
         super().__init__(env.clock)
         self._env, self._idle = env, asyncio.LifoQueue[psycopg.AsyncConnection | None]()
         for _ in range(POOL_CONNECTIONS):
             self._idle.put_nowait(None)
-        self.answer = TruthReads(self._rows).answer  # type: ignore[method-assign]
 
-    async def _rows(self, sql: str, params: dict[str, object]) -> list[Any]:
+    async def answer(self, query: Query) -> QueryResult:
+        return await answer(self._rows, query)
+
+    async def _rows(self, sql: str, params: dict[str, Any]) -> list[Any]:
         options = f"-c search_path={self._env.namespace}"
         connection = await self._idle.get() or await psycopg.AsyncConnection.connect(
             self._env.libpq_url(), autocommit=True, prepare_threshold=1, options=options

@@ -51,8 +51,8 @@ def test_outbox(benchmark: BenchmarkFixture, house: Household, filled: Filled) -
         return (time.process_time() - own) * 1e6 + accounts.between(before, accounts.read())["postgres"]
 
     async def rounds() -> None:
-        writer = env.writer()
-        ways = [Commands(writer, NoRecorder(), utc_now), Commands(writer, Outbox(env.namespace), utc_now)]
+        database = env.database()
+        ways = [Commands(database, NoRecorder(), utc_now), Commands(database, Outbox(env.namespace), utc_now)]
         for number in range(16):
             turns = [await turn(way) for way in (ways if number % 2 else ways[::-1])]
             without, outbox = turns if number % 2 else turns[::-1]

@@ -71,9 +71,6 @@ class Feed(Protocol):
 class Queries(Protocol):
     async def answer(self, query: Query) -> QueryResult: ...
     async def readiness(self) -> Readiness: ...
-    def in_use(self) -> tuple[int, int]:
-        """Database connections (in use, at most)."""
-        ...
 
 
 class Views(Protocol):

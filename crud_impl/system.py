@@ -1,32 +1,102 @@
-"""CRUD: one model, one database, for both directions; what was written can be read at once."""
+"""CRUD: one model in one database, for both directions; what was written can be read at once."""
 
-from contract.connections import Reader, Writer
-from contract.messages import Command, CommandResult, Query, QueryResult, Readiness
+from datetime import datetime
+
+import msgspec
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from contract.messages import (
+    AddProduct,
+    CancelOrder,
+    Command,
+    CommandResult,
+    DailySales,
+    DeliverStock,
+    GetCustomer,
+    GetHistory,
+    GetOrder,
+    GetProduct,
+    ListOrders,
+    PayOrder,
+    PlaceOrder,
+    Query,
+    QueryResult,
+    Readiness,
+    RegisterCustomer,
+    RenameCustomer,
+    RepriceProduct,
+    SearchOrders,
+    ShipOrder,
+    TopProducts,
+)
 from contract.ports import Clock, recorded_at
-from contract.truth import carry_out
-from contract.truth_reads import TruthReads
+from crud_impl import customers, orders, products, reports
+from crud_impl.connections import Database, Rows
+from crud_impl.effect import Effect
+
+_encode = msgspec.json.Encoder().encode
+
+
+async def execute(connection: AsyncConnection, command: Command, now: datetime) -> Effect:
+    """Carry out one command inside the caller's transaction; raises the contract's refusals."""
+    match command:
+        case RegisterCustomer():
+            return await customers.register(connection, command)
+        case RenameCustomer():
+            return await customers.rename(connection, command)
+        case AddProduct():
+            return await products.add(connection, command)
+        case RepriceProduct():
+            return await products.reprice(connection, command)
+        case DeliverStock():
+            return await products.deliver(connection, command)
+        case PlaceOrder():
+            return await orders.place(connection, command, now)
+        case PayOrder() | ShipOrder() | CancelOrder():
+            return await orders.advance(connection, command, now)
+
+
+async def answer(rows: Rows, query: Query) -> QueryResult:
+    """Answer one query, in one statement."""
+    view: msgspec.Struct | None
+    match query:
+        case GetCustomer():
+            view = await customers.show(rows, query.id)
+        case GetProduct():
+            view = await products.show(rows, query.id)
+        case GetOrder():
+            view = await orders.show(rows, query.id)
+        case GetHistory():
+            view = await orders.history(rows, query.id)
+        case ListOrders():
+            view = await orders.page(rows, query)
+        case TopProducts():
+            view = await reports.top_products(rows, query.limit)
+        case DailySales():
+            view = await reports.daily_sales(rows, query.days)
+        case SearchOrders():
+            view = await reports.search(rows, query)
+    return QueryResult(None if view is None else _encode(view))
 
 
 class CrudOrders:
-    def __init__(self, writer: Writer, reader: Reader, clock: Clock) -> None:
-        self._writer, self._reader, self._clock = writer, reader, clock
-        self._reads = TruthReads(reader.rows)
+    def __init__(self, database: Database, clock: Clock) -> None:
+        self._database, self._clock = database, clock
 
     async def execute(self, command: Command) -> CommandResult:
         now = recorded_at(self._clock, command)
-        effect = await self._writer.transact(lambda connection: carry_out(connection, command, now))
+        effect = await self._database.transact(lambda connection: execute(connection, command, now))
         return CommandResult(effect.receipt, effect.created)
 
     async def answer(self, query: Query) -> QueryResult:
-        return await self._reads.answer(query)
+        return await answer(self._database.rows, query)
 
     async def readiness(self) -> Readiness:
-        await self._reader.rows("SELECT 1", {})
+        await self._database.rows("SELECT 1", {})
         return Readiness(0, 0.0, 0)
 
     def pool_use(self) -> tuple[int, int]:
-        (writing, writers), (reading, readers) = self._writer.in_use(), self._reader.in_use()
-        return writing + reading, writers + readers
+        return self._database.in_use()
 
     async def close(self) -> None:
-        await self._reader.close()
+        await self._database.close()

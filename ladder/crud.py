@@ -1,6 +1,6 @@
 """The baseline: one normalised model in one database, read where it was written."""
 
-from contract.tables import TRUTH
+from crud_impl.connections import SCHEMA
 from crud_impl.system import CrudOrders
 from ladder.environment import Environment
 from ladder.rung import Rung
@@ -8,9 +8,9 @@ from ladder.rung import Rung
 PARENT: str | None = None
 IDEA = "One normalised model for reads and writes, written well."
 NEEDS = frozenset({"postgres"})
-TABLES = TRUTH
+TABLES = SCHEMA
 WORKERS: tuple[str, ...] = ()
 
 
 def build(env: Environment) -> Rung:
-    return Rung(CrudOrders(env.writer(), env.reader(), env.clock))
+    return Rung(CrudOrders(env.database(), env.clock))

@@ -10,11 +10,10 @@ import redis
 from psycopg.conninfo import conninfo_to_dict
 from sqlalchemy import make_url
 from sqlalchemy.exc import ArgumentError
-from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
-from contract.connections import Reader, Writer
 from contract.ports import Clock, utc_now
-from contract.redis_line import RedisLine
+from cqrs_impl.documents.redis_client import RedisClient
+from crud_impl.connections import Database
 
 # Alike on every rung: a default would be a hidden variable of the experiment.
 POOL_CONNECTIONS = 4
@@ -35,9 +34,8 @@ class Environment:
     namespace: str = "crossover"
     token: str | None = None
     clock: Clock = utc_now
-    _engines: list[AsyncEngine] = field(default_factory=list)
-    _readers: list[Reader] = field(default_factory=list)
-    _lines: list[RedisLine] = field(default_factory=list)
+    _databases: list[Database] = field(default_factory=list)
+    _lines: list[RedisClient] = field(default_factory=list)
 
     @classmethod
     def from_environ(cls, environ: Mapping[str, str] = os.environ) -> "Environment":
@@ -49,46 +47,27 @@ class Environment:
             clock=_clock(environ.get("CROSSOVER_CLOCK")),
         )
 
-    def reader(self) -> Reader:
-        """Autocommit: no transaction and no ROLLBACK, which would make psycopg forget its prepared statements."""
-        engine = self._engine(isolation_level="AUTOCOMMIT", skip_autocommit_rollback=True)
-        reader = Reader(engine, connections=POOL_CONNECTIONS, timeout_s=POOL_TIMEOUT_S)
-        self._readers.append(reader)
-        return reader
+    def database(self) -> Database:
+        self._databases.append(
+            Database(self.libpq_url(), self.namespace, connections=POOL_CONNECTIONS, timeout_s=POOL_TIMEOUT_S)
+        )
+        return self._databases[-1]
 
-    def writer(self) -> Writer:
-        return Writer(self._engine(isolation_level="READ COMMITTED"), connections=POOL_CONNECTIONS)
-
-    def redis(self) -> RedisLine:
+    def redis(self) -> RedisClient:
         if not self.redis_url:
             raise BadSetting("Set REDIS_URL: this rung keeps its views in Redis.")
-        self._lines.append(RedisLine(redis_address(self.redis_url), timeout_s=REDIS_TIMEOUT_S))
+        self._lines.append(RedisClient(redis_address(self.redis_url), timeout_s=REDIS_TIMEOUT_S))
         return self._lines[-1]
 
     def libpq_url(self) -> str:
         """The database's address for psycopg itself."""
         if not self.database_url:
-            raise BadSetting("Set DATABASE_URL: this rung keeps its truth in PostgreSQL.")
+            raise BadSetting("Set DATABASE_URL: this rung keeps its write model in PostgreSQL.")
         return postgres_address(self.database_url)
 
-    def _engine(self, **settings: object) -> AsyncEngine:
-        url = make_url(self.libpq_url()).set(drivername="postgresql+psycopg")
-        engine = create_async_engine(
-            url,
-            pool_size=POOL_CONNECTIONS,
-            max_overflow=0,
-            pool_timeout=POOL_TIMEOUT_S,
-            connect_args={"options": f"-c search_path={self.namespace}", "prepare_threshold": 1, "connect_timeout": 2},
-            **settings,
-        )
-        self._engines.append(engine)
-        return engine
-
     async def close(self) -> None:
-        for reader in self._readers:
-            await reader.close()
-        for engine in self._engines:
-            await engine.dispose()
+        for database in self._databases:
+            await database.close()
         for line in self._lines:
             await line.close()
 

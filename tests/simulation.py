@@ -98,7 +98,7 @@ class Redis:
 
 
 class Line:
-    """A connection as `RedisLine` is one: what it sends may not arrive, what comes back may be lost, and with the
+    """A connection as `RedisClient` is one: what it sends may not arrive, what comes back may be lost, and with the
     connection goes what it watched. Others come between any two of its commands, but for a transaction's."""
 
     def __init__(self, redis: Redis) -> None:

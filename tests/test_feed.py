@@ -29,8 +29,8 @@ from contract.messages import (
     StockDelivered,
 )
 from contract.position import START, Position
-from contract.redis_line import RedisLine
 from cqrs_impl.carry.outbox_feed import READ, OutboxFeed
+from cqrs_impl.documents.redis_client import RedisClient
 from cqrs_impl.ports import RecordedEvent
 from cqrs_impl.read.keys import Keys
 from cqrs_impl.read.redis_views import RedisViews
@@ -220,7 +220,7 @@ def test_a_transaction_is_not_sent_on_a_connection_that_watches_nothing(
     key = f"{namespace()}:key"
 
     async def cut_between_watch_and_write() -> None:
-        line = RedisLine(redis_url, timeout_s=5)
+        line = RedisClient(redis_url, timeout_s=5)
         *_, number = await line.ask(("WATCH", key), ("CLIENT", "ID"))
         watching = line.connection
         with redis.Redis.from_url(redis_url) as other:

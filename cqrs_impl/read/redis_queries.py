@@ -7,7 +7,6 @@ forward, so the answer reflects at least what the checkpoint says.
 import msgspec
 import redis.exceptions as redis_errors
 
-from contract.connections import Reader
 from contract.errors import Unavailable
 from contract.messages import (
     DailySales,
@@ -23,11 +22,12 @@ from contract.messages import (
     TopProducts,
 )
 from contract.position import Position, position_of
-from contract.redis_line import Command, RedisLine
 from contract.text import cursor_text, time_text
+from cqrs_impl.documents.redis_client import Command, RedisClient
 from cqrs_impl.read.checkpoint import CLEARING, Checkpoint
 from cqrs_impl.read.keys import MEMBER_WIDTH, TIME_WIDTH, Keys, member
 from cqrs_impl.read.parking import parked_events
+from crud_impl.connections import Rows
 
 # The newest members that are in all lists, from KEYS[2] on: walks the shortest and looks the others up.
 FOUND = """
@@ -63,7 +63,7 @@ _ages = msgspec.json.Decoder(tuple[list[int], float]).decode
 
 
 class RedisQueries:
-    def __init__(self, line: RedisLine, keys: Keys, outbox: Reader) -> None:
+    def __init__(self, line: RedisClient, keys: Keys, outbox: Rows) -> None:
         self._line, self._keys, self._outbox = line, keys, outbox
 
     async def answer(self, query: Query) -> QueryResult:
@@ -130,11 +130,8 @@ class RedisQueries:
         except REDIS_GONE as error:
             raise Unavailable("The read store cannot be asked right now.") from error
         ((xid, sequence),) = Checkpoint.of(_built(checkpoint)).reached
-        rows = await self._outbox.rows(BACKLOG, {"xid": str(xid), "id": sequence})
+        rows = await self._outbox(BACKLOG, {"xid": str(xid), "id": sequence})
         return Readiness(rows[0][0], max(0.0, rows[0][1]), parked_events(parked), applied and _ages(applied))
-
-    def in_use(self) -> tuple[int, int]:
-        return self._outbox.in_use()
 
 
 def _position(checkpoint: bytes | None) -> Position:

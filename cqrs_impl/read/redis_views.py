@@ -38,8 +38,8 @@ from contract.messages import (
     TopProduct,
 )
 from contract.position import Position
-from contract.redis_line import Command, RedisLine
 from contract.text import time_text, words
+from cqrs_impl.documents.redis_client import Command, RedisClient
 from cqrs_impl.ports import Parked, RecordedEvent, Unreadable
 from cqrs_impl.read.checkpoint import CLEARING, AnotherSource, Checkpoint, clearing
 from cqrs_impl.read.keys import MEMBER_WIDTH, TIME_WIDTH, Keys, member
@@ -59,7 +59,7 @@ V = TypeVar("V")
 class RedisViews:
     """The only writer of its keys. Keeps copies of what it wrote for as long as nobody else writes."""
 
-    def __init__(self, line: RedisLine, keys: Keys, source: Callable[[], Awaitable[str]] | None = None) -> None:
+    def __init__(self, line: RedisClient, keys: Keys, source: Callable[[], Awaitable[str]] | None = None) -> None:
         """`source` tells the identity of the outbox that is followed, where there could be another."""
         self._line, self._keys, self._source = line, keys, source
         self._copies: dict[str, Any] = {}
@@ -177,7 +177,7 @@ class _Work:
     """
 
     def __init__(
-        self, line: RedisLine, keys: Keys, copies: dict[str, Any], parking: Parking, tries: Tries | None
+        self, line: RedisClient, keys: Keys, copies: dict[str, Any], parking: Parking, tries: Tries | None
     ) -> None:
         self._line, self._keys, self._copies = line, keys, copies
         self.parking, self._tries = parking, tries

@@ -5,7 +5,6 @@ from typing import Any
 
 import msgspec
 
-from contract.connections import Reader
 from contract.messages import (
     CustomerView,
     DailySales,
@@ -26,6 +25,7 @@ from contract.messages import (
     TopProducts,
 )
 from contract.text import cursor_text, time_text
+from crud_impl.connections import Rows
 
 ORDER = """
 SELECT version, status, placed_at, customer_id::text, customer_name, lines, total_cents
@@ -55,11 +55,11 @@ _encode = msgspec.json.Encoder().encode
 
 
 class TableQueries:
-    def __init__(self, reader: Reader) -> None:
-        self._reader = reader
+    def __init__(self, rows: Rows) -> None:
+        self._rows = rows
 
     async def answer(self, query: Query) -> QueryResult:
-        rows = self._reader.rows
+        rows = self._rows
         match query:
             case GetOrder():
                 for version, status, at, customer_id, name, lines, total in await rows(ORDER, {"id": query.id}):
@@ -103,10 +103,10 @@ class TableQueries:
     async def _page(self, query: ListOrders) -> QueryResult:
         params: dict[str, Any] = {"id": query.id, "limit": query.limit + 1}
         if query.after is None:
-            rows = await self._reader.rows(FIRST_PAGE, params)
+            rows = await self._rows(FIRST_PAGE, params)
         else:
             at, after = query.after
-            rows = await self._reader.rows(NEXT_PAGE, params | {"at": at, "after": after})
+            rows = await self._rows(NEXT_PAGE, params | {"at": at, "after": after})
         if not rows:
             return QueryResult(None)
         items = _items([row for row in rows if row[0] is not None])
@@ -115,11 +115,8 @@ class TableQueries:
         return QueryResult(_encode(OrderPage(tuple(shown), more)))
 
     async def readiness(self) -> Readiness:
-        await self._reader.rows("SELECT 1", {})
+        await self._rows("SELECT 1", {})
         return Readiness(0, 0.0, 0)
-
-    def in_use(self) -> tuple[int, int]:
-        return self._reader.in_use()
 
 
 def _items(rows: Sequence[Any]) -> list[OrderItem]:

@@ -4,13 +4,16 @@
 the order of commits and `id > last` skips rows for ever; `cqrs_impl/carry/outbox_feed.py` reads by `xid`.
 """
 
+from collections.abc import Iterable
 from typing import Any, NamedTuple
 
 import msgspec
+import psycopg
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from contract.messages import Event
 from contract.position import Position
+from crud_impl.load import copy
 
 OUTBOX = """
 CREATE TABLE IF NOT EXISTS outbox (
@@ -48,6 +51,12 @@ class OutboxPosition(NamedTuple):
 
     transaction: int
     sequence: int
+
+
+def copy_events(connection: psycopg.Connection, events: Iterable[Event]) -> None:
+    """Record many events at once: those of a data set that is loaded."""
+    rows = ((event.stream, event.version, _encode(event).decode()) for event in events)
+    copy(connection, "outbox (stream, version, body)", rows)
 
 
 class Outbox:

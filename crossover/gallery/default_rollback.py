@@ -12,8 +12,8 @@ from typing import Any
 
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from contract.truth_reads import _ORDER
 from crossover.gallery.stage import Evidence, Stage
+from crud_impl.orders import SHOW
 
 READS = 400
 PLANS = (
@@ -27,7 +27,7 @@ RIGHT: dict[str, Any] = {"isolation_level": "AUTOCOMMIT", "skip_autocommit_rollb
 async def show(stage: Stage, settings: dict[str, Any]) -> Evidence:
     customer, products = await stage.customer(), [await stage.product() for _ in range(3)]
     order = {"id": await stage.place(customer, *products, by=stage.execute)}
-    engine = stage.env._engine(**settings)
+    engine = stage.open_engine(**settings)
     await read(engine, order)
     start = time.perf_counter()
     for _ in range(READS):
@@ -35,10 +35,11 @@ async def show(stage: Stage, settings: dict[str, Any]) -> Evidence:
     read_us = (time.perf_counter() - start) * 1e6 / READS
     async with engine.connect() as connection:
         reused = (await connection.exec_driver_sql(PLANS, {"s": "%JOIN order_lines%"})).scalar_one()
+    await engine.dispose()
     bad = max(0, READS - int(reused))
     return Evidence(bad, READS, "reads planned anew", read_us)
 
 
 async def read(engine: AsyncEngine, order: dict[str, str]) -> None:
     async with engine.connect() as connection:
-        (await connection.exec_driver_sql(_ORDER, order)).fetchall()
+        (await connection.exec_driver_sql(SHOW, order)).fetchall()

@@ -14,10 +14,10 @@ import msgspec
 
 from contract.messages import PayOrder, ShipOrder
 from contract.ports import utc_now
-from contract.truth import carry_out
 from cqrs_impl.read import redis_views
 from cqrs_impl.write.outbox import Outbox
 from crossover.gallery.stage import Evidence, Stage
+from crud_impl.system import execute
 
 ORDERS = 20
 
@@ -38,7 +38,7 @@ async def show(stage: Stage, due: Callable[..., bool]) -> Evidence:
         async with stage.engine.begin() as early:
             await early.exec_driver_sql("SELECT pg_current_xact_id()")  # numbered now …
             await stage.execute(PayOrder(order))
-            effect = await carry_out(early, ShipOrder(order), utc_now())
+            effect = await execute(early, ShipOrder(order), utc_now())
             assert effect.event is not None, "a paid order ships"
             await outbox.record(early, effect.event)  # … and committed after the payment
     with patch.object(redis_views, "_next", due):

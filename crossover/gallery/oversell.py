@@ -29,7 +29,7 @@ async def read_then_write(stage: Stage, customer: str, product: str) -> bool:
         await connection.exec_driver_sql("UPDATE products SET stock = %(stock)s WHERE id = %(id)s", change)
         return True
 
-    return await stage.writer.transact(work)
+    return await stage.writing.transact(work)
 
 
 async def lock_then_decide(stage: Stage, customer: str, product: str) -> bool:

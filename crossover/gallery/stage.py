@@ -9,11 +9,10 @@ from uuid import uuid4
 import psycopg
 import redis.asyncio as redis
 from psycopg import sql
+from sqlalchemy.ext.asyncio import AsyncEngine
 
-from contract.connections import Writer
 from contract.messages import AddProduct, Command, CommandResult, PlaceOrder, RegisterCustomer, Wanted
 from contract.ports import utc_now
-from contract.tables import TRUTH
 from cqrs_impl.carry.outbox_feed import OutboxFeed
 from cqrs_impl.ports import Recorder
 from cqrs_impl.projector import Projector
@@ -24,7 +23,8 @@ from cqrs_impl.write.outbox import OUTBOX, Outbox
 from cqrs_impl.write.view_tables import VIEW_TABLES
 from crossover.namespaces import fresh_namespace
 from crossover.targets import Stores
-from ladder.environment import POOL_CONNECTIONS, Environment
+from crud_impl.connections import SCHEMA, open_engine
+from ladder.environment import POOL_CONNECTIONS, POOL_TIMEOUT_S, Environment
 
 
 class Evidence(NamedTuple):
@@ -48,8 +48,8 @@ class Stage:
         self.namespace = fresh_namespace("gallery")
         self.keys = Keys(self.namespace)
         self.env = Environment(self.database_url, self.redis_url, self.namespace)
-        self.engine = self.env._engine(isolation_level="READ COMMITTED")
-        self.writer = Writer(self.engine, connections=POOL_CONNECTIONS)
+        self.engine = self.open_engine()
+        self.writing = self.env.database()
         self.redis: Any = redis.Redis.from_url(self.redis_url)
         self.execute = self.commands(Outbox(self.namespace)).execute
 
@@ -57,20 +57,26 @@ class Stage:
         self.database = await psycopg.AsyncConnection.connect(self.database_url, autocommit=True)
         await self.database.execute(sql.SQL("CREATE SCHEMA {0}").format(sql.Identifier(self.namespace)))
         await self.database.execute(sql.SQL("SET search_path = {0}").format(sql.Identifier(self.namespace)))
-        await self.database.execute((TRUTH + OUTBOX + VIEW_TABLES).encode())
+        await self.database.execute((SCHEMA + OUTBOX + VIEW_TABLES).encode())
         return self
 
     async def __aexit__(self, kind: type[BaseException] | None, error: object, trace: TracebackType | None) -> None:
         await self.database.close()
         await self.redis.flushdb()
         await self.redis.aclose()
+        await self.engine.dispose()
         await self.env.close()
 
     async def rows(self, query: str, **params: Any) -> list[Any]:
         return await (await self.database.execute(query.encode(), params)).fetchall()
 
     def commands(self, journal: Recorder) -> Commands:
-        return Commands(self.writer, journal, utc_now)
+        return Commands(self.writing, journal, utc_now)
+
+    def open_engine(self, **settings: Any) -> AsyncEngine:
+        return open_engine(
+            self.database_url, self.namespace, connections=POOL_CONNECTIONS, timeout_s=POOL_TIMEOUT_S, **settings
+        )
 
     async def place(
         self, customer: str, *products: str, id: str = "", by: Callable[[Command], Awaitable[CommandResult]]

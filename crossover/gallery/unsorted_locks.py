@@ -11,16 +11,17 @@ from unittest.mock import patch
 
 from sqlalchemy.exc import DBAPIError
 
-from contract import truth
-from contract.connections import DEADLOCK
 from contract.messages import PlaceOrder, Wanted
 from contract.ports import utc_now
 from crossover.gallery.stage import Evidence, Stage, crowd, fresh_id
+from crud_impl import orders
+from crud_impl.connections import DEADLOCK
+from crud_impl.system import execute
 
 PRODUCTS, LINES, ORDERS = 10, 5, 80
 
-WRONG = truth.LOCK_PRODUCTS.replace("ORDER BY id", "ORDER BY array_position(%(products)s::uuid[], id)")
-RIGHT = truth.LOCK_PRODUCTS
+WRONG = orders.LOCK_PRODUCTS.replace("ORDER BY id", "ORDER BY array_position(%(products)s::uuid[], id)")
+RIGHT = orders.LOCK_PRODUCTS
 
 
 async def show(stage: Stage, lock_products: str) -> Evidence:
@@ -33,12 +34,12 @@ async def show(stage: Stage, lock_products: str) -> Evidence:
         try:
             async with stage.engine.begin() as connection:
                 await connection.exec_driver_sql("SET LOCAL deadlock_timeout = '10ms'")  # else this takes minutes
-                await truth.carry_out(connection, PlaceOrder(fresh_id(), customer, lines), utc_now())
+                await execute(connection, PlaceOrder(fresh_id(), customer, lines), utc_now())
         except DBAPIError as error:
             if getattr(error.orig, "sqlstate", None) != DEADLOCK:
                 raise
             deadlocks += 1
 
-    with patch.object(truth, "LOCK_PRODUCTS", lock_products):
+    with patch.object(orders, "LOCK_PRODUCTS", lock_products):
         await crowd(4, ORDERS // 4, place)
     return Evidence(deadlocks, ORDERS, "orders undone by a deadlock")

@@ -25,7 +25,7 @@ REFUSALS = {
 _pack = cast(Callable[[Command], bytes], hiredis.pack_command)  # typed as if it took tuples of one
 
 
-class RedisLine:
+class RedisClient:
     """Connects when first asked, and again after a loss. WATCH is the connection's: who uses it needs a line alone."""
 
     def __init__(self, url: str, *, timeout_s: float) -> None:

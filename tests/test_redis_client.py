@@ -5,12 +5,12 @@ import asyncio
 import pytest
 import redis.exceptions as redis_errors
 
-from contract.redis_line import RedisLine
+from cqrs_impl.documents.redis_client import RedisClient
 
 
 def test_answers_find_who_asked_whatever_becomes_of_the_others(redis_url: str) -> None:
     async def story() -> None:
-        line = RedisLine(redis_url, timeout_s=5)
+        line = RedisClient(redis_url, timeout_s=5)
         echoes = await asyncio.gather(*(line.ask(("ECHO", str(n)), ("ECHO", "x" * n)) for n in range(300)))
         assert echoes == [[str(n).encode(), b"x" * n] for n in range(300)]
 
@@ -33,7 +33,7 @@ def test_answers_find_who_asked_whatever_becomes_of_the_others(redis_url: str) -
 
 def test_a_silent_redis_is_given_up_and_asked_again_on_a_new_connection(redis_url: str) -> None:
     async def story() -> None:
-        line = RedisLine(redis_url, timeout_s=0.2)
+        line = RedisClient(redis_url, timeout_s=0.2)
         with pytest.raises(redis_errors.TimeoutError):
             await line.ask(("BLPOP", "line-test-nothing", "0"))
         assert await line.ask(("ECHO", "back")) == [b"back"]

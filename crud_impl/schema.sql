@@ -1,11 +1,9 @@
-"""The tables of the truth, their indexes and their last lines of defence; alike on every rung that keeps state.
+-- The tables of the write model, their indexes and their last lines of defence; alike on every rung that keeps state.
+--
+-- Every rung gets every index, also those that only reading the write model needs: the rungs then differ in their one
+-- idea alone. No index holds a column that changes with an order's status, so paying and shipping stay HOT updates
+-- (no index entry is written).
 
-Every rung gets every index, also those that only a reading of the truth wants: the rungs then differ in their
-one idea alone. No index holds a column that changes with an order's status, so paying and shipping stay HOT
-updates (no index entry is written).
-"""
-
-TRUTH = """
 CREATE TABLE IF NOT EXISTS customers (
     id uuid PRIMARY KEY,
     version int NOT NULL,
@@ -59,4 +57,3 @@ CREATE TABLE IF NOT EXISTS order_lines (
     PRIMARY KEY (order_id, position)
 );
 CREATE INDEX IF NOT EXISTS order_lines_by_product ON order_lines (product_id) INCLUDE (order_id, quantity);
-"""

@@ -1,0 +1,41 @@
+"""The split itself: one object for commands, another for queries."""
+
+from contract.messages import Command, CommandResult, Query, QueryResult, Readiness
+from cqrs_impl.ports import Queries
+from cqrs_impl.write.commands import Commands
+from crud_impl import system as crud
+from crud_impl.connections import Database
+
+
+class CqrsOrders:
+    def __init__(self, database: Database, commands: Commands, queries: Queries) -> None:
+        self._database, self._commands, self._queries = database, commands, queries
+
+    async def execute(self, command: Command) -> CommandResult:
+        return await self._commands.execute(command)
+
+    async def answer(self, query: Query) -> QueryResult:
+        return await self._queries.answer(query)
+
+    async def readiness(self) -> Readiness:
+        return await self._queries.readiness()
+
+    def pool_use(self) -> tuple[int, int]:
+        return self._database.in_use()
+
+    async def close(self) -> None:
+        await self._database.close()
+
+
+class WriteModelQueries:
+    """The query side over the write model's own tables: parted from the commands in code alone."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def answer(self, query: Query) -> QueryResult:
+        return await crud.answer(self._database.rows, query)
+
+    async def readiness(self) -> Readiness:
+        await self._database.rows("SELECT 1", {})
+        return Readiness(0, 0.0, 0)

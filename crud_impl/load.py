@@ -1,0 +1,153 @@
+"""Fills the write model with a data set by COPY, in one transaction: it is there in whole or not at all."""
+
+import contextlib
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from datetime import datetime, timedelta
+from itertools import chain, islice
+
+import psycopg
+from psycopg import sql
+
+from contract.messages import (
+    CustomerRegistered,
+    Event,
+    Line,
+    OrderCancelled,
+    OrderPaid,
+    OrderPlaced,
+    OrderShipped,
+    ProductAdded,
+)
+from contract.ports import DataSet, OrderRow
+from contract.text import words
+
+Progress = Callable[[str, int, int], None]
+Record = Callable[[psycopg.Connection, Iterable[Event]], None]
+"""Records the events of what was copied, in the same transaction."""
+History = tuple[OrderPlaced, *tuple[OrderPaid | OrderShipped | OrderCancelled, ...]]
+
+BATCH = 1_000  # orders a COPY: one connection copies into one table at a time
+AFTER = {"paid": timedelta(minutes=1), "shipped": timedelta(hours=1), "cancelled": timedelta(hours=1)}
+CHANGED: dict[str, type[OrderPaid] | type[OrderShipped] | type[OrderCancelled]] = {
+    "paid": OrderPaid,
+    "shipped": OrderShipped,
+    "cancelled": OrderCancelled,
+}
+CUSTOMERS = "customers (id, version, name, words, registered_name)"
+PRODUCTS = "products (id, version, name, words, price_cents, stock, added_price_cents, added_stock)"
+ORDERS = (
+    "orders (id, version, status, customer_id, placed_at, paid_at, shipped_at, cancelled_at, line_count, total_cents)"
+)
+LINES = "order_lines (order_id, position, product_id, quantity, unit_price_cents)"
+
+
+class OtherData(Exception):
+    """The database holds another data set of the same seed."""
+
+
+def load(url: str, schema: str, data: DataSet, until: datetime, progress: Progress, record: Record | None) -> None:
+    """Copy the data set whose newest order was placed at `until`; a database that holds it already is left alone."""
+    options = f"-c search_path={schema} -c statement_timeout=0 -c idle_in_transaction_session_timeout=0"
+    with psycopg.connect(url, options=options, autocommit=True, connect_timeout=5) as connection:
+        if _holds(connection, data):
+            return
+        with connection.transaction():
+            _copy_customers_and_products(connection, data, record)
+            progress("copying customers and products", 1, 1)
+            _copy_orders(connection, data, until, progress, record)
+        _analyze(connection, schema, progress)
+
+
+def _holds(connection: psycopg.Connection, data: DataSet) -> bool:
+    """Ids depend on seed and index alone, so the customer after the last tells a larger data set of the same seed."""
+    customers, _, orders = data.size
+    first, last, beyond = (data.customer_id(index) for index in (0, customers - 1, customers))
+    found = connection.execute("SELECT id::text FROM customers WHERE id = ANY(%s::uuid[])", ([first, last, beyond],))
+    ids = {str(row[0]) for row in found}
+    ordered = connection.execute("SELECT FROM orders WHERE id = %s::uuid", (data.order_id(orders - 1),)).fetchone()
+    if ids and (ids != {first, last} or ordered is None):
+        raise OtherData
+    return bool(ids)
+
+
+def _copy_customers_and_products(connection: psycopg.Connection, data: DataSet, record: Record | None) -> None:
+    sold = Counter[str]()
+    for _, _, lines, changes, _ in data.orders():
+        if "cancelled" not in changes:
+            sold.update(dict(lines))
+    copy(connection, CUSTOMERS, ((id, 1, name, list(words(name)), name) for id, name in data.customers()))
+    copy(
+        connection,
+        PRODUCTS,
+        (
+            (id, 1, name, list(words(name)), price, stock - sold[id], price, stock)
+            for id, name, price, stock in data.products()
+        ),
+    )
+    if record:
+        registered = (CustomerRegistered(id, 1, name) for id, name in data.customers())
+        added = (ProductAdded(id, 1, name, price, stock) for id, name, price, stock in data.products())
+        record(connection, chain(registered, added))
+
+
+def _copy_orders(
+    connection: psycopg.Connection, data: DataSet, until: datetime, progress: Progress, record: Record | None
+) -> None:
+    products = {id: (name, price) for id, name, price, _ in data.products()}
+    rows, done = data.orders(), 0
+    while batch := list(islice(rows, BATCH)):
+        histories = [_history(row, products, until) for row in batch]
+        copy(connection, ORDERS, map(_order_row, histories))
+        copy(connection, LINES, chain.from_iterable(map(_line_rows, histories)))
+        if record:
+            record(connection, chain.from_iterable(histories))
+        done += len(batch)
+        progress("copying orders", done, data.size[2])
+
+
+def _history(row: OrderRow, products: dict[str, tuple[str, int]], until: datetime) -> History:
+    """The events of an order, none of them after `until`."""
+    order_id, customer_id, wanted, changes, age_us = row
+    placed_at = until - timedelta(microseconds=age_us)
+    lines = []
+    for id, quantity in wanted:
+        name, price = products[id]
+        lines.append(Line(id, name, quantity, price, price * quantity))
+    placed = OrderPlaced(order_id, 1, placed_at, customer_id, tuple(lines), sum(line.amount_cents for line in lines))
+    later = (
+        CHANGED[change](order_id, version, min(placed_at + AFTER[change], until))
+        for version, change in enumerate(changes, 2)
+    )
+    return placed, *later
+
+
+def _order_row(history: History) -> Sequence[object]:
+    placed, *changes = history
+    at = {type(event): event.at for event in changes}
+    status = next((name for name, kind in CHANGED.items() if kind is type(history[-1])), "placed")
+    times = (placed.at, at.get(OrderPaid), at.get(OrderShipped), at.get(OrderCancelled))
+    return placed.id, len(history), status, placed.customer_id, *times, len(placed.lines), placed.total_cents
+
+
+def _line_rows(history: History) -> Iterator[Sequence[object]]:
+    for position, line in enumerate(history[0].lines, 1):
+        yield history[0].id, position, line.product_id, line.quantity, line.unit_price_cents
+
+
+def copy(connection: psycopg.Connection, table: str, rows: Iterable[Sequence[object]]) -> None:
+    """`table` with its columns, which no caller takes from outside."""
+    with connection.cursor() as cursor, cursor.copy(f"COPY {table} FROM STDIN".encode()) as copying:
+        for row in rows:
+            copying.write_row(row)
+
+
+def _analyze(connection: psycopg.Connection, schema: str, progress: Progress) -> None:
+    """Visibility and statistics as of a database that has been running: index-only scans and plans depend on them."""
+    tables = connection.execute("SELECT tablename FROM pg_tables WHERE schemaname = %s", (schema,)).fetchall()
+    for done, (table,) in enumerate(tables):
+        progress("analyzing the tables", done, len(tables))
+        connection.execute(sql.SQL("VACUUM (ANALYZE) {}").format(sql.Identifier(table)))
+    with contextlib.suppress(psycopg.errors.InsufficientPrivilege):  # on a server of the user's own
+        connection.execute("CHECKPOINT")
+    progress("analyzing the tables", len(tables), len(tables))

@@ -1,0 +1,208 @@
+"""Orders: how they are written and read.
+
+Products are always locked in the order of their ids, so that no two commands wait for each other in a circle.
+"""
+
+from collections.abc import Iterable
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from contract import rules
+from contract.errors import Refusal
+from contract.messages import (
+    Change,
+    CustomerRef,
+    HistoryView,
+    Line,
+    ListOrders,
+    OrderCancelled,
+    OrderItem,
+    OrderPage,
+    OrderPaid,
+    OrderPlaced,
+    OrderShipped,
+    OrderView,
+    PlaceOrder,
+    Status,
+    Transition,
+    Wanted,
+)
+from contract.text import cursor_text, time_text
+from crud_impl.connections import Rows, first, run
+from crud_impl.effect import Effect, changed, repeated
+
+# The customer's row is only looked at; the foreign key of the insert holds it.
+LOCK_PRODUCTS = """
+SELECT id::text, version, name, price_cents, stock, added_price_cents, added_stock,
+       EXISTS (SELECT FROM customers WHERE id = %(customer)s)
+FROM products WHERE id = ANY(%(products)s::uuid[]) ORDER BY id FOR NO KEY UPDATE"""
+KNOWN_CUSTOMER = "SELECT FROM customers WHERE id = %(id)s"
+INSERT = """
+INSERT INTO orders (id, version, status, customer_id, placed_at, line_count, total_cents)
+VALUES (%(id)s, 1, 'placed', %(customer)s, %(at)s, %(count)s, %(total)s) ON CONFLICT (id) DO NOTHING RETURNING id"""
+# One statement for the lines and the stock they take.
+INSERT_LINES = """
+WITH line AS (
+    INSERT INTO order_lines (order_id, position, product_id, quantity, unit_price_cents)
+    SELECT %(id)s::uuid, l.position, l.product_id, l.quantity, l.price
+    FROM unnest(%(products)s::uuid[], %(quantities)s::int[], %(prices)s::bigint[])
+         WITH ORDINALITY AS l (product_id, quantity, price, position)
+    RETURNING product_id, quantity)
+UPDATE products SET stock = stock - line.quantity FROM line WHERE id = line.product_id"""
+
+
+async def place(connection: AsyncConnection, command: PlaceOrder, now: datetime) -> Effect:
+    """Three statements where nothing stands in the way; what does is looked into afterwards."""
+    product_ids = [line.product_id for line in command.lines]
+    locked = await connection.exec_driver_sql(LOCK_PRODUCTS, {"customer": command.customer_id, "products": product_ids})
+    rows: list[Any] = [tuple(row) for row in locked]
+    products = {row[0]: rules.Product(*row[:7]) for row in rows}
+    customer_known = bool(rows and rows[0][7]) or (not rows and await _known(connection, command.customer_id))
+    try:
+        event = rules.place(None, customer_known, products, command, now)
+    except Refusal:
+        if (order := await find(connection, command.id)) is not None:
+            return _repeat(order, command, now)
+        raise
+    assert event is not None, "a new order has an event"
+    if not await _insert(connection, event):
+        order = await find(connection, command.id)
+        assert order is not None, "what stood in the way of the insert is there"
+        return _repeat(order, command, now)
+    quantities = [line.quantity for line in event.lines]
+    prices = [line.unit_price_cents for line in event.lines]
+    await run(connection, INSERT_LINES, id=event.id, products=product_ids, quantities=quantities, prices=prices)
+    return changed(event)
+
+
+async def _known(connection: AsyncConnection, customer_id: str) -> bool:
+    return await first(connection, KNOWN_CUSTOMER, id=customer_id) is not None
+
+
+async def _insert(connection: AsyncConnection, event: OrderPlaced) -> bool:
+    row = {"id": event.id, "customer": event.customer_id, "at": event.at, "total": event.total_cents}
+    return await first(connection, INSERT, **row, count=len(event.lines)) is not None
+
+
+def _repeat(order: rules.Order, command: PlaceOrder, now: datetime) -> Effect:
+    rules.place(order, True, {}, command, now)
+    return repeated(order.id, order.version)
+
+
+FIND = """
+SELECT o.version, o.status, o.paid_at IS NOT NULL, o.customer_id::text,
+       array_agg(l.product_id::text ORDER BY l.position), array_agg(l.quantity ORDER BY l.position)
+FROM orders o JOIN order_lines l ON l.order_id = o.id WHERE o.id = %(id)s GROUP BY o.id"""
+
+
+async def find(connection: AsyncConnection, order_id: str) -> rules.Order | None:
+    row = await first(connection, FIND, id=order_id)
+    if row is None:
+        return None
+    version, status, paid, customer_id, product_ids, quantities = row
+    return rules.Order(order_id, version, status, paid, customer_id, tuple(map(Wanted, product_ids, quantities)))
+
+
+LOCK = """
+SELECT version, status, paid_at IS NOT NULL, customer_id::text FROM orders WHERE id = %(id)s FOR NO KEY UPDATE"""
+PAY = "UPDATE orders SET version = %(version)s, status = 'paid', paid_at = %(at)s WHERE id = %(id)s"
+SHIP = "UPDATE orders SET version = %(version)s, status = 'shipped', shipped_at = %(at)s WHERE id = %(id)s"
+CANCEL = "UPDATE orders SET version = %(version)s, status = 'cancelled', cancelled_at = %(at)s WHERE id = %(id)s"
+LOCK_ORDERED = """
+SELECT p.id FROM products p WHERE p.id IN (SELECT product_id FROM order_lines WHERE order_id = %(id)s)
+ORDER BY p.id FOR NO KEY UPDATE"""
+RETURN_STOCK = """
+UPDATE products p SET stock = p.stock + l.quantity FROM order_lines l
+WHERE l.order_id = %(id)s AND p.id = l.product_id"""
+
+
+async def advance(connection: AsyncConnection, command: Transition, now: datetime) -> Effect:
+    """Pay, ship or cancel."""
+    row = await first(connection, LOCK, id=command.id)
+    order = row and rules.Order(command.id, row[0], row[1], row[2], row[3], ())
+    event = rules.advance(order, command, now)
+    match event:
+        case None:
+            return repeated(command.id, order.version)
+        case OrderPaid():
+            await run(connection, PAY, id=command.id, version=event.version, at=now)
+        case OrderShipped():
+            await run(connection, SHIP, id=command.id, version=event.version, at=now)
+        case OrderCancelled():
+            await run(connection, CANCEL, id=command.id, version=event.version, at=now)
+            await run(connection, LOCK_ORDERED, id=command.id)
+            await run(connection, RETURN_STOCK, id=command.id)
+    return changed(event)
+
+
+# The primary keys of all four tables.
+SHOW = """
+SELECT o.id::text, o.version, o.status, o.placed_at, o.total_cents, c.id::text, c.name,
+       p.id::text, p.name, l.quantity, l.unit_price_cents, l.quantity * l.unit_price_cents
+FROM orders o
+JOIN customers c ON c.id = o.customer_id
+JOIN order_lines l ON l.order_id = o.id
+JOIN products p ON p.id = l.product_id
+WHERE o.id = %(id)s::uuid
+ORDER BY l.position"""
+
+
+async def show(rows: Rows, order_id: str) -> OrderView | None:
+    found = await rows(SHOW, {"id": order_id})
+    if not found:
+        return None
+    id, version, status, placed_at, total_cents, customer_id, customer_name = found[0][:7]
+    lines = tuple(Line(*row[7:]) for row in found)
+    customer = CustomerRef(customer_id, customer_name)
+    return OrderView(id, version, status, time_text(placed_at), customer, lines, total_cents)
+
+
+# orders_pkey
+HISTORY = "SELECT placed_at, paid_at, shipped_at, cancelled_at FROM orders WHERE id = %(id)s::uuid"
+STEPS: tuple[Status, ...] = ("placed", "paid", "shipped", "cancelled")  # its columns, in the order of time
+
+
+async def history(rows: Rows, order_id: str) -> HistoryView | None:
+    for times in await rows(HISTORY, {"id": order_id}):
+        taken = [(what, at) for what, at in zip(STEPS, times, strict=True) if at is not None]
+        return HistoryView(tuple(Change(version, what, time_text(at)) for version, (what, at) in enumerate(taken, 1)))
+    return None
+
+
+# customers_pkey, orders_by_customer read from where the page starts; a customer without orders is one row of nulls.
+# A sort names its columns with their table: a bare `id` would be the text that is shown, which no index holds.
+PAGE = """
+SELECT o.id::text, o.version, o.status, o.placed_at, o.line_count, o.total_cents
+FROM customers c
+LEFT JOIN LATERAL (
+    SELECT * FROM orders
+    WHERE customer_id = c.id {after}
+    ORDER BY placed_at DESC, id DESC
+    LIMIT %(limit)s
+) o ON true
+WHERE c.id = %(id)s::uuid
+ORDER BY o.placed_at DESC, o.id DESC"""
+FIRST_PAGE = PAGE.format(after="")
+NEXT_PAGE = PAGE.format(after="AND (placed_at, id) < (%(placed_at)s::timestamptz, %(after_id)s::uuid)")
+
+
+async def page(rows: Rows, query: ListOrders) -> OrderPage | None:
+    params: dict[str, Any] = {"id": query.id, "limit": query.limit + 1}  # one more tells whether there is more
+    if query.after is None:
+        found = await rows(FIRST_PAGE, params)
+    else:
+        params["placed_at"], params["after_id"] = query.after
+        found = await rows(NEXT_PAGE, params)
+    if not found:
+        return None
+    shown = items(row for row in found[: query.limit] if row[0] is not None)
+    return OrderPage(shown, cursor_text(shown[-1].placed_at, shown[-1].id) if len(found) > query.limit else None)
+
+
+def items(rows: Iterable[Any]) -> tuple[OrderItem, ...]:
+    return tuple(
+        OrderItem(id, version, status, time_text(placed_at), lines, total_cents)
+        for id, version, status, placed_at, lines, total_cents in rows
+    )
