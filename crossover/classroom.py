@@ -16,8 +16,8 @@ import redis
 
 from crossover.targets import Target, serving
 from loadtests import conformance
-from loadtests.client import Answer, Client
 from loadtests.conformance import Conformance
+from loadtests.http import HttpClient, HttpResponse
 
 CLOCK = "step:2026-01-05T09:00:00+00:00"  # the same for all, so that recorded times are no difference
 SETTLE_S = 10.0
@@ -28,10 +28,12 @@ class Service:
     """One rung, served. `names` are shown in place of the ids they stand for."""
 
     def __init__(self, target: Target, names: dict[str, str]) -> None:
-        self.target, self.client, self.names = target, Client(target.url), names
+        self.target, self.client, self.names = target, HttpClient(target.url), names
         self.token: str | None = None  # the one of the last command's answer
 
-    def ask(self, method: str, path: str, body: Any = None, *, token: str | None = None, wait_s: int = 0) -> Answer:
+    def ask(
+        self, method: str, path: str, body: Any = None, *, token: str | None = None, wait_s: int = 0
+    ) -> HttpResponse:
         """One request; with a token the answer must reflect at least its position, or is refused after `wait_s`."""
         headers = {} if token is None else {"Consistency-Token": token, "Prefer": f"wait={wait_s}"}
         content = None if body is None else msgspec.json.encode(body)

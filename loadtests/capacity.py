@@ -17,9 +17,8 @@ from loadtests.cpu import read_busy_us
 from loadtests.drive import Run, Stopped, add_rows, main
 from loadtests.format import TABLES, THRESHOLDS
 from loadtests.plan import Cell
-from loadtests.search import PRECISION, RATE_MIN, Outcome, goal_outcome, lag_outcome, search
 from loadtests.slices import Bench
-from loadtests.trial import Trial, judge
+from loadtests.trials import PRECISION, RATE_MIN, Outcome, Trial, goal_outcome, judge, lag_outcome, search
 
 LOOKS_PER_S = 10.0
 LAG_EVERY_S = 0.05

@@ -11,7 +11,7 @@ from collections.abc import Callable, Collection, Sequence
 import msgspec
 from msgspec import Struct
 
-from loadtests.client import Answer, Client
+from loadtests.http import HttpClient, HttpResponse
 from loadtests.script import DEAR_CENTS, Script, Step, operation_of
 
 TEMPOS = ("settled", "burst")
@@ -34,7 +34,7 @@ class _Difference(Exception):
 
 class _Target(Struct):
     name: str
-    client: Client
+    client: HttpClient
     sales: tuple[int, int] = (0, 0)  # orders and cents before the conversation
     token: str = ""  # the last a command answered
 
@@ -44,7 +44,7 @@ ALWAYS = frozenset(("register", "add_product", "place", "pay", "ship", "cancel",
 
 
 def check(
-    targets: Sequence[tuple[str, Client]],
+    targets: Sequence[tuple[str, HttpClient]],
     *,
     seed: int,
     nonce: str,
@@ -105,7 +105,7 @@ class _Talk:
             if not target.client.settle(SETTLE_S):
                 raise _Difference(f"{self.tempo}: {target.name} has not settled after {SETTLE_S:g} s.")
 
-    def step(self, step: Step, *, with_token: bool = False) -> list[Answer]:
+    def step(self, step: Step, *, with_token: bool = False) -> list[HttpResponse]:
         answers = []
         for target in self.targets:
             headers = step.headers | ({"Consistency-Token": target.token, "Prefer": "wait=5"} if with_token else {})
@@ -143,7 +143,7 @@ class _Talk:
             cursors = [_next(answer) for answer in answers]
 
 
-def _comparable(step: Step, answer: Answer, target: _Target) -> bytes:
+def _comparable(step: Step, answer: HttpResponse, target: _Target) -> bytes:
     """What of an answer must be the same everywhere, as one line of text."""
     kind = answer.headers.get("content-type", "").split(";")[0].strip()
     parts = [str(answer.status), kind]
@@ -156,7 +156,7 @@ def _comparable(step: Step, answer: Answer, target: _Target) -> bytes:
     return " ".join(parts).encode() + b" " + _comparable_body(step, answer, target)
 
 
-def _comparable_body(step: Step, answer: Answer, target: _Target) -> bytes:
+def _comparable_body(step: Step, answer: HttpResponse, target: _Target) -> bytes:
     if answer.status >= 400:
         return _problem(answer.body)
     if step.path.startswith("/reports/daily-sales"):
@@ -200,7 +200,7 @@ def _dear(body: bytes) -> bytes:
     )
 
 
-def _next(answer: Answer) -> str | None:
+def _next(answer: HttpResponse) -> str | None:
     try:
         return msgspec.json.decode(answer.body, type=_Page).next
     except msgspec.DecodeError:

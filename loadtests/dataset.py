@@ -7,8 +7,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+from loadtests.names import ADJECTIVES, FIRST_NAMES, LAST_NAMES, NOUNS, PRODUCT_SIZES
 from loadtests.popularity import Draws, Indexes, Zipf, uniforms
-from loadtests.words import ADJECTIVES, FIRST_NAMES, LAST_NAMES, NOUNS, PRODUCT_SIZES
 
 
 class Size(NamedTuple):

@@ -17,11 +17,11 @@ import locust  # noqa: F401 - first of all modules with sockets: it monkey-patch
 import msgspec
 
 from loadtests import conformance, results
-from loadtests.client import Client, Unreachable
 from loadtests.conformance import Conformance
 from loadtests.dataset import POPULATION, Dataset
 from loadtests.fill import FillRefused, fill
 from loadtests.format import OF_EVERY_RUN, THRESHOLDS
+from loadtests.http import HttpClient, Unreachable
 from loadtests.ledger import NotFilled, Verdict
 from loadtests.operations import OperationStream, Round
 from loadtests.plan import MIX_WARM_UP_S, PROBES_PER_S, WATCHED, BadPlan, Cell, Plan, PlannedTarget, read
@@ -260,7 +260,7 @@ class _Fresh(msgspec.Struct):
     targets: list[PlannedTarget]
 
 
-def _require_contract(target: PlannedTarget, client: Client, asked: frozenset[str]) -> None:
+def _require_contract(target: PlannedTarget, client: HttpClient, asked: frozenset[str]) -> None:
     """One question of each kind that the run will ask."""
     who = f"Target {target.name} at {client.url}"
     try:

@@ -5,8 +5,8 @@ from collections.abc import Callable
 
 import msgspec
 
-from loadtests.client import Answer, Client, concurrently
 from loadtests.dataset import Dataset, OrderRow
+from loadtests.http import HttpClient, HttpResponse, concurrently
 
 BUSY_S = 30.0  # how long a target may answer 503 before the fill gives up
 Progress = Callable[[int, int, str], None]  # done, total, note
@@ -16,7 +16,7 @@ class FillRefused(Exception):
     """The target refused data of the set; the message is one sentence."""
 
 
-def fill(client: Client, dataset: Dataset, progress: Progress = lambda done, total, note: None) -> None:
+def fill(client: HttpClient, dataset: Dataset, progress: Progress = lambda done, total, note: None) -> None:
     """Orders come about in the order of the data set, as nearly as concurrent requests keep it."""
     size, total = dataset.size, sum(dataset.size)
     concurrently(
@@ -36,7 +36,7 @@ def fill(client: Client, dataset: Dataset, progress: Progress = lambda done, tot
     )
 
 
-def _order(client: Client, row: OrderRow) -> None:
+def _order(client: HttpClient, row: OrderRow) -> None:
     lines = [{"product_id": product, "quantity": quantity} for product, quantity in row.lines]
     _put(client, f"/orders/{row.id}", {"customer_id": row.customer_id, "lines": lines})
     for change in row.changes:
@@ -44,11 +44,11 @@ def _order(client: Client, row: OrderRow) -> None:
         _patiently(client, "POST", f"/orders/{row.id}/{verb}", None)
 
 
-def _put(client: Client, path: str, content: dict[str, object]) -> None:
+def _put(client: HttpClient, path: str, content: dict[str, object]) -> None:
     _patiently(client, "PUT", path, msgspec.json.encode(content))
 
 
-def _patiently(client: Client, method: str, path: str, body: bytes | None) -> Answer:
+def _patiently(client: HttpClient, method: str, path: str, body: bytes | None) -> HttpResponse:
     """A busy target is asked again: its backlog limit is there to slow us down."""
     deadline, pause_s = time.monotonic() + BUSY_S, 0.05
     while True:

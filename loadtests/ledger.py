@@ -11,8 +11,8 @@ from typing import NamedTuple, TypeVar
 import msgspec
 from msgspec import Struct
 
-from loadtests.client import Client, concurrently
 from loadtests.entries import Entry, Order, Placing
+from loadtests.http import HttpClient, concurrently
 from loadtests.operations import Operation
 
 Progress = Callable[[int, int], None]
@@ -69,7 +69,7 @@ class Totals(NamedTuple):
 class Ledger:
     """The books of one target."""
 
-    def __init__(self, client: Client) -> None:
+    def __init__(self, client: HttpClient) -> None:
         self._client = client
         self._orders: dict[str, Entry] = {}
         self._prices: dict[str, set[int]] = {}  # of a product: what it may cost now

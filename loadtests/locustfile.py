@@ -16,9 +16,9 @@ from locust.env import Environment
 from locust.runners import MasterRunner
 
 from loadtests import workload as workloads
-from loadtests.client import Client
 from loadtests.dataset import POPULATION, SIZES, Dataset
 from loadtests.fill import fill
+from loadtests.http import HttpClient
 from loadtests.operations import OperationStream
 
 
@@ -55,7 +55,7 @@ def _prepare(environment: Environment, **_: object) -> None:
     size = SIZES[options.size]
     environment.shop_data = Dataset(options.seed, *(size if size.customers else POPULATION))
     if not size.customers and not isinstance(environment.runner, MasterRunner):
-        fill(Client(environment.host, token=options.bearer or None), environment.shop_data)
+        fill(HttpClient(environment.host, token=options.bearer or None), environment.shop_data)
 
 
 class Shopper(FastHttpUser):  # type: ignore[misc] # Locust comes without types that mypy would follow

@@ -17,7 +17,7 @@ from gevent.hub import get_hub
 from locust.env import Environment
 
 from loadtests.operations import Operation, outcome_of
-from loadtests.wire import TIMEOUT_S, Line, Wire
+from loadtests.wire import TIMEOUT_S, ConnectionPool, PooledConnection
 
 POOL_SIZE = 256  # far more than a target in health ever needs; a full pool is counted as dropped operations
 
@@ -107,24 +107,24 @@ class OpenLoopUser(locust.User):  # type: ignore[misc] # Locust comes without ty
     def __init__(self, url: str, *, token: str | None = None, pool_size: int = POOL_SIZE) -> None:
         # An environment of its own without a runner: nobody listens, so Locust keeps no statistics at our cost.
         super().__init__(Environment(host=url))
-        self._wire, self._pool_size = Wire(url, token=token), pool_size
+        self._pool, self._pool_size = ConnectionPool(url, token=token), pool_size
 
-    def send(self, operation: Operation, start_ns: int, reflects: str = "") -> tuple[Sample, bytes]:
-        """One request, now, and the body of its answer; others run while it waits."""
+    def send(self, operation: Operation, start_ns: int, token: str = "") -> tuple[Sample, bytes]:
+        """Send one request now and wait for its response; other greenlets run meanwhile."""
         found: list[tuple[Sample, bytes]] = []
         there = Event()
 
         def answered(status: int, body: bytes) -> None:
             sample = sample_of(operation, start_ns, sent_ns, status, body)
-            found.append((sample._replace(token=line.header(b"consistency-token")), body))
+            found.append((sample._replace(token=connection.header(b"consistency-token")), body))
             there.set()
 
-        request = self._wire.request(operation.method, operation.path, operation.body, reflects)
+        request = self._pool.request(operation.method, operation.path, operation.body, token)
         sent_ns = time.monotonic_ns()
-        line = self._wire.line()
-        line.ask(request, answered)
+        connection = self._pool.acquire()
+        connection.send(request, answered)
         if not there.wait(TIMEOUT_S):
-            line.hang_up()
+            connection.abort()
         return found[0]
 
     def play(self, operations: Sequence[Operation], slice_s: float) -> Played:
@@ -134,7 +134,7 @@ class OpenLoopUser(locust.User):  # type: ignore[misc] # Locust comes without ty
         """
         samples: list[Sample | None] = [None] * len(operations)
         requests = [self._request(operation) for operation in operations]
-        in_flight: dict[int, Line] = {}
+        in_flight: dict[int, PooledConnection] = {}
         over, idle = Event(), Event()
         upcoming, end_us = 0, int(slice_s * 1e6)
 
@@ -163,8 +163,8 @@ class OpenLoopUser(locust.User):  # type: ignore[misc] # Locust comes without ty
                     idle.set()
 
             sent_ns = time.monotonic_ns()
-            line = in_flight[index] = self._wire.line()
-            line.ask(requests[index], answered)
+            connection = in_flight[index] = self._pool.acquire()
+            connection.send(requests[index], answered)
 
         # A collection in the middle of a slice would delay what is due just then.
         gc.collect()
@@ -176,8 +176,8 @@ class OpenLoopUser(locust.User):  # type: ignore[misc] # Locust comes without ty
             alarm.set(start_ns + (operations[0].due_us if operations else end_us) * 1_000)
             over.wait()
             if in_flight and not idle.wait(TIMEOUT_S):
-                for line in [*in_flight.values()]:
-                    line.hang_up()
+                for connection in [*in_flight.values()]:
+                    connection.abort()
         finally:
             alarm.close()
             gc.enable()
@@ -189,10 +189,10 @@ class OpenLoopUser(locust.User):  # type: ignore[misc] # Locust comes without ty
         return Played(played, start_ns // 1_000, wall_us, cpu_us)
 
     def close(self) -> None:
-        self._wire.close()
+        self._pool.close()
 
     def _request(self, operation: Operation) -> bytes:
-        return self._wire.request(operation.method, operation.path, operation.body)
+        return self._pool.request(operation.method, operation.path, operation.body)
 
     def _tell_locust(self, samples: Sequence[Sample]) -> None:
         """Its request events, after the slice: listeners cost the load nothing."""

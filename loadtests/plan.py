@@ -9,7 +9,7 @@ from msgspec import Struct
 
 from loadtests import workload as workloads
 from loadtests.dataset import Size
-from loadtests.trial import Goal
+from loadtests.trials import Goal
 from loadtests.workload import READS, WRITES, Workload
 
 WARM_UP_S = {"quick": 3.0, "standard": 10.0, "thorough": 10.0}  # at most, for each target, after each start

@@ -6,15 +6,14 @@ from typing import NamedTuple
 
 import msgspec
 
-from loadtests.applied import read_applied
-from loadtests.client import Client
 from loadtests.cpu import Accounts, read_steal
+from loadtests.http import HttpClient
 from loadtests.ledger import Ledger
 from loadtests.openloop import OpenLoopUser, Played, Sample
 from loadtests.operations import Operation, Round
 from loadtests.plan import PlannedTarget
-from loadtests.staleness import observe
-from loadtests.visibility import DELAYS_US, Pair, Row
+from loadtests.probes import observe
+from loadtests.staleness import DELAYS_US, StalenessRow, TokenRow, read_applied
 
 DRAIN_S = 10.0
 _READY = Operation(0, "ready", "read", "GET", "/ready")
@@ -29,8 +28,8 @@ class Figures(NamedTuple):
     lag_events_at_end: int
     cpu_us: dict[str, int]
     steal_share: float | None
-    staleness: list[Row]
-    tokens: list[Pair]
+    staleness: list[StalenessRow]
+    tokens: list[TokenRow]
     applied: list[tuple[float, int]]  # seconds, events that took at most so long
 
 
@@ -43,7 +42,7 @@ class Bench:
 
     def __init__(self, target: PlannedTarget) -> None:
         self.name = target.name
-        self.client = Client(target.url, token=target.token)
+        self.client = HttpClient(target.url, token=target.token)
         self.ledger = Ledger(self.client)
         self.attach(target)
 

@@ -13,8 +13,7 @@ from analysis import capacity, capacity_plots, scaling
 from analysis.bounds import Servers, plan
 from analysis.publish import compacted
 from analysis.statistics import NotComputable
-from loadtests.search import PRECISION, goal_outcome, lag_outcome, search
-from loadtests.trial import Goal, Trend, Trial, judge, trend
+from loadtests.trials import PRECISION, Goal, Trend, Trial, goal_outcome, judge, lag_outcome, search, trend
 from tests import load_targets as targets
 from tests.load_targets import serving
 from tests.test_load_drive import plan_for, start

@@ -13,8 +13,8 @@ import pytest
 
 from analysis import tables
 from crossover.targets import listen
-from loadtests.client import Client
 from loadtests.conformance import check
+from loadtests.http import HttpClient
 from tests.service import wait_until
 
 HOME = Path(__file__).parent.parent
@@ -57,7 +57,7 @@ def test_the_example_of_a_system_of_ones_own_is_compared_as_its_page_says(tmp_pa
 def test_an_example_that_answered_otherwise_would_be_refused() -> None:
     start = commands("own-system.md")[0]
     with served(start) as (url, _), served(start) as (other, _):
-        mine, lying = Client(url), Client(other)
+        mine, lying = HttpClient(url), HttpClient(other)
         honest = lying.request
 
         def answer(method, path, body=None, headers=None):

@@ -36,8 +36,8 @@ from cqrs_impl.read.keys import Keys
 from cqrs_impl.read.redis_views import RedisViews
 from cqrs_impl.write.outbox import LAST, OUTBOX
 from ladder.environment import Environment
-from loadtests.applied import read_applied
-from loadtests.client import Client as LoadClient
+from loadtests.http import HttpClient
+from loadtests.staleness import read_applied
 from tests.service import Shop, settle
 
 T0 = datetime(2026, 1, 1, tzinfo=UTC)
@@ -244,7 +244,7 @@ def test_the_projectors_own_times_are_told_by_the_app(fresh_target: Callable[...
         for number in range(3):  # an event's age is told with the write after it
             shop.customer(f"Ann {number}")
             settle(client)
-        told = read_applied(LoadClient(target.url))
+        told = read_applied(HttpClient(target.url))
         assert told[float("inf")] == 2 and told[5.0] == 2 and told[0.0005] <= told[0.1]
         assert set(client.get("/ready").json()) == {"lag_events", "lag_seconds", "parked_events"}
-    assert read_applied(LoadClient(fresh_target("crud").url)) == {}
+    assert read_applied(HttpClient(fresh_target("crud").url)) == {}

@@ -5,9 +5,9 @@ import random
 import pytest
 
 from loadtests import conformance
-from loadtests.client import Client
 from loadtests.dataset import Dataset
 from loadtests.fill import fill
+from loadtests.http import HttpClient
 from loadtests.ledger import Ledger, NotFilled, Verdict
 from loadtests.operations import Operation, OperationStream, outcome_of
 from loadtests.workload import load
@@ -22,7 +22,7 @@ def kept_books(url: str, lose: float = 0.0) -> Verdict:
 
     A share `lose` of the answers never reaches the client, which then cannot know what came of them.
     """
-    client, rng = Client(url), random.Random(1)
+    client, rng = HttpClient(url), random.Random(1)
     fill(client, DATA)
     ledger, stream = Ledger(client), OperationStream(DATA, load("shop"), "books")
     ledger.open(*stream.watched(500))
@@ -88,7 +88,7 @@ def test_an_acknowledged_order_that_is_not_there_is_lost() -> None:
 
 def test_a_refused_order_that_is_there_is_a_phantom() -> None:
     with serving(targets.two_faced(every=37)) as (url,):
-        client = Client(url)
+        client = HttpClient(url)
         for index in range(40):  # as the fill would take a refusal for a failure, orders are placed here
             client.request("PUT", f"/customers/{DATA.customer_id(index % 20)}", b'{"name":"A"}')
         client.request("PUT", f"/products/{DATA.product_id(0)}", b'{"name":"P","price_cents":1,"stock":1000}')
@@ -106,17 +106,17 @@ def test_a_refused_order_that_is_there_is_a_phantom() -> None:
 def test_a_target_without_the_data_of_the_run_is_told_so() -> None:
     with serving(targets.honest()) as (url,):
         with pytest.raises(NotFilled, match="does not hold the data of this run"):
-            Ledger(Client(url)).open([DATA.customer_id(0)], [])
+            Ledger(HttpClient(url)).open([DATA.customer_id(0)], [])
 
 
 def conform(*urls: str) -> conformance.Conformance:
-    named = [(name, Client(url)) for name, url in zip("ab", urls, strict=False)]
+    named = [(name, HttpClient(url)) for name, url in zip("ab", urls, strict=False)]
     return conformance.check(named, seed=1, nonce="run")
 
 
 def test_targets_that_answer_the_same_conform_whatever_else_they_hold() -> None:
     with serving(targets.honest(), targets.honest()) as (one, other):
-        fill(Client(one), DATA)
+        fill(HttpClient(one), DATA)
         verdict = conform(one, other)
         assert verdict.ok, verdict.first_difference
         assert verdict.operations > 400 and verdict.tempos == ("settled", "burst")

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import loadtests.wire as wire_module
-from loadtests.wire import Answer, Wire, parse
+from loadtests.wire import ConnectionPool, RawResponse, parse
 
 PLAIN = b"HTTP/1.1 201 Created\r\nContent-Length: 5\r\nX: 1\r\n\r\nhello"
 CHUNKED = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nhel\r\n2;x=y\r\nlo\r\n0\r\n\r\n"
@@ -18,10 +18,10 @@ EMPTY = b"HTTP/1.1 204 No Content\r\n\r\n"
 LAST = b"HTTP/1.1 404 Not Found\r\nConnection: close\r\ncontent-length: 0\r\n\r\n"
 UNTIL_CLOSED = b"HTTP/1.0 200 OK\r\n\r\nhello"
 FORMS = {
-    PLAIN: Answer(201, b"hello", True),
-    CHUNKED: Answer(200, b"hello", True),
-    EMPTY: Answer(204, b"", True),
-    LAST: Answer(404, b"", False),
+    PLAIN: RawResponse(201, b"hello", True),
+    CHUNKED: RawResponse(200, b"hello", True),
+    EMPTY: RawResponse(204, b"", True),
+    LAST: RawResponse(404, b"", False),
 }
 
 
@@ -33,7 +33,7 @@ def test_an_answer_is_read_when_it_is_whole_and_not_before(text: bytes, data: st
 
 def test_without_a_length_the_end_of_the_connection_ends_the_answer() -> None:
     assert parse(UNTIL_CLOSED, ended=False) is None
-    assert parse(UNTIL_CLOSED, ended=True) == Answer(200, b"hello", False)
+    assert parse(UNTIL_CLOSED, ended=True) == RawResponse(200, b"hello", False)
 
 
 @pytest.mark.parametrize("text", [b"SSH-2.0-OpenSSH\r\n\r\n", b"HTTP/1.1 200 OK\r\nContent-Length: many\r\n\r\n"])
@@ -43,14 +43,14 @@ def test_what_is_no_http_is_told_from_an_answer(text: bytes) -> None:
 
 
 def test_a_request_names_its_host_carries_the_token_and_keeps_to_the_path_of_its_address() -> None:
-    wire = Wire("http://shop.example:81/api/", token="secret")
+    wire = ConnectionPool("http://shop.example:81/api/", token="secret")
     assert wire.request("GET", "/orders/1") == (
         b"GET /api/orders/1 HTTP/1.1\r\nHost: shop.example:81\r\nAuthorization: Bearer secret\r\n\r\n"
     )
     assert wire.request("PUT", "/x", b"{}").endswith(b"Content-Type: application/json\r\nContent-Length: 2\r\n\r\n{}")
 
 
-def asked(wire: Wire) -> tuple[int, bytes]:
+def asked(wire: ConnectionPool) -> tuple[int, bytes]:
     found: list[tuple[int, bytes]] = []
     there = Event()
 
@@ -58,7 +58,7 @@ def asked(wire: Wire) -> tuple[int, bytes]:
         found.append((status, body))
         there.set()
 
-    wire.line().ask(wire.request("GET", "/"), answered)
+    wire.acquire().send(wire.request("GET", "/"), answered)
     assert there.wait(10)
     return found[0]
 
@@ -88,12 +88,12 @@ def served() -> Callable[[list[list[bytes]]], str]:
 def test_a_kept_connection_that_is_closed_instead_of_answered_is_replaced(
     served: Callable[[list[list[bytes]]], str],
 ) -> None:
-    wire = Wire(served([[PLAIN, b""], [CHUNKED]]))
+    wire = ConnectionPool(served([[PLAIN, b""], [CHUNKED]]))
     assert [asked(wire), asked(wire)] == [(201, b"hello"), (200, b"hello")]
 
 
 def test_an_answer_cut_off_in_the_middle_is_none(served: Callable[[list[list[bytes]]], str]) -> None:
-    assert asked(Wire(served([[PLAIN[:-2]]]))) == (0, b"")
+    assert asked(ConnectionPool(served([[PLAIN[:-2]]]))) == (0, b"")
 
 
 def test_an_address_is_looked_up_once_however_many_connections_it_gets(
@@ -101,6 +101,6 @@ def test_an_address_is_looked_up_once_however_many_connections_it_gets(
 ) -> None:
     lookups, look_up = list[object](), wire_module.socket.create_connection
     monkeypatch.setattr(wire_module.socket, "create_connection", lambda *at: lookups.append(at) or look_up(*at))
-    wire = Wire(served([[LAST], [LAST], [LAST]]))
+    wire = ConnectionPool(served([[LAST], [LAST], [LAST]]))
     assert [asked(wire)[0] for _ in range(3)] == [404, 404, 404]
     assert len(lookups) == 1

@@ -20,13 +20,13 @@ class Unreachable(Exception):
     """The target gave no answer; the message is one sentence."""
 
 
-class Answer(NamedTuple):
+class HttpResponse(NamedTuple):
     status: int
     headers: dict[str, str]  # names in lower case
     body: bytes
 
 
-class Client:
+class HttpClient:
     """One target; each thread keeps a connection of its own."""
 
     def __init__(self, url: str, *, token: str | None = None) -> None:
@@ -44,7 +44,7 @@ class Client:
 
     def request(
         self, method: str, path: str, body: bytes | None = None, headers: dict[str, str] | None = None
-    ) -> Answer:
+    ) -> HttpResponse:
         """Sends once more when a kept connection turns out closed: every command of the contract is safe to repeat."""
         sent = self._headers | ({"Content-Type": "application/json"} if body is not None else {}) | (headers or {})
         for attempt in (1, 2):
@@ -58,10 +58,12 @@ class Client:
                 if attempt == 2 or isinstance(error, ConnectionRefusedError | TimeoutError):
                     raise Unreachable(f"{self.url} does not answer ({error or type(error).__name__}).") from error
             else:
-                return Answer(response.status, {name.lower(): value for name, value in response.getheaders()}, content)
+                return HttpResponse(
+                    response.status, {name.lower(): value for name, value in response.getheaders()}, content
+                )
         raise AssertionError("the second attempt returns or raises")
 
-    def get(self, path: str, headers: dict[str, str] | None = None) -> Answer:
+    def get(self, path: str, headers: dict[str, str] | None = None) -> HttpResponse:
         return self.request("GET", path, headers=headers)
 
     def lag_events(self) -> int | None:

@@ -2,13 +2,13 @@
 
 import pytest
 
-from loadtests.visibility import Look, rows_of
+from loadtests.staleness import ProbeRead, rows_of
 
 
 @pytest.mark.parametrize(
     ("versions", "visible_us"),
     [
-        ((2, 2, 2), 100),  # at the first look
+        ((2, 2, 2), 100),  # at the first read
         ((1, 2, 2), 200),
         ((1, 1, 1), None),  # never
         ((2, 1, 2), 300),  # seen, gone again, and seen: visible only when it stays
@@ -19,8 +19,8 @@ from loadtests.visibility import Look, rows_of
 def test_an_effect_is_visible_from_the_first_read_after_the_last_stale_one(
     versions: tuple[int, ...], visible_us: int | None
 ) -> None:
-    looks = [Look(100 * (place + 1), version) for place, version in enumerate(versions)]
-    rows = rows_of("pay", 7, 2, list(reversed(looks)))
+    reads = [ProbeRead(100 * (place + 1), version) for place, version in enumerate(versions)]
+    rows = rows_of("pay", 7, 2, list(reversed(reads)))
     assert [row.delay_us for row in rows] == [100, 200, 300]
     assert [row.versions_behind for row in rows] == [max(0, 2 - version) for version in versions]
     assert [row.stale for row in rows] == [version < 2 for version in versions]
