@@ -11,53 +11,52 @@ from pathlib import Path
 import pytest
 
 from benchmarks.load import connected, steady
-from crossover.namespaces import drop_namespace, fresh_namespace
-from crossover.processes import Household
-from crossover.seed import seed
 from crossover.targets import (
     LOOPBACK,
-    Stores,
     Target,
     launch,
     listen,
-    midnight,
+    load,
     prepare,
     process_env,
     target_env,
     wait_until_healthy,
 )
+from ladder.rung import rung as rung_of
 from loadtests.cpu import Accounts
 from loadtests.dataset import SIZES, Dataset
-from tests.conftest import house, postgres_url, redis_url
+from servers.server import fresh_namespace
+from servers.supervisor import Processes
+from tests.conftest import UrlOf, processes, url_of
 
-__all__ = ["house", "postgres_url", "redis_url"]
+__all__ = ["processes", "url_of"]
 SIZE = os.environ.get("BENCH_SIZE", "m")  # the figures asked for are of m; s is done sooner
 DATASET = Dataset(1, *SIZES[SIZE])
 Filled = Callable[[str], dict[str, str]]
 
 
 @pytest.fixture(scope="session")
-def filled(house: Household, postgres_url: str, redis_url: str) -> Iterator[Filled]:
+def filled(processes: Processes, url_of: UrlOf) -> Iterator[Filled]:
     """`filled(rung)`: the variables of a rung's stores with the data set in them."""
     envs: dict[str, dict[str, str]] = {}
 
     def fill(rung: str) -> dict[str, str]:
         if rung not in envs:
-            env = target_env(
-                Stores(postgres_url, redis_url), namespace=fresh_namespace("bench"), clock=None, token=None
-            )
-            prepare(house, f"bench-{rung}", rung, env)
-            seed(env, rung, SIZE, 1, midnight(), lambda phase, done, total: None)
+            urls = {server.name: url_of(server) for server in rung_of(rung).servers}
+            env = target_env(rung, urls, namespace=fresh_namespace("bench"))
+            prepare(processes, f"bench-{rung}", rung, env)
+            load(processes, f"bench-{rung}", rung, env, SIZE, 1)
             envs[rung] = env
         return envs[rung]
 
     yield fill
-    for env in envs.values():
-        drop_namespace(env["CROSSOVER_NAMESPACE"], postgres_url, redis_url)
+    for rung, env in envs.items():
+        for server in rung_of(rung).servers:
+            server.drop(url_of(server), env["CROSSOVER_NAMESPACE"])
 
 
 @pytest.fixture(scope="session")
-def target(house: Household, filled: Filled) -> Iterator[Callable[[str], Target]]:
+def target(processes: Processes, filled: Filled) -> Iterator[Callable[[str], Target]]:
     """`target(name)`: a rung over the filled stores, or one of `benchmarks.systems` over those of crud."""
     running: dict[str, Target] = {}
 
@@ -66,14 +65,14 @@ def target(house: Household, filled: Filled) -> Iterator[Callable[[str], Target]
             return running[name]
         listening = listen(LOOPBACK, 0)
         if name not in ("constant", "raw"):
-            running[name] = launch(house, f"bench-{name}", name, filled(name), listening)
+            running[name] = launch(processes, f"bench-{name}", name, filled(name), listening)
             return running[name]
         url, env = f"http://{LOOPBACK}:{listening.getsockname()[1]}", filled("crud")
         command = [sys.executable, Path(__file__).with_name("systems.py"), name, "{fd}"]
         with listening:
-            pid = house.start(f"bench-{name}/app", command, env=process_env(env), listening=listening)
-        processes = {"app": [pid]} | ({"postgres": [house.pids["postgres"]]} if name == "raw" else {})
-        running[name] = Target(f"bench-{name}", name, url, processes, env, house)
+            pid = processes.start(f"bench-{name}/app", command, env=process_env(env), listening=listening)
+        components = {"app": [pid]} | ({"postgres": [processes.pids["postgres"]]} if name == "raw" else {})
+        running[name] = Target(f"bench-{name}", name, url, components, env, processes)
         wait_until_healthy(running[name])
         return running[name]
 

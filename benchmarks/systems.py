@@ -16,7 +16,9 @@ from contract.http.app import make_app
 from contract.memory import MemoryOrders
 from contract.messages import CustomerRef, Line, OrderView, Query, QueryResult
 from crud_impl.system import answer
-from ladder.environment import POOL_CONNECTIONS, Environment
+from ladder.connections import POOL_CONNECTIONS
+from ladder.environment import Environment
+from servers.postgres import POSTGRES
 
 LINES = tuple(Line("00000000-0000-7000-8000-000000000000", "Small Green Kettle", 2, 1999, 3998) for _ in range(3))
 ORDER = OrderView(
@@ -46,7 +48,7 @@ class Raw(MemoryOrders):
     async def _rows(self, sql: str, params: dict[str, Any]) -> list[Any]:
         options = f"-c search_path={self._env.namespace}"
         connection = await self._idle.get() or await psycopg.AsyncConnection.connect(
-            self._env.libpq_url(), autocommit=True, prepare_threshold=1, options=options
+            self._env.url(POSTGRES), autocommit=True, prepare_threshold=1, options=options
         )
         rows: list[Any] = await (await connection.execute(sql, params)).fetchall()
         self._idle.put_nowait(connection)

@@ -12,10 +12,10 @@ from pytest_benchmark.fixture import BenchmarkFixture
 
 from benchmarks.conftest import SIZE, Filled
 from cqrs_impl.projector import Projector
-from crossover.processes import Household
 from ladder.environment import Environment
-from ladder.rungs import rung_module
+from ladder.rung import rung as rung_of
 from loadtests.cpu import Accounts
+from servers.supervisor import Processes
 
 
 @pytest.mark.benchmark(group="seed")
@@ -25,14 +25,14 @@ def test_seed_and_rebuild(benchmark: BenchmarkFixture, filled: Filled) -> None:
 
 
 @pytest.mark.benchmark(group="projector")
-def test_backlog(benchmark: BenchmarkFixture, house: Household, filled: Filled) -> None:
+def test_backlog(benchmark: BenchmarkFixture, processes: Processes, filled: Filled) -> None:
     env = filled("cqrs")
-    accounts = Accounts({name: [house.pids[name]] for name in ("postgres", "redis")})
+    accounts = Accounts({name: [processes.pids[name]] for name in ("postgres", "redis")})
     events, wall_s, cpu_us = 0, 0.0, Counter[str]()
 
     async def replay() -> int:
         own = Environment.from_environ(env)
-        (projector,) = rung_module("cqrs").build(own).workers
+        projector = rung_of("cqrs").workers(own)["projector"]
         assert isinstance(projector, Projector)
         seen = 0
 

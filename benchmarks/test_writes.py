@@ -24,10 +24,12 @@ from cqrs_impl.read.checkpoint import Checkpoint
 from cqrs_impl.read.keys import Keys
 from cqrs_impl.write.commands import Commands, NoRecorder
 from cqrs_impl.write.outbox import Outbox
-from crossover.processes import Household
 from crossover.targets import Target, prepare
+from ladder.connections import database, redis_client
 from ladder.environment import Environment
 from loadtests.cpu import Accounts
+from servers.postgres import POSTGRES
+from servers.supervisor import Processes
 
 
 def order(number: int) -> PlaceOrder:
@@ -37,10 +39,10 @@ def order(number: int) -> PlaceOrder:
 
 
 @pytest.mark.benchmark(group="writes")
-def test_outbox(benchmark: BenchmarkFixture, house: Household, filled: Filled) -> None:
-    prepare(house, "bench-outbox", "cqrs", filled("crud"))  # an outbox that no projector follows
+def test_outbox(benchmark: BenchmarkFixture, processes: Processes, filled: Filled) -> None:
+    prepare(processes, "bench-outbox", "cqrs", filled("crud"))  # an outbox that no projector follows
     env = Environment.from_environ(filled("crud"))
-    accounts = Accounts({"postgres": [house.pids["postgres"]]})
+    accounts = Accounts({"postgres": [processes.pids["postgres"]]})
     ratios: list[float] = []
 
     async def turn(commands: Commands) -> float:
@@ -51,8 +53,8 @@ def test_outbox(benchmark: BenchmarkFixture, house: Household, filled: Filled) -
         return (time.process_time() - own) * 1e6 + accounts.between(before, accounts.read())["postgres"]
 
     async def rounds() -> None:
-        database = env.database()
-        ways = [Commands(database, NoRecorder(), utc_now), Commands(database, Outbox(env.namespace), utc_now)]
+        tables = database(env)
+        ways = [Commands(tables, NoRecorder(), utc_now), Commands(tables, Outbox(env.namespace), utc_now)]
         for number in range(16):
             turns = [await turn(way) for way in (ways if number % 2 else ways[::-1])]
             without, outbox = turns if number % 2 else turns[::-1]
@@ -73,7 +75,7 @@ def test_freshness(benchmark: BenchmarkFixture, target: Callable[[str], Target])
     seen: list[tuple[tuple[int, int], float]] = []
 
     async def watch() -> None:
-        line = env.redis()
+        line = redis_client(env)
         while True:
             (found,) = await line.ask(("GET", Keys(env.namespace).checkpoint))
             at = Checkpoint.of(found).reached
@@ -91,7 +93,7 @@ def test_freshness(benchmark: BenchmarkFixture, target: Callable[[str], Target])
 
     start = time.time()
     benchmark.pedantic(lambda: uvloop.run(load()), rounds=1, iterations=1)
-    with psycopg.connect(env.libpq_url(), options=f"-c search_path={env.namespace}") as connection:
+    with psycopg.connect(env.url(POSTGRES), options=f"-c search_path={env.namespace}") as connection:
         rows = connection.execute(
             "SELECT xid::text::bigint, id, extract(epoch FROM recorded_at)::float8 FROM outbox"
             " WHERE recorded_at > to_timestamp(%s)",

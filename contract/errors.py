@@ -78,3 +78,7 @@ class StoreGone(Unavailable):
 
 class Behind(Refusal):
     status, code, title, retry_after_s = 503, "behind", "Not caught up yet", 1
+
+
+class WorkerError(Exception):
+    """A worker that must not go on; its text is the one sentence the user reads. No client ever meets it."""

@@ -22,9 +22,9 @@ from analysis.runs import read_any_manifest
 from crossover.compare import drive, plan_of, started
 from crossover.errors import Fallen
 from crossover.preflight import PROFILES, Profile, Wish, require_free, wanted
-from crossover.processes import household
 from crossover.progress import Steps
 from loadtests.scripted import due_times_us, scripted_us, waits_us
+from servers.supervisor import Processes
 
 FIXED_US, SLOW_US, EVERY = 3_000, 30_000, 20
 STALL_AT, STALL_US = 150, 1_000_000
@@ -189,18 +189,18 @@ def pairs(out: Path, number: int, quick: bool, steps: Steps) -> Iterator[Repeat]
 
 def run(wish: Wish, planted: dict[str, int], length: Profile, steps: Steps) -> None:
     with contextlib.ExitStack() as stack:
-        house = stack.enter_context(household())
+        supervisor = stack.enter_context(Processes())
         targets = [stack.enter_context(started(wish, name, rung, steps)) for name, rung in wish.rungs.items()]
         for target in targets:
             if target.name in planted:
                 burn = [sys.executable, "-m", "crossover.planted", str(planted[target.name] / 100)]
-                target.processes["planted"] = [target.house.start("planted", burn, env=dict(os.environ))]
+                target.processes["planted"] = [target.supervisor.start("planted", burn, env=dict(os.environ))]
         plan = plan_of(wish, targets) | {"slice_s": SLICE_S, "probes": 0, "warm_up_s": 1.0}
         plan |= {"rounds": length.rounds, "restarts": length.restarts}
         for described in plan["targets"]:
             if described["name"] in planted:
                 described["rung"] = f"crud + {planted[described['name']]} %"
-        drive(plan, house.place, targets, steps)
+        drive(plan, supervisor, targets, steps)
 
 
 def repeats_of(folder: Path, planted: dict[str, int], profile: str, length: Profile) -> Iterator[Repeat]:

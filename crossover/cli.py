@@ -4,6 +4,7 @@ import contextlib
 import os
 import signal
 import sys
+import time
 from pathlib import Path
 from types import FrameType
 from typing import Annotated
@@ -13,7 +14,8 @@ from rich.console import Console
 from rich.markup import escape
 from typer.exceptions import TyperException
 
-from crossover.errors import Fallen, UserError
+from crossover.errors import UserError
+from servers.server import Failed, Unusable
 
 app = typer.Typer(
     help="When does CQRS pay off over CRUD, and what does it cost? Measure it on this machine.",
@@ -41,6 +43,11 @@ CostsRun = Annotated[Path, typer.Argument(metavar="RUN", help="The folder of a r
 MixName = Annotated[str | None, typer.Option("--workload", help="A workload, or a TOML file; otherwise the run's.")]
 
 Folder = Annotated[Path, typer.Argument(metavar="DIR", help="The folder of a run.")]
+
+
+def urls_of(database_url: str | None, redis_url: str | None) -> dict[str, str]:
+    """Server name → URL of the user's own servers."""
+    return {name: url for name, url in (("postgres", database_url), ("redis", redis_url)) if url}
 
 
 @app.callback()
@@ -75,15 +82,14 @@ def serve(
                     size=size,
                     seed=seed,
                     token=token,
-                    database_url=database_url,
-                    redis_url=redis_url,
+                    urls=urls_of(database_url, redis_url),
                     durability=durability,
                     progress=steps,
                 )
             )
         print(f"{rung} is served at {target.url}\nIts docs page is  {target.url}/docs\nCtrl-C stops it.", flush=True)
         while True:
-            target.house.hear(60)
+            time.sleep(0.2)
             target.check()
 
 
@@ -106,30 +112,28 @@ def diff(rung: RungName) -> None:
 @app.command(rich_help_panel="Look")
 def rebuild(rung: RungName, database_url: DatabaseUrl = None, redis_url: RedisUrl = None) -> None:
     """Clear a rung's read store and build it anew from its events, on servers of yours."""
+    from crossover.parked import rebuild_views
     from crossover.progress import Steps
-    from crossover.rebuild import rebuild_views
 
     with Steps("rebuild") as steps:
-        rebuilt = rebuild_views(rung, database_url, redis_url, steps)
+        rebuilt = rebuild_views(rung, urls_of(database_url, redis_url), steps)
     print(f"The views of {rung} were built anew from {rebuilt:,} events.")
 
 
 @app.command(rich_help_panel="Look")
 def parked(rung: RungName, database_url: DatabaseUrl = None, redis_url: RedisUrl = None) -> None:
     """Show the streams that wait because an event of theirs could not be applied, on servers of yours."""
-    from crossover.parked import show_parked
-    from crossover.rebuild import given_stores
+    from crossover.parked import kept_on, show_parked
 
-    show_parked(Console(), rung, given_stores(rung, "Looking", database_url, redis_url))
+    show_parked(Console(), rung, kept_on(rung, "Looking", urls_of(database_url, redis_url)))
 
 
 @app.command(rich_help_panel="Look")
 def replay(rung: RungName, database_url: DatabaseUrl = None, redis_url: RedisUrl = None) -> None:
     """Try the parked streams again, once what was wrong is mended, on servers of yours."""
-    from crossover.parked import replay_parked
-    from crossover.rebuild import given_stores
+    from crossover.parked import kept_on, replay_parked
 
-    replay_parked(Console(), rung, given_stores(rung, "Replaying", database_url, redis_url))
+    replay_parked(Console(), rung, kept_on(rung, "Replaying", urls_of(database_url, redis_url)))
 
 
 @app.command(rich_help_panel="Look")
@@ -137,7 +141,7 @@ def doctor(database_url: DatabaseUrl = None, redis_url: RedisUrl = None) -> None
     """Show which servers and versions would be used, what the machine offers, and what is missing."""
     from crossover.doctor import examine
 
-    raise typer.Exit(0 if examine(Console(soft_wrap=True), database_url, redis_url) else 1)
+    raise typer.Exit(0 if examine(Console(soft_wrap=True), urls_of(database_url, redis_url)) else 1)
 
 
 @app.command(rich_help_panel="Compare")
@@ -463,11 +467,11 @@ def outcome() -> int:
     """The exit code: 0 done, 1 something failed, 2 bad input, 128 + n stopped by a signal."""
     try:
         return int(app(standalone_mode=False) or 0)
-    except UserError as error:
+    except Unusable as error:
         return say(str(error), 2)
     except TyperException as error:
         return say(f"{error.format_message().rstrip('.')}: see `crossover --help`.", 2)
-    except Fallen as error:
+    except Failed as error:
         return say(str(error), 1)
     except (KeyboardInterrupt, typer.Abort):
         return 128 + signal.SIGINT

@@ -16,16 +16,14 @@ from typing import Any
 from rich.console import Console
 
 from crossover.errors import Fallen, UserError
-from crossover.keeper import dies_with
 from crossover.machine import fingerprint
-from crossover.namespaces import fresh_namespace
-from crossover.places import Place
 from crossover.preflight import PROFILES, SLICE_S, TRIAL_S, Wish
-from crossover.processes import household
 from crossover.progress import Steps
-from crossover.targets import Target, midnight, needs_of, restarted, serving
-from ladder.rungs import rung_module
+from crossover.targets import Target, midnight, restarted, serving
+from ladder.rung import rung as rung_of
 from loadtests.dataset import SIZES
+from servers.server import fresh_namespace
+from servers.supervisor import Processes
 
 STOPPED, BAD_INPUT = 130, 2
 DRIVERS = {"capacity": "loadtests.capacity"}  # of other kinds: loadtests.drive
@@ -46,9 +44,9 @@ def compare(wish: Wish) -> None:
 
 def measure(wish: Wish) -> None:
     with contextlib.ExitStack() as stack, Steps("compare") as steps:
-        house = stack.enter_context(household())
+        supervisor = stack.enter_context(Processes())
         targets = [stack.enter_context(started(wish, name, rung, steps)) for name, rung in wish.rungs.items()]
-        drive(plan_of(wish, targets), house.place, targets, steps)
+        drive(plan_of(wish, targets), supervisor, targets, steps)
 
 
 def started(
@@ -61,11 +59,10 @@ def started(
         size="empty" if filled_over_http(wish) else wish.size,
         seed=wish.seed,
         token=wish.token,
-        database_url=wish.database_url,
-        redis_url=wish.redis_url,
+        urls=wish.urls,
         durability=wish.durability,
         namespace=fresh_namespace(name),
-        fleeting=True,
+        ephemeral=True,
         code=code,
         until=midnight(),
         progress=steps,
@@ -74,7 +71,7 @@ def started(
 
 def filled_over_http(wish: Wish) -> bool:
     """Where one target can only be filled through its front door, all are: their recorded times then have one cause."""
-    return bool(wish.external) or any(not needs_of(rung) for rung in wish.rungs.values())
+    return bool(wish.external) or any(not rung_of(rung).servers for rung in wish.rungs.values())
 
 
 def plan_of(wish: Wish, targets: list[Target]) -> dict[str, Any]:
@@ -112,33 +109,25 @@ def described(target: Target) -> dict[str, Any]:
         "name": target.name,
         "url": target.url,
         "rung": target.rung,
-        "parent": rung_module(target.rung).PARENT,
+        "parent": rung_of(target.rung).parent,
         "token": target.env.get("CROSSOVER_TOKEN"),
         "processes": target.processes,
     }
 
 
-def drive(plan: dict[str, Any], place: Place, targets: list[Target], steps: Steps) -> None:
+def drive(plan: dict[str, Any], supervisor: Processes, targets: list[Target], steps: Steps) -> None:
     """Run the driver to its end, showing its progress and giving it fresh processes when it asks for them."""
-    log, path = place.log("driver"), place.folder / "PLAN.json"  # no part of the run: it may carry a token
+    log, path = supervisor.log("driver"), supervisor.folder / "PLAN.json"  # no part of the run: it may carry a token
     path.touch(0o600)
     path.write_text(json.dumps(plan))
-    with log.open("wb") as stderr:
-        driver = subprocess.Popen(
-            [sys.executable, "-m", DRIVERS.get(plan["kind"], "loadtests.drive"), str(path)],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=stderr,
-            # A session of its own: Ctrl-C reaches the driver once, from us, and it writes down what it has.
-            start_new_session=True,
-            preexec_fn=dies_with(os.getpid(), signal.SIGKILL),
-        )
+    module = DRIVERS.get(plan["kind"], "loadtests.drive")
+    driver = supervisor.start_piped("driver", [sys.executable, "-m", module, str(path)], env=os.environ)
     try:
         follow(driver, targets, steps)
     except BaseException:
         end(driver)
         raise
-    last = place.last_lines("driver")
+    last = supervisor.last_lines("driver")
     sentence = last.splitlines()[-1] if last else f"The driver ended with status {driver.returncode}."
     if driver.returncode == STOPPED:
         raise KeyboardInterrupt
@@ -175,7 +164,7 @@ def follow(driver: subprocess.Popen[bytes], targets: list[Target], steps: Steps)
 
 def afresh(target: Target) -> Target:
     """A rung without stores would come back empty: it keeps its processes."""
-    return restarted(target) if needs_of(target.rung) else target
+    return restarted(target) if rung_of(target.rung).servers else target
 
 
 def end(driver: subprocess.Popen[bytes]) -> None:

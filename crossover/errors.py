@@ -1,9 +1,11 @@
 """What the command line says instead of a traceback."""
 
+from servers.server import Failed, Unusable
 
-class UserError(Exception):
+
+class UserError(Unusable):
     """Bad input: one clear sentence saying what to do; the command ends with exit code 2."""
 
 
-class Fallen(Exception):
-    """A process that must run has ended: one clear sentence; the command ends with exit code 1."""
+class Fallen(Failed):
+    """A check failed, or a process that must run has ended: one clear sentence; exit code 1."""

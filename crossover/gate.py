@@ -11,9 +11,10 @@ from crossover.compare import drive, plan_of, started, usable, wide_console
 from crossover.errors import UserError
 from crossover.machine import PROJECT
 from crossover.preflight import Wish
-from crossover.processes import household
 from crossover.progress import Steps
-from crossover.targets import known_rung, needs_of
+from crossover.targets import known_rung
+from ladder.rung import rung as rung_of
+from servers.supervisor import Processes
 
 EXIT_CODES = {"same or better": 0, "worse": 1, "inconclusive": 3}
 WARM_UP_S = 3.0  # after each of the many starts
@@ -25,13 +26,13 @@ def gate(wish: Wish, revisions: dict[str, str], history: Path | None) -> int:
     from analysis import gate as analysis
 
     with ExitStack() as stack, Steps("gate") as steps:
-        house = stack.enter_context(household())
-        codes = {commit: check_out(commit, house.place.folder / "code" / commit) for commit in revisions.values()}
+        supervisor = stack.enter_context(Processes())
+        codes = {commit: check_out(commit, supervisor.folder / "code" / commit) for commit in revisions.values()}
         targets = [
             stack.enter_context(started(wish, name, rung, steps, code=codes[revisions[name]]))
             for name, rung in wish.rungs.items()
         ]
-        drive(planned(plan_of(wish, targets), revisions), house.place, targets, steps)
+        drive(planned(plan_of(wish, targets), revisions), supervisor, targets, steps)
     with usable():
         wide_console().print(analysis.render(wish.out, history))
         print(f"Data:  {wish.out / 'manifest.json'}")
@@ -49,7 +50,7 @@ def planned(plan: dict[str, Any], revisions: dict[str, str]) -> dict[str, Any]:
 
 def sides(base: str, head: str, again: str | None, rung: str) -> tuple[dict[str, str], list[str]]:
     """Revisions by target name, or addresses NAME=URL in the order base, head, base again."""
-    if not needs_of(known_rung(rung)):
+    if not rung_of(known_rung(rung)).servers:
         raise UserError(f"{rung} forgets everything when it is started anew, as a gate does: choose another rung.")
     words = [base, head, *([again] if again else [])]
     if all(URL_MARK in word for word in words):

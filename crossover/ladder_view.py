@@ -1,45 +1,43 @@
 """The ladder to look at: its table, and what a rung changes in its parent."""
 
 import difflib
-from pathlib import Path
+import inspect
 
 from rich.console import Console
 from rich.syntax import Syntax
 from rich.table import Table
 
 from crossover.errors import UserError
-from crossover.targets import known_rung, needs_of, workers_of
-from ladder.rungs import RUNGS, rung_module
+from crossover.targets import known_rung
+from ladder.rung import rung, rungs
 
 
 def ladder_table() -> Table:
-    table = Table("rung", "parent", "the one idea it adds", "needs", "workers", title="The ladder")
-    for rung in RUNGS:
-        module = rung_module(rung)
-        needs = ", ".join(sorted(needs_of(rung))) or "–"
-        table.add_row(rung, module.PARENT or "–", module.IDEA, needs, ", ".join(workers_of(rung)) or "–")
+    table = Table("rung", "parent", "the one idea it adds", "servers", "workers", title="The ladder")
+    for one in rungs().values():
+        servers = ", ".join(server.name for server in one.servers) or "–"
+        table.add_row(one.name, one.parent or "–", one.idea, servers, ", ".join(one.worker_names) or "–")
     return table
 
 
-def source(rung: str) -> list[str]:
-    file = rung_module(rung).__file__
-    assert file is not None, "a rung is a file"
-    return Path(file).read_text("utf-8").splitlines()
+def source(name: str) -> list[str]:
+    """The composition of a rung."""
+    return (inspect.getsource(inspect.getmodule(type(rung(name))) or type(rung(name)))).splitlines()
 
 
-def rung_diff(rung: str) -> str:
-    """A unified diff of a rung's file against its parent's."""
-    parent = rung_module(known_rung(rung)).PARENT
+def rung_diff(name: str) -> str:
+    """A unified diff of a rung's composition against its parent's."""
+    parent = rung(known_rung(name)).parent
     if parent is None:
-        raise UserError(f"{rung} has no parent to differ from: choose another rung of {', '.join(RUNGS)}.")
-    lines = difflib.unified_diff(
-        source(parent), source(rung), f"ladder/{parent}.py", f"ladder/{rung}.py", lineterm="", n=3
-    )
-    return "\n".join(lines)
+        roots = [one.name for one in rungs().values() if one.parent is None]
+        others = ", ".join(other for other in rungs() if other not in roots)
+        raise UserError(f"{name} has no parent to differ from: choose one of {others}.")
+    before, after = (f"ladder/{one}/__init__.py" for one in (parent, name))
+    return "\n".join(difflib.unified_diff(source(parent), source(name), before, after, lineterm=""))
 
 
-def show_diff(console: Console, rung: str) -> None:
-    text = rung_diff(rung)
+def show_diff(console: Console, name: str) -> None:
+    text = rung_diff(name)
     if console.is_terminal:
         console.print(Syntax(text, "diff", theme="ansi_dark", background_color="default"))
     else:

@@ -1,67 +1,93 @@
-"""Streams that a projector set aside because an event of theirs could not be applied: shown, and tried again."""
+"""Rebuilding views and replaying dead letters on the user's own servers: private ones end with their command."""
 
 import asyncio
-from collections.abc import Callable, Coroutine, Sequence
-from typing import TypeVar
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import Any
 
 import psycopg
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Column, Table
 
-from cqrs_impl.ports import Parked
-from cqrs_impl.projector import STORE_GONE, Projector
-from cqrs_impl.read.checkpoint import AnotherSource
+from contract.errors import WorkerError
+from cqrs_impl.projector import STORE_GONE
 from crossover.errors import Fallen, UserError
-from ladder import serving
-from ladder.environment import BadSetting, Environment
+from crossover.targets import Progress, known_rung, prepare, rebuild, target_env
+from ladder.environment import Environment
+from ladder.rung import DeadLetters, rung
+from servers.server import namespace_of
+from servers.supervisor import Processes
 
-T = TypeVar("T")
 ROWS_MAX = 50
 
 
-def show_parked(console: Console, rung: str, env: dict[str, str]) -> None:
-    """The parked streams, the first that waits first."""
-    parked = ask(rung, env, Projector.parked)
-    console.print(parked_table(rung, parked) if parked else f"Nothing of {rung} is parked.")
+def kept_on(rung_name: str, doing: str, urls: Mapping[str, str]) -> dict[str, str]:
+    """The variables of what a rung keeps on servers of the user's."""
+    servers = rung(known_rung(rung_name)).servers
+    missing = [server.variable for server in servers if server.name not in urls]
+    if not servers:
+        raise UserError(f"{rung_name} keeps nothing in a server, so there is nothing to rebuild or replay.")
+    if missing:
+        raise UserError(
+            f"{doing} needs your own servers, as private ones end with their command: set {' and '.join(missing)}."
+        )
+    return target_env(rung_name, urls, namespace=namespace_of(rung_name))
 
 
-def replay_parked(console: Console, rung: str, env: dict[str, str]) -> None:
+def rebuild_views(rung_name: str, urls: Mapping[str, str], progress: Progress) -> int:
+    """Clear the views and build them anew; returns how many events or rows that took."""
+    env = kept_on(rung_name, "Rebuilding", urls)
+    with Processes() as supervisor:
+        prepare(supervisor, rung_name, rung_name, env)
+        return rebuild(supervisor, rung_name, rung_name, env, progress)
+
+
+def show_parked(console: Console, rung_name: str, env: Mapping[str, str]) -> None:
+    """The blocked streams, the first that waits first."""
+    parked = ask(rung_name, env, lambda letters: letters.parked())
+    console.print(parked_table(rung_name, parked) if parked else f"Nothing of {rung_name} is parked.")
+
+
+def replay_parked(console: Console, rung_name: str, env: Mapping[str, str]) -> None:
     """Try all again; `Fallen` when some cannot be applied still."""
-    applied, parked = ask(rung, env, Projector.replay)
-    console.print(f"{applied:,} parked events of {rung} were applied.")
+    applied, parked = ask(rung_name, env, lambda letters: letters.replay())
+    console.print(f"{applied:,} parked events of {rung_name} were applied.")
     if parked:
-        console.print(parked_table(rung, parked))
-        raise Fallen("What cannot be applied stays parked: mend its cause, then replay again.")
+        console.print(parked_table(rung_name, parked))
+        raise Fallen("What cannot be applied stays parked: remove the cause, then replay again.")
 
 
-def ask(rung: str, env: dict[str, str], question: Callable[[Projector], Coroutine[None, None, T]]) -> T:
-    async def answer() -> T:
+def ask(rung_name: str, env: Mapping[str, str], question: Callable[[DeadLetters], Awaitable[Any]]) -> Any:
+    """Put a question to the one worker of a rung that keeps dead letters."""
+    one = rung(rung_name)
+
+    async def answer() -> Any:
         built = Environment.from_environ(env)
         try:
-            projector = serving.projector_of(rung, built)
-            serving.check_redis(built)
-            return await question(projector)
+            letters = [worker for worker in one.workers(built).values() if isinstance(worker, DeadLetters)]
+            if not letters:
+                raise UserError(f"{rung_name} has no worker that applies events, so none can be parked.")
+            for server in one.servers:
+                server.check(built.url(server))
+            return await question(letters[0])
         finally:
             await built.close()
 
     try:
         return asyncio.run(answer())
-    except BadSetting as reason:
+    except WorkerError as reason:
         raise UserError(str(reason)) from None
-    except AnotherSource:
-        raise UserError(serving.ANOTHER_SOURCE) from None
     except psycopg.errors.UndefinedTable:
-        raise UserError(f"There is nothing of {rung} at DATABASE_URL: serve it there first.") from None
+        raise UserError(f"There is nothing of {rung_name} on these servers: serve it there first.") from None
     except STORE_GONE as error:
-        raise Fallen(f"A store of {rung} went away meanwhile ({type(error).__name__}): try again.") from None
+        raise Fallen(f"A server of {rung_name} went away meanwhile ({type(error).__name__}): try again.") from None
 
 
-def parked_table(rung: str, parked: Sequence[Parked]) -> Table:
+def parked_table(rung_name: str, parked: Sequence[Any]) -> Table:
     events = sum(one.events for one in parked)
     whole = Column("stream", no_wrap=True, width=45)  # a name cut short could not be looked up
     waiting, reason = Column("events waiting", max_width=7), Column("reason", overflow="fold")
-    table = Table(whole, "version", waiting, reason, title=f"Parked by {rung}; events: {events:,}")
+    table = Table(whole, "version", waiting, reason, title=f"Parked by {rung_name}; events: {events:,}")
     for one in parked[:ROWS_MAX]:
         table.add_row(one.stream, str(one.version), str(one.events), escape(one.reason))
     if len(parked) > ROWS_MAX:

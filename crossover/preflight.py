@@ -53,8 +53,7 @@ class Wish:
     size: str
     profile: str
     seed: int
-    database_url: str | None
-    redis_url: str | None
+    urls: dict[str, str]  # server name → URL, of the user's own
     token: str | None
     kind: str = "compare"
     operations: tuple[str, ...] = ()  # of a run of costs
@@ -81,6 +80,7 @@ def wanted(
     durability: str = "full",
 ) -> Wish:
     ours = [known_rung(rung) for rung in words(rungs)]
+    urls = {name: url for name, url in (("postgres", database_url), ("redis", redis_url)) if url}
     if profile not in PROFILES:
         raise UserError(f"There is no profile '{profile}': choose one of {', '.join(PROFILES)}.")
     named = name_each(ours, pair=PROFILES[profile].pair)
@@ -115,10 +115,9 @@ def wanted(
         known_size(size),
         profile,
         seed,
-        database_url,
-        redis_url,
+        urls,
         token,
-        durability=known_durability(durability, database_url),
+        durability=known_durability(durability, urls, ours),
     )
 
 
@@ -130,6 +129,7 @@ def resumed(
         manifest, _ = read_unfinished(folder)
     except UnusableRun as error:
         raise UserError(str(error)) from None
+    urls = {name: url for name, url in (("postgres", database_url), ("redis", redis_url)) if url}
     was, targets = manifest.fingerprint, manifest.fingerprint.targets
     if manifest.kind != "compare" or was.rate_per_s is None or was.size is None or was.seed is None:
         raise UserError(f"{folder} is no run of `crossover compare`, so it cannot be resumed: run it again.")
@@ -148,17 +148,16 @@ def resumed(
         known_size(was.size),
         manifest.profile,
         was.seed,
-        database_url,
-        redis_url,
+        urls,
         token,
         resume=True,
-        durability=durability_of(was.durability, database_url),
+        durability=durability_of(was.durability, urls),
     )
 
 
-def durability_of(settings: Any, database_url: str | None) -> str:
+def durability_of(settings: Any, urls: dict[str, str]) -> str:
     """Of the private servers of a run, by what it recorded of them."""
-    relaxed = not database_url and isinstance(settings, dict) and settings.get("synchronous_commit") == "off"
+    relaxed = not urls and isinstance(settings, dict) and settings.get("synchronous_commit") == "off"
     return "relaxed" if relaxed else "full"
 
 

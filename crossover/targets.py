@@ -1,42 +1,32 @@
-"""A target: one rung served at a URL, with its workers, on servers of its own or on those it is given."""
+"""A target: one rung served at a URL, with its workers, on private servers or on those it is given."""
 
 import contextlib
+import json
 import os
 import socket
 import sys
 import urllib.error
 import urllib.parse
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 
-from crossover.errors import Fallen, UserError
-from crossover.namespaces import namespace_of
-from crossover.processes import Household, household
-from crossover.servers import start_postgres, start_valkey
-from ladder.rungs import RUNGS
+from crossover.errors import UserError
+from ladder.environment import CLOCK, NAMESPACE, TOKEN
+from ladder.rung import names, rung, rungs
+from servers.server import namespace_of, variants
+from servers.supervisor import Processes
 
 Progress = Callable[[str, int, int], None]
 SIZES = ("empty", "s", "m", "l")
 LOOPBACK = "127.0.0.1"
 PREPARE_S_MAX = 60.0
 HEALTHY_S_MAX = 30.0
-FILL_S_MAX = 900.0
-FILL = """
-import os, sys, datetime, crossover.seed
-rung, size, seed, until = sys.argv[1:]
-crossover.seed.seed(dict(os.environ), rung, size, int(seed), datetime.datetime.fromisoformat(until), lambda *_: None)
-"""
-
-
-@dataclass(frozen=True)
-class Stores:
-    """The URLs of the servers a target uses; a server that its rung does not need is None."""
-
-    database_url: str | None = None
-    redis_url: str | None = None
+REBUILD_S_MAX = 3600.0
+LOAD_S_MAX = 3600.0
+DATA = "loadtests.dataset:named"
 
 
 @dataclass(frozen=True)
@@ -48,45 +38,30 @@ class Target:
     url: str
     processes: dict[str, list[int]]
     env: dict[str, str] = field(repr=False)
-    house: Household = field(repr=False, compare=False)
+    supervisor: Processes = field(repr=False, compare=False)
 
     def check(self) -> None:
-        """`Fallen`, with the end of its log, when a part of this target has ended."""
-        self.house.hear(0)
+        """`Failed`, with the end of its log, when a part of this target has ended."""
+        self.supervisor.poll()
         for component in self.processes:
             for child in (component, f"{self.name}/{component}"):
-                if child in self.house.ended:
-                    raise fallen(self.house, child, f"The {component} of {self.name}")
+                if child in self.supervisor.ended:
+                    raise self.supervisor.died(child, f"The {component} of {self.name}")
 
     def stop(self) -> None:
         """Stop this target's own processes, and leave the servers to others."""
         for component in self.processes:
-            if f"{self.name}/{component}" in self.house.pids:
-                self.house.stop(f"{self.name}/{component}")
+            self.supervisor.stop(f"{self.name}/{component}")
 
 
-def fallen(house: Household, child: str, what: str) -> Fallen:
-    status, last = house.ended[child], house.place.last_lines(child)
-    how = f"was killed by signal {-status}" if status < 0 else f"ended with status {status}"
-    return Fallen(f"{what} {how}, so everything was stopped." + (f" Its last lines:\n{last}" if last else ""))
+def quiet(phase: str, done: int, total: int) -> None:
+    """Progress that nobody is shown."""
 
 
-def needs_of(rung: str) -> set[str]:
-    from ladder import serving as ladder_serving
-
-    return ladder_serving.needs(rung)
-
-
-def workers_of(rung: str) -> tuple[str, ...]:
-    from ladder import serving as ladder_serving
-
-    return ladder_serving.workers_of(rung)
-
-
-def known_rung(rung: str) -> str:
-    if rung not in RUNGS:
-        raise UserError(f"There is no rung '{rung}': choose one of {', '.join(RUNGS)}.")
-    return rung
+def known_rung(name: str) -> str:
+    if name not in names():
+        raise UserError(f"There is no rung '{name}': choose one of {', '.join(rungs())}.")
+    return name
 
 
 def known_size(size: str) -> str:
@@ -95,10 +70,13 @@ def known_size(size: str) -> str:
     return size
 
 
-def known_durability(durability: str, database_url: str | None) -> str:
-    if durability not in ("full", "relaxed"):
-        raise UserError(f"There is no durability '{durability}': choose full or relaxed.")
-    if database_url and durability != "full":
+def known_durability(durability: str, urls: Mapping[str, str], rung_names: list[str]) -> str:
+    """Of private servers; those of the user's own keep theirs."""
+    servers = {server.name: server for name in rung_names for server in rung(name).servers}
+    offered = variants([*servers.values()]) or ["full"]
+    if durability not in offered:
+        raise UserError(f"There is no durability '{durability}': choose one of {', '.join(offered)}.")
+    if durability != "full" and any(durability in s.durabilities and name in urls for name, s in servers.items()):
         raise UserError("--durability is for private servers: yours keep their own, and a run records it.")
     return durability
 
@@ -122,54 +100,97 @@ def listen(host: str, port: int) -> socket.socket:
     return listening
 
 
-def start_stores(house: Household, rungs: list[str], given: Stores = Stores(), *, durability: str = "full") -> Stores:
-    """Start the servers that the rungs need and that were not given."""
-    needs = {need for rung in rungs for need in needs_of(rung)}
-    return Stores(
-        (given.database_url or start_postgres(house, durability=durability)) if "postgres" in needs else None,
-        (given.redis_url or start_valkey(house)) if "redis" in needs else None,
-    )
-
-
-def target_env(stores: Stores, *, namespace: str, clock: str | None, token: str | None) -> dict[str, str]:
-    """The variables that a target's processes are told everything by."""
-    env = {
-        "DATABASE_URL": stores.database_url,
-        "REDIS_URL": stores.redis_url,
-        "CROSSOVER_NAMESPACE": namespace,
-        "CROSSOVER_CLOCK": clock,
-        "CROSSOVER_TOKEN": token,
+def start_servers(
+    supervisor: Processes, rung_names: list[str], given: Mapping[str, str] = {}, *, durability: str = "full"
+) -> dict[str, str]:
+    """Start the servers that the rungs need and that were not given; the URL of each, by name."""
+    servers = {server.name: server for name in rung_names for server in rung(name).servers}
+    return {
+        name: given.get(name)
+        or server.start(supervisor, durability=durability if durability in server.durabilities else "full")
+        for name, server in servers.items()
     }
-    return {key: value for key, value in env.items() if value is not None}
 
 
-def process_env(env: dict[str, str]) -> dict[str, str]:
-    """The surroundings of a child: ours, but nothing of ours where a target has, or has not, a word of its own.
+def target_env(
+    name: str, urls: Mapping[str, str], *, namespace: str, clock: str | None = None, token: str | None = None
+) -> dict[str, str]:
+    """The variables that the processes of a rung are told everything by."""
+    env = {server.variable: urls[server.name] for server in rung(name).servers}
+    env |= {NAMESPACE: namespace} | ({CLOCK: clock} if clock else {}) | ({TOKEN: token} if token else {})
+    return env
+
+
+def process_env(env: Mapping[str, str]) -> dict[str, str]:
+    """The environment of a child: ours, but nothing of ours where a target has, or has not, a word of its own.
 
     All hash alike: a seed of its own would give each start sets and dictionaries of another speed.
     """
-    own = {"DATABASE_URL", "REDIS_URL", "CROSSOVER_NAMESPACE", "CROSSOVER_CLOCK", "CROSSOVER_TOKEN"}
-    return {key: value for key, value in os.environ.items() if key not in own} | {"PYTHONHASHSEED": "0"} | env
+    own = {NAMESPACE, CLOCK, TOKEN} | {server.variable for one in rungs().values() for server in one.servers}
+    return {key: value for key, value in os.environ.items() if key not in own} | {"PYTHONHASHSEED": "0"} | dict(env)
 
 
 def ladder_command(*words: str) -> list[str]:
-    return [sys.executable, "-m", "ladder.serving", *words]
+    return [sys.executable, "-m", "ladder.run", *words]
 
 
-def prepare(house: Household, name: str, rung: str, env: dict[str, str]) -> None:
-    """Create what the rung keeps in its stores; what is wrong with a store of the user's is said in one sentence."""
-    child = f"{name}/prepare"
-    status = house.run(child, ladder_command("prepare", rung), env=process_env(env), within_s=PREPARE_S_MAX)
-    if status == 2:
-        raise UserError(house.place.last_lines(child, lines=1))
-    if status != 0:
-        raise fallen(house, child, f"Preparing the stores of {name}")
+def run_step(
+    supervisor: Processes, target: str, words: list[str], env: Mapping[str, str], within_s: float, progress: Progress
+) -> int:
+    """Run a step of the ladder to its end, showing its progress; how much of it was done at last.
+
+    What is wrong with a server of the user's is said in one sentence.
+    """
+    child, done = f"{target}/{words[0]}", 0
+    supervisor.start(child, ladder_command(*words), env=process_env(env))
+
+    def finished() -> bool:
+        nonlocal done
+        ended = child in supervisor.ended  # asked first, so that what was said last is not missed
+        for line in supervisor.last_lines(child, lines=1).splitlines():
+            if line.startswith("{") and line.endswith("}"):
+                said = json.loads(line)
+                done = int(said["done"])
+                progress(f"{said['phase']}", done, int(said["total"]))
+        return ended
+
+    supervisor.wait(finished, f"{words[0]} of {target}", within_s, tick_s=0.02)
+    if supervisor.ended[child] == 2:
+        raise UserError(supervisor.last_lines(child, lines=1))
+    if supervisor.ended[child] != 0:
+        raise supervisor.died(child, f"The step {words[0]} of {target}")
+    return done
+
+
+def prepare(supervisor: Processes, target: str, rung_name: str, env: Mapping[str, str]) -> None:
+    """Create what the rung keeps on its servers."""
+    run_step(supervisor, target, ["prepare", rung_name], env, PREPARE_S_MAX, quiet)
+
+
+def load(
+    supervisor: Processes,
+    target: str,
+    rung_name: str,
+    env: Mapping[str, str],
+    size: str,
+    seed: int,
+    until: datetime | None = None,
+    progress: Progress = quiet,
+) -> None:
+    """Load a data set into servers that are prepared; one that is there already stays."""
+    words = ["load", rung_name, DATA, (until or midnight()).astimezone(UTC).isoformat(), size, str(seed)]
+    run_step(supervisor, target, words, env, LOAD_S_MAX, progress)
+
+
+def rebuild(supervisor: Processes, target: str, rung_name: str, env: Mapping[str, str], progress: Progress) -> int:
+    """Build the views anew on servers that are prepared; returns how many events or rows that took."""
+    return run_step(supervisor, target, ["rebuild", rung_name], env, REBUILD_S_MAX, progress)
 
 
 def start_target(
-    house: Household,
-    rung: str,
-    stores: Stores,
+    supervisor: Processes,
+    rung_name: str,
+    urls: Mapping[str, str],
     listening: socket.socket,
     *,
     name: str,
@@ -180,57 +201,54 @@ def start_target(
     seed: int = 1,
     code: Path | None = None,
     until: datetime | None = None,
-    progress: Progress | None = None,
+    progress: Progress = quiet,
 ) -> Target:
-    """Prepare the stores, fill them, start the workers and the app, and wait until it is healthy."""
-    env = target_env(stores, namespace=namespace, clock=clock, token=token)
+    """Prepare the servers, load them, start the workers and the app, and wait until it is healthy."""
+    env = target_env(rung_name, urls, namespace=namespace, clock=clock, token=token)
     env |= {"PYTHONPATH": str(code)} if code else {}  # found before what is installed
-    prepare(house, name, rung, env)
-    if size != "empty" and code:
-        fill_by_code(house, name, [rung, size, str(seed), (until or midnight()).isoformat()], env)
-    elif size != "empty":
-        from crossover.seed import seed as fill
-
-        fill(env, rung, size, seed, until or midnight(), progress or (lambda phase, done, total: None))
-    return launch(house, name, rung, env, listening)
+    prepare(supervisor, name, rung_name, env)
+    if size != "empty":
+        load(supervisor, name, rung_name, env, size, seed, until, progress)
+    return launch(supervisor, name, rung_name, env, listening)
 
 
-def fill_by_code(house: Household, name: str, words: list[str], env: dict[str, str]) -> None:
-    """As another checkout fills its own tables; ours may look different."""
-    child = f"{name}/fill"
-    status = house.run(child, [sys.executable, "-c", FILL, *words], env=process_env(env), within_s=FILL_S_MAX)
-    if status != 0:
-        raise fallen(house, child, f"Filling the stores of {name}")
+def launch(
+    supervisor: Processes,
+    name: str,
+    rung_name: str,
+    env: dict[str, str],
+    listening: socket.socket,
+    *,
+    beside: Mapping[str, list[int]] | None = None,
+) -> Target:
+    """Start the workers and the app over servers that are ready, and wait until the app is healthy.
 
-
-def launch(house: Household, name: str, rung: str, env: dict[str, str], listening: socket.socket) -> Target:
-    """Start the workers and the app over stores that are ready, and wait until the app is healthy."""
+    `beside`: the components that run already; otherwise the private servers that the rung needs.
+    """
     host, port = listening.getsockname()[:2]
-    needs = needs_of(rung)
-    processes: dict[str, list[int]] = {
-        server: [house.pids[server]]
-        for server in ("postgres", "redis", "planted")
-        if server in (needs | {"planted"}) & house.pids.keys()
-    }
-    for worker in workers_of(rung):
-        processes[worker] = [
-            house.start(f"{name}/{worker}", ladder_command("worker", rung, worker), env=process_env(env))
-        ]
-    command = ladder_command("app", rung, "--host", host, "--fd", "{fd}")
+    one, pids = rung(rung_name), supervisor.pids
+    servers = {server.name: [pids[server.name]] for server in one.servers if server.name in pids}
+    processes = dict(servers if beside is None else beside)
+    for worker in one.worker_names:
+        words = ladder_command("worker", rung_name, worker)
+        processes[worker] = [supervisor.start(f"{name}/{worker}", words, env=process_env(env))]
+    command = ladder_command("app", rung_name, "--host", host, "--fd", "{fd}")
     with listening:  # our copy is closed after this: should the app end, nothing answers in its place
-        processes["app"] = [house.start(f"{name}/app", command, env=process_env(env), listening=listening)]
+        processes["app"] = [supervisor.start(f"{name}/app", command, env=process_env(env), listening=listening)]
     reached = LOOPBACK if host == "0.0.0.0" else f"[{host}]" if ":" in host else host
-    target = Target(name, rung, f"http://{reached}:{port}", processes, env, house)
+    target = Target(name, rung_name, f"http://{reached}:{port}", processes, env, supervisor)
     wait_until_healthy(target)
     return target
 
 
 def restarted(target: Target) -> Target:
     """The same target with fresh processes at the same address; its servers and their data stay."""
-    address = urllib.parse.urlsplit(target.url)
-    target.stop()
+    address, supervisor = urllib.parse.urlsplit(target.url), target.supervisor
     assert address.hostname is not None and address.port is not None, "a target has an address"
-    return launch(target.house, target.name, target.rung, target.env, listen(address.hostname, address.port))
+    target.stop()
+    beside = {name: pids for name, pids in target.processes.items() if f"{target.name}/{name}" not in supervisor.pids}
+    listening = listen(address.hostname, address.port)
+    return launch(supervisor, target.name, target.rung, target.env, listening, beside=beside)
 
 
 def wait_until_healthy(target: Target) -> None:
@@ -242,8 +260,8 @@ def wait_until_healthy(target: Target) -> None:
         except (urllib.error.URLError, TimeoutError, ConnectionError):
             return False
 
-    health = urllib.request.Request(f"{target.url}/health", headers=authorization(target.env.get("CROSSOVER_TOKEN")))
-    target.house.wait(healthy, f"{target.name} to be healthy", HEALTHY_S_MAX)
+    health = urllib.request.Request(f"{target.url}/health", headers=authorization(target.env.get(TOKEN)))
+    target.supervisor.wait(healthy, f"{target.name} to be healthy", HEALTHY_S_MAX)
 
 
 def authorization(token: str | None) -> dict[str, str]:
@@ -256,8 +274,9 @@ def midnight() -> datetime:
 
 @contextlib.contextmanager
 def serving(
-    rung: str,
+    rung_name: str,
     *,
+    urls: Mapping[str, str] = {},
     name: str | None = None,
     size: str = "empty",
     seed: int = 1,
@@ -265,39 +284,35 @@ def serving(
     port: int = 0,
     clock: str | None = None,
     token: str | None = None,
-    database_url: str | None = None,
-    redis_url: str | None = None,
     durability: str = "full",
     namespace: str | None = None,
-    fleeting: bool = False,
+    ephemeral: bool = False,
     code: Path | None = None,
     until: datetime | None = None,
-    progress: Progress | None = None,
-    state_dir: Path | None = None,
+    progress: Progress = quiet,
 ) -> Iterator[Target]:
     """Serve a rung with its workers, on private servers where no URL is given; on leaving, nothing of it runs.
 
-    What it keeps in given servers stays for the next time under the same name, unless it is `fleeting`. `code`: the
+    What it keeps on given servers stays for the next time under the same name, unless it is `ephemeral`. `code`: the
     folder of another checkout, whose ladder is served instead of ours.
     """
-    known_rung(rung)
+    known_rung(rung_name)
     known_size(size)
-    known_durability(durability, database_url)
+    known_durability(durability, urls, [rung_name])
     if host not in (LOOPBACK, "localhost", "::1") and not token:
-        raise UserError(f"Listening on {host} lets others in: set CROSSOVER_TOKEN, or leave --host at {LOOPBACK}.")
-    name = name or rung
-    with listen(host, port) as listening, household(state_dir) as house:
-        if progress:
-            progress(f"starting {name}", 0, 1)
-        stores = start_stores(house, [rung], Stores(database_url, redis_url), durability=durability)
+        raise UserError(f"Listening on {host} lets others in: set {TOKEN}, or leave --host at {LOOPBACK}.")
+    name = name or rung_name
+    with listen(host, port) as listening, Processes() as supervisor:
+        progress(f"starting {name}", 0, 1)
+        started = start_servers(supervisor, [rung_name], urls, durability=durability)
         namespace = namespace or namespace_of(name)
-        if fleeting and (database_url or redis_url):
-            env = process_env(target_env(stores, namespace=namespace, clock=None, token=None))
-            house.finally_run([sys.executable, "-m", "crossover.namespaces", namespace], env=env)
+        if ephemeral and any(server.name in urls for server in rung(rung_name).servers):
+            env = process_env(target_env(rung_name, started, namespace=namespace))
+            supervisor.at_end(ladder_command("drop", rung_name), env=env)
         yield start_target(
-            house,
-            rung,
-            stores,
+            supervisor,
+            rung_name,
+            started,
             listening,
             name=name,
             namespace=namespace,

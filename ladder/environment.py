@@ -1,80 +1,60 @@
-"""What a rung is built from: connections and settings, read from the environment in this one place."""
+"""What a served rung is told: the addresses of its servers, its namespace, its token, its clock.
+
+The environment variables of a served rung are read here and nowhere else.
+"""
 
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-
-import psycopg
-import redis
-from psycopg.conninfo import conninfo_to_dict
-from sqlalchemy import make_url
-from sqlalchemy.exc import ArgumentError
+from functools import cached_property
+from typing import Protocol
 
 from contract.ports import Clock, utc_now
-from cqrs_impl.documents.redis_client import RedisClient
-from crud_impl.connections import Database
+from servers.server import Server, Unusable
 
-# Alike on every rung: a default would be a hidden variable of the experiment.
-POOL_CONNECTIONS = 4
-POOL_TIMEOUT_S = 1.0
-REDIS_TIMEOUT_S = 1.0
+NAMESPACE, TOKEN, CLOCK, RUNGS = "CROSSOVER_NAMESPACE", "CROSSOVER_TOKEN", "CROSSOVER_CLOCK", "CROSSOVER_RUNGS"
 
 
-class BadSetting(Exception):
-    """A setting or a store that cannot be used; its text is the one sentence the user reads."""
+class Closable(Protocol):
+    async def close(self) -> None: ...
 
 
 @dataclass
 class Environment:
-    """Hands out connections that open on first use; `close` closes those that did."""
-
-    database_url: str | None = None
-    redis_url: str | None = None
-    namespace: str = "crossover"
-    token: str | None = None
-    clock: Clock = utc_now
-    _databases: list[Database] = field(default_factory=list)
-    _lines: list[RedisClient] = field(default_factory=list)
+    variables: Mapping[str, str] = field(default_factory=dict, repr=False)
+    opened: list[Closable] = field(default_factory=list, repr=False)  # closed with this environment
 
     @classmethod
     def from_environ(cls, environ: Mapping[str, str] = os.environ) -> "Environment":
-        return cls(
-            database_url=environ.get("DATABASE_URL"),
-            redis_url=environ.get("REDIS_URL"),
-            namespace=environ.get("CROSSOVER_NAMESPACE", "crossover"),
-            token=environ.get("CROSSOVER_TOKEN"),
-            clock=_clock(environ.get("CROSSOVER_CLOCK")),
-        )
+        return cls(environ)
 
-    def database(self) -> Database:
-        self._databases.append(
-            Database(self.libpq_url(), self.namespace, connections=POOL_CONNECTIONS, timeout_s=POOL_TIMEOUT_S)
-        )
-        return self._databases[-1]
+    def url(self, server: Server) -> str:
+        """The address of a server; `Unusable` if none is given."""
+        if not (url := self.variables.get(server.variable)):
+            raise Unusable(f"Set {server.variable}: this rung needs {server.title}.")
+        return url
 
-    def redis(self) -> RedisClient:
-        if not self.redis_url:
-            raise BadSetting("Set REDIS_URL: this rung keeps its views in Redis.")
-        self._lines.append(RedisClient(redis_address(self.redis_url), timeout_s=REDIS_TIMEOUT_S))
-        return self._lines[-1]
+    @property
+    def namespace(self) -> str:
+        return self.variables.get(NAMESPACE, "crossover")
 
-    def libpq_url(self) -> str:
-        """The database's address for psycopg itself."""
-        if not self.database_url:
-            raise BadSetting("Set DATABASE_URL: this rung keeps its write model in PostgreSQL.")
-        return postgres_address(self.database_url)
+    @property
+    def token(self) -> str | None:
+        return self.variables.get(TOKEN)
+
+    @cached_property
+    def clock(self) -> Clock:
+        return clock_of(self.variables.get(CLOCK))
 
     async def close(self) -> None:
-        for database in self._databases:
-            await database.close()
-        for line in self._lines:
-            await line.close()
+        for one in self.opened:
+            await one.close()
 
 
-def _clock(setting: str | None) -> Clock:
+def clock_of(setting: str | None) -> Clock:
     """The system's clock, or for tests `step:<time>`: that time first, a millisecond later at each call; or
-    `shift:<seconds>`: a clock that goes wrong by so much."""
+    `shift:<seconds>`: a clock that is wrong by so much."""
     if setting is None:
         return utc_now
     kind, _, start = setting.partition(":")
@@ -82,7 +62,7 @@ def _clock(setting: str | None) -> Clock:
         wrong_by = timedelta(seconds=float(start))
         return lambda: utc_now() + wrong_by
     if kind != "step":
-        raise BadSetting("CROSSOVER_CLOCK must be step:<RFC 3339 time> or shift:<seconds>.")
+        raise Unusable(f"{CLOCK} must be step:<RFC 3339 time> or shift:<seconds>.")
     now = datetime.fromisoformat(start)
 
     def step() -> datetime:
@@ -93,21 +73,6 @@ def _clock(setting: str | None) -> Clock:
     return step
 
 
-# What is wrong with an address is never said in the libraries' words: they repeat it, and with it the password.
-
-
-def postgres_address(url: str) -> str:
-    try:
-        conninfo_to_dict(url)
-        make_url(url)
-    except (psycopg.ProgrammingError, ArgumentError, ValueError):
-        raise BadSetting("DATABASE_URL is no address: give postgresql://user:password@host:5432/database.") from None
-    return url
-
-
-def redis_address(url: str) -> str:
-    try:
-        redis.Redis.from_url(url)
-    except (redis.RedisError, ValueError):
-        raise BadSetting("REDIS_URL is no address: give redis://:password@host:6379/0.") from None
-    return url
+def rung_folders() -> list[str]:
+    """Folders that hold rungs beside those of the ladder itself."""
+    return [folder for folder in os.environ.get(RUNGS, "").split(os.pathsep) if folder]

@@ -174,3 +174,8 @@ def _age_us(index: int, jitter: float, orders: int) -> int:
     """
     place = (index + 0.05 + 0.9 * jitter) / orders
     return round(SPREAD_US * (1 - (math.sqrt(1 + 8 * place) - 1) / 2))
+
+
+def named(size: str, seed: str) -> Dataset:
+    """The data set of a size and a seed, as they are given on a command line."""
+    return Dataset(int(seed), *SIZES[size])

@@ -11,8 +11,8 @@ from analysis import lessons
 from analysis.findings import find
 from crossover.gallery import exhibit
 from crossover.lessons import stalled
-from crossover.processes import household
-from crossover.targets import start_stores
+from crossover.targets import start_servers
+from servers.supervisor import Processes
 
 # %% [markdown]
 # ## Does it matter how one asks?
@@ -63,8 +63,8 @@ print(
 # database plans each read anew.
 
 # %%
-with household() as house:
-    trap = await asyncio.to_thread(exhibit, "default-rollback", start_stores(house, ["cqrs"]))
+with Processes() as processes:
+    trap = await asyncio.to_thread(exhibit, "default-rollback", start_servers(processes, ["cqrs"]))
 
 # %%
 print(f"{trap.wrong.bad} of {trap.wrong.of} {trap.wrong.what}, against {trap.right.bad} of {trap.right.of}")

@@ -1,53 +1,60 @@
-"""What tests share: one PostgreSQL and one Valkey a session, and targets in namespaces of their own."""
+"""What tests share: each server of the ladder once a session, and targets in namespaces of their own."""
 
 import contextlib
-import os
 from collections.abc import Callable, Iterator
 from itertools import count
 
 import pytest
 
-from crossover.errors import Fallen, UserError
-from crossover.namespaces import drop_namespace, fresh_namespace
-from crossover.processes import Household, household
-from crossover.servers import start_postgres, start_valkey
-from crossover.targets import LOOPBACK, Stores, Target, listen, needs_of, start_target
+from crossover.targets import LOOPBACK, Target, listen, start_target
+from crossover.urls import all_servers, given_urls
+from ladder.rung import rung
+from servers.postgres import POSTGRES
+from servers.redis import REDIS
+from servers.server import Failed, Server, Unusable, fresh_namespace
+from servers.supervisor import Processes
 
 Serve = Callable[..., Target]
+UrlOf = Callable[[Server], str]
 
 
 @pytest.fixture(scope="session")
-def house() -> Iterator[Household]:
-    with household() as held:
+def processes() -> Iterator[Processes]:
+    with Processes() as held:
         yield held
 
 
 @pytest.fixture(scope="session")
-def postgres_url(house: Household) -> str:
-    """A PostgreSQL: DATABASE_URL, or one of the session's own. Not durable: who pulls the plug starts another."""
-    if given := os.environ.get("DATABASE_URL"):
-        return given
-    return _or_skip("PostgreSQL", lambda: start_postgres(house, durability="none"))
+def url_of(processes: Processes) -> UrlOf:
+    """`url_of(server)`: the one given by its variable, or one of the session's own. Not durable: who kills a server
+    starts another."""
+    urls = given_urls()
+
+    def started(server: Server) -> str:
+        if server.name not in urls:
+            durability = "none" if "none" in server.durabilities else "full"
+            try:
+                urls[server.name] = server.start(processes, durability=durability)
+            except (Unusable, Failed) as reason:
+                pytest.skip(f"no {server.title}: {reason}")
+        return urls[server.name]
+
+    return started
 
 
 @pytest.fixture(scope="session")
-def redis_url(house: Household) -> str:
-    """A Valkey: REDIS_URL, or one of the session's own."""
-    if given := os.environ.get("REDIS_URL"):
-        return given
-    return _or_skip("Valkey", lambda: start_valkey(house))
+def postgres_url(url_of: UrlOf) -> str:
+    return url_of(POSTGRES)
 
 
-def _or_skip(server: str, start: Callable[[], str]) -> str:
-    try:
-        return start()
-    except (UserError, Fallen) as reason:
-        pytest.skip(f"no {server}: {reason}")
+@pytest.fixture(scope="session")
+def redis_url(url_of: UrlOf) -> str:
+    return url_of(REDIS)
 
 
 @pytest.fixture
-def namespace(request: pytest.FixtureRequest) -> Iterator[Callable[[], str]]:
-    """A factory of fresh namespaces (schema and key prefix); what a test put into them is dropped after it."""
+def namespace(request: pytest.FixtureRequest, url_of: UrlOf) -> Iterator[Callable[[], str]]:
+    """A factory of fresh namespaces; what a test put into them, on the servers it asks for, is dropped after it."""
     given: list[str] = []
 
     def fresh() -> str:
@@ -55,16 +62,10 @@ def namespace(request: pytest.FixtureRequest) -> Iterator[Callable[[], str]]:
         return given[-1]
 
     yield fresh
-    for name in given:
-        drop_namespace(name, *_started(request))
-
-
-def _started(request: pytest.FixtureRequest) -> tuple[str | None, str | None]:
-    """The servers that this test uses: asking for one that it does not would start it."""
-    return (
-        request.getfixturevalue("postgres_url") if "postgres_url" in request.fixturenames else None,
-        request.getfixturevalue("redis_url") if "redis_url" in request.fixturenames else None,
-    )
+    for server in all_servers().values():
+        if f"{server.name}_url" in request.fixturenames:  # asking for another would start it
+            for name in given:
+                server.drop(url_of(server), name)
 
 
 SUMMARY: list[str] = []
@@ -87,49 +88,49 @@ class Targets:
 
     numbers = count(1)
 
-    def __init__(self, request: pytest.FixtureRequest) -> None:
-        self.request = request
-        self.house: Household = request.getfixturevalue("house")
+    def __init__(self, processes: Processes, url_of: UrlOf) -> None:
+        self.processes, self.url_of = processes, url_of
         self.running: list[Target] = []
 
-    def start(self, rung: str, clock: str | None = None) -> Target:
-        needs = needs_of(rung)
-        stores = Stores(
-            self.request.getfixturevalue("postgres_url") if "postgres" in needs else None,
-            self.request.getfixturevalue("redis_url") if "redis" in needs else None,
+    def start(self, name: str, clock: str | None = None) -> Target:
+        urls = {server.name: self.url_of(server) for server in rung(name).servers}
+        target = start_target(
+            self.processes,
+            name,
+            urls,
+            listen(LOOPBACK, 0),
+            name=f"{name}-{next(self.numbers)}",
+            namespace=fresh_namespace(f"test_{name}"),
+            clock=clock,
         )
-        name = f"{rung}-{next(self.numbers)}"
-        namespace = fresh_namespace(f"test_{rung}")
-        listening = listen(LOOPBACK, 0)
-        target = start_target(self.house, rung, stores, listening, name=name, namespace=namespace, clock=clock)
         self.running.append(target)
         return target
 
     def close(self) -> None:
         for target in self.running:
-            with contextlib.suppress(Fallen):  # a test may have killed it, and the keeper with it
+            with contextlib.suppress(Failed):  # a test may have killed the reaper
                 target.stop()
-            env = target.env
-            drop_namespace(env["CROSSOVER_NAMESPACE"], env.get("DATABASE_URL"), env.get("REDIS_URL"))
+            for server in rung(target.rung).servers:
+                server.drop(target.env[server.variable], target.env["CROSSOVER_NAMESPACE"])
 
 
 @pytest.fixture(scope="session")
-def serve(request: pytest.FixtureRequest) -> Iterator[Serve]:
+def serve(processes: Processes, url_of: UrlOf) -> Iterator[Serve]:
     """`serve(rung, clock=None)`: a target that all tests share; they keep to ids of their own."""
-    targets, known = Targets(request), dict[tuple[str, str | None], Target]()
+    targets, known = Targets(processes, url_of), dict[tuple[str, str | None], Target]()
 
-    def shared(rung: str, clock: str | None = None) -> Target:
-        if (rung, clock) not in known:
-            known[rung, clock] = targets.start(rung, clock)
-        return known[rung, clock]
+    def shared(name: str, clock: str | None = None) -> Target:
+        if (name, clock) not in known:
+            known[name, clock] = targets.start(name, clock)
+        return known[name, clock]
 
     yield shared
     targets.close()
 
 
 @pytest.fixture
-def fresh_target(request: pytest.FixtureRequest) -> Iterator[Serve]:
-    """`fresh_target(rung, clock=None)`: a target with empty stores that is this test's alone."""
-    targets = Targets(request)
+def fresh_target(processes: Processes, url_of: UrlOf) -> Iterator[Serve]:
+    """`fresh_target(rung, clock=None)`: a target with empty servers that is this test's alone."""
+    targets = Targets(processes, url_of)
     yield targets.start
     targets.close()

@@ -3,7 +3,7 @@
 import contextlib
 from pathlib import Path
 
-from crossover.processes import alive
+from servers.reaper import alive
 from tests.service import wait_until
 
 GONE_S_MAX = 20.0
@@ -32,12 +32,12 @@ def descendants(parent: int) -> dict[int, str]:
     return family
 
 
-def keepers_of(parent: int) -> list[int]:
-    return [pid for pid in children_of(parent) if "keeper.py" in command_line(pid)]
+def reapers_of(parent: int) -> list[int]:
+    return [pid for pid in children_of(parent) if "reaper.py" in command_line(pid)]
 
 
-def folders_of(keeper: int) -> tuple[Path, Path]:
-    folder, sockets = command_line(keeper).split()[-2:]
+def folders_of(reaper: int) -> tuple[Path, Path]:
+    folder, sockets = command_line(reaper).split()[-2:]
     return Path(folder), Path(sockets)
 
 

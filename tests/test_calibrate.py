@@ -12,10 +12,10 @@ from crossover import calibrate
 from crossover.calibrate import Repeat, found, identical
 from crossover.errors import Fallen, UserError
 from crossover.preflight import PROFILES, Wish
-from crossover.processes import household
-from crossover.servers import SERVER_ENV
 from loadtests.cpu import process_clock_ns
 from loadtests.scripted import due_times_us, waits_us
+from servers.server import SERVER_ENV
+from servers.supervisor import Processes
 from tests.synthetic_runs import CRUD, write_run
 
 BUSY = """
@@ -32,12 +32,12 @@ def repeat(planted_pct: int, ratio: float, *, half: float = 0.04, verdict: str =
 
 
 def test_a_planted_share_is_burned_to_within_a_tenth_of_it() -> None:
-    with household() as house:
-        busy = house.start("busy", [sys.executable, "-c", BUSY], env=SERVER_ENV)
-        planted = house.start("planted", [sys.executable, "-m", "crossover.planted", "0.20"], env=SERVER_ENV)
-        house.wait(lambda: process_clock_ns(planted) > 2e8, "the planted process to start and look", 60)
+    with Processes() as processes:
+        busy = processes.start("busy", [sys.executable, "-c", BUSY], env=SERVER_ENV)
+        planted = processes.start("planted", [sys.executable, "-m", "crossover.planted", "0.20"], env=SERVER_ENV)
+        processes.wait(lambda: process_clock_ns(planted) > 2e8, "the planted process to start and look", 60)
         before = process_clock_ns(busy), process_clock_ns(planted)
-        house.wait(lambda: process_clock_ns(busy) - before[0] > 1e9, "a second of CPU", 60)
+        processes.wait(lambda: process_clock_ns(busy) - before[0] > 1e9, "a second of CPU", 60)
         burned = (process_clock_ns(planted) - before[1]) / (process_clock_ns(busy) - before[0])
     assert burned == pytest.approx(0.20, rel=0.1)
 

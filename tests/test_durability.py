@@ -8,18 +8,17 @@ import psycopg
 
 from cqrs_impl.write.outbox import OUTBOX
 from crossover.machine import fingerprint
-from crossover.processes import household
-from crossover.servers import run_postgres, start_postgres
 from crossover.targets import serving
-from tests.family import descendants
+from servers.postgres import POSTGRES
+from servers.supervisor import Processes
 from tests.service import wait_until
 
 WRITERS, WRITES = 4, 1_000
 
 
 def writes_lost_in_a_kill(durability: str) -> int:
-    with household() as house:
-        url = start_postgres(house, durability=durability)
+    with Processes() as processes:
+        url = POSTGRES.start(processes, durability=durability)
         with psycopg.connect(url, autocommit=True) as connection:
             connection.execute(OUTBOX)
             connection.execute("SET synchronous_commit = on")  # for the table itself, and what came before it
@@ -39,12 +38,12 @@ def writes_lost_in_a_kill(durability: str) -> int:
         for thread in threads:
             thread.start()
         wait_until(lambda: len(acknowledged) > WRITES, 30)
-        for pid in (house.pids["postgres"], *descendants(house.pids["postgres"])):
+        for pid in POSTGRES.process_ids(processes):
             os.kill(pid, signal.SIGKILL)
         for thread in threads:
             thread.join()
-        house.wait(lambda: "postgres" in house.ended, "the end of PostgreSQL", 10)
-        with psycopg.connect(run_postgres(house, durability=durability)) as connection:
+        processes.wait(lambda: "postgres" in processes.ended, "the end of PostgreSQL", 10)
+        with psycopg.connect(POSTGRES.restart(processes, durability=durability)) as connection:
             found = connection.execute("SELECT writer, number FROM written").fetchall()
             same = connection.execute("SELECT FROM outbox_identity").rowcount
             assert same == (durability == "full"), "views that may have seen a lost event are not taken for ours"

@@ -35,6 +35,7 @@ from cqrs_impl.ports import RecordedEvent
 from cqrs_impl.read.keys import Keys
 from cqrs_impl.read.redis_views import RedisViews
 from cqrs_impl.write.outbox import LAST, OUTBOX
+from ladder.connections import redis_client
 from ladder.environment import Environment
 from loadtests.http import HttpClient
 from loadtests.staleness import read_applied
@@ -173,8 +174,8 @@ def documents(redis_url: str, namespace: str) -> dict[bytes, object]:
 
 
 async def apply_all(redis_url: str, namespace: str, events: list[Event], batch_size: int) -> None:
-    env = Environment(redis_url=redis_url)
-    views = RedisViews(env.redis(), Keys(namespace))
+    env = Environment({"REDIS_URL": redis_url})
+    views = RedisViews(redis_client(env), Keys(namespace))
     placed = [RecordedEvent(((1, number),), event) for number, event in enumerate(events, start=1)]
     await views.position()
     while (at := await views.position()) < placed[-1].position:

@@ -7,24 +7,23 @@ import pytest
 from crossover.errors import UserError
 from crossover.gallery import MISTAKES, exhibit, mistake, title
 from crossover.gallery.tour import lesson, tour
-from crossover.processes import household
-from crossover.servers import start_postgres, start_valkey
-from crossover.targets import Stores
+from crossover.targets import start_servers
+from servers.supervisor import Processes
 from tests.test_cli import crossover
 
 CAUGHT: list[str] = []
 
 
 @pytest.fixture(scope="module")
-def stores() -> Iterator[Stores]:
+def urls() -> Iterator[dict[str, str]]:
     """Servers of its own: some mistakes change how they work."""
-    with household() as house:
-        yield Stores(start_postgres(house, durability="none"), start_valkey(house))
+    with Processes() as processes:
+        yield start_servers(processes, ["cqrs"], durability="none")
 
 
 @pytest.mark.parametrize("name", MISTAKES)
-def test_a_mistake_is_caught_and_its_remedy_holds(name: str, stores: Stores, summary: list[str]) -> None:
-    shown = exhibit(name, stores)
+def test_a_mistake_is_caught_and_its_remedy_holds(name: str, urls: dict[str, str], summary: list[str]) -> None:
+    shown = exhibit(name, urls)
     assert shown.right.bad == 0 < shown.right.of, f"the remedy lets {shown.right.what} happen"
     assert shown.wrong.bad > 0, f"no {shown.wrong.what}: the scenario cannot see its mistake"
     CAUGHT.append(name)

@@ -14,10 +14,11 @@ import pytest
 from contract.http.app import make_app
 from contract.memory import MemoryOrders
 from contract.ports import utc_now
-from crossover.processes import household
-from crossover.servers import SERVER_ENV, start_postgres, valkey_binary
-from crossover.targets import Stores, listen, start_target
-from ladder.environment import POOL_CONNECTIONS
+from crossover.targets import listen, start_target
+from ladder.connections import POOL_CONNECTIONS
+from servers.postgres import POSTGRES
+from servers.redis import REDIS
+from servers.supervisor import Processes
 from tests.service import fresh_id, in_thread, wait_until
 from tests.test_cli import crossover
 
@@ -104,15 +105,11 @@ def test_no_sentence_about_a_bad_address_tells_its_secret(postgres_url: str, dat
 
 
 def test_no_result_log_or_traceback_tells_a_secret(tmp_path: Path) -> None:
-    with household() as house:
-        url = start_postgres(house)
-        path = house.place.sockets / "own.sock"
-        settings = {"port": "0", "unixsocket": str(path), "save": "", "requirepass": SECRETS["REDIS_URL"]}
-        house.start("own", [valkey_binary(), *(w for k, v in settings.items() for w in (f"--{k}", v))], env=SERVER_ENV)
-        wait_until(path.exists)
+    with Processes() as processes:
+        url = POSTGRES.start(processes)
         env = {
             "DATABASE_URL": url.replace("crossover@", f"crossover:{SECRETS['DATABASE_URL']}@"),
-            "REDIS_URL": f"unix://:{SECRETS['REDIS_URL']}@{path}",
+            "REDIS_URL": REDIS.start(processes, requirepass=SECRETS["REDIS_URL"]),
             "CROSSOVER_TOKEN": SECRETS["CROSSOVER_TOKEN"],
         }
         measured = [
@@ -133,16 +130,16 @@ def test_no_result_log_or_traceback_tells_a_secret(tmp_path: Path) -> None:
         files = [file.read_bytes().decode("latin-1") for file in tmp_path.rglob("*") if file.is_file()]
         assert len(files) > 5 and not tells(*files)
 
-        stores, given = Stores(env["DATABASE_URL"], env["REDIS_URL"]), SECRETS["CROSSOVER_TOKEN"]
+        urls, given = {"postgres": env["DATABASE_URL"], "redis": env["REDIS_URL"]}, SECRETS["CROSSOVER_TOKEN"]
         listening = listen("0.0.0.0", 0)
-        target = start_target(house, "cqrs", stores, listening, name="it", namespace="crossover_it", token=given)
+        target = start_target(processes, "cqrs", urls, listening, name="it", namespace="crossover_it", token=given)
         assert httpx.get(f"{target.url}/health").status_code == 401
         bearer = {"Authorization": f"Bearer {given}"}
-        house.stop("own")
-        house.stop("postgres")
+        processes.stop("redis")
+        processes.stop("postgres")
         for path in (f"/customers/{fresh_id()}", "/ready", "/metrics"):
             answer = httpx.get(target.url + path, headers=bearer)
             assert answer.status_code in (200, 503) and not tells(answer.text)
         target.stop()
-        logs = [log.read_text() for log in house.place.folder.rglob("*.log")]
+        logs = [log.read_text() for log in processes.folder.rglob("*.log")]
         assert logs and not tells(*logs)

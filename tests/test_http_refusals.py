@@ -15,7 +15,7 @@ from contract.http.request import Request
 from contract.memory import MemoryOrders
 from contract.messages import Command, CommandResult, Query, QueryResult, Readiness
 from contract.ports import utc_now
-from ladder.rungs import RUNGS
+from ladder.rung import rungs
 from tests.service import Shop, fresh_id, in_thread, settle, wait_until
 
 Ids = dict[str, str]
@@ -31,7 +31,7 @@ def noop() -> Iterator[httpx.Client]:
         yield client
 
 
-@pytest.fixture(scope="module", params=RUNGS)
+@pytest.fixture(scope="module", params=list(rungs()))
 def rung(request: pytest.FixtureRequest) -> Iterator[httpx.Client]:
     target = request.getfixturevalue("serve")(request.param)
     with httpx.Client(base_url=target.url, timeout=30) as client:

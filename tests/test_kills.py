@@ -19,22 +19,22 @@ from contract.messages import Event
 from cqrs_impl.read.checkpoint import Checkpoint
 from cqrs_impl.read.keys import Keys
 from cqrs_impl.write.outbox import LAST
-from crossover.processes import Household
-from crossover.targets import Stores, prepare, process_env, target_env
+from crossover.targets import prepare, process_env, target_env
+from servers.supervisor import Processes
 from tests.service import wait_until
 from tests.story import events, totals
 
 KILLS, EVENTS = int(os.environ.get("KILLS", "8")), int(os.environ.get("EVENTS", "6000"))
 APPEND = "INSERT INTO outbox (stream, version, body) VALUES (%s, %s, %s)"
 # The worker of the ladder with small batches: more places to be killed at, and the two meet more often.
-WORKER = "from cqrs_impl import projector; projector.BATCH_MAX = 20; from ladder.serving import main; main()"
+WORKER = "from cqrs_impl import projector; projector.BATCH_MAX = 20; from ladder.run import main; main()"
 
 
 class Projectors:
     """Two processes that follow one outbox; who is killed is replaced."""
 
-    def __init__(self, house: Household, env: dict[str, str]) -> None:
-        self.house, self.env = house, process_env(env | {"PGAPPNAME": env["CROSSOVER_NAMESPACE"]})
+    def __init__(self, processes: Processes, env: dict[str, str]) -> None:
+        self.processes, self.env = processes, process_env(env | {"PGAPPNAME": env["CROSSOVER_NAMESPACE"]})
         self.names: list[str] = []
         self.started = 0
         for _ in range(2):
@@ -43,28 +43,30 @@ class Projectors:
     def start(self) -> None:
         self.started += 1
         self.names.append(f"{self.env['CROSSOVER_NAMESPACE']}/projector-{self.started}")
-        self.house.start(self.names[-1], [sys.executable, "-c", WORKER, "worker", "cqrs", "projector"], env=self.env)
+        self.processes.start(
+            self.names[-1], [sys.executable, "-c", WORKER, "worker", "cqrs", "projector"], env=self.env
+        )
 
     def kill(self, number: int) -> None:
         name = self.names.pop(number)
-        assert name not in self.house.ended, f"it died by itself: {self.house.place.last_lines(name)}"
-        os.kill(self.house.pids[name], signal.SIGKILL)
-        self.house.wait(lambda: name in self.house.ended, "a projector to die", 10)
+        assert name not in self.processes.ended, f"it died by itself: {self.processes.last_lines(name)}"
+        os.kill(self.processes.pids[name], signal.SIGKILL)
+        self.processes.wait(lambda: name in self.processes.ended, "a projector to die", 10)
         self.start()
 
     def stop(self) -> None:
         for name in self.names:
-            self.house.stop(name)
+            self.processes.stop(name)
 
 
 def test_kills_leave_every_total_exact(
-    house: Household, postgres_url: str, redis_url: str, namespace: Callable[[], str], summary: list[str]
+    processes: Processes, postgres_url: str, redis_url: str, namespace: Callable[[], str], summary: list[str]
 ) -> None:
     rng, name = Random(1), namespace()
-    env, keys = target_env(Stores(postgres_url, redis_url), namespace=name, clock=None, token=None), Keys(name)
-    prepare(house, name, "cqrs", env)
+    env, keys = target_env("cqrs", {"postgres": postgres_url, "redis": redis_url}, namespace=name), Keys(name)
+    prepare(processes, name, "cqrs", env)
     story = events(Random(2), things=8, kinds=("place", "place", "advance", "deliver"))
-    projectors, interrupted = Projectors(house, env), 0
+    projectors, interrupted = Projectors(processes, env), 0
     happened: list[Event] = []
     options = f"-c search_path={name}"
     with (

@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, initialize, multiple, rule, run_state_machine_as_test
 
-from ladder.rungs import RUNGS
+from ladder.rung import rungs
 from tests.model import Expected, Model
 from tests.service import Shop, fresh_id, settle
 
@@ -209,7 +209,7 @@ class Story(RuleBasedStateMachine):
         assert [item["id"] for item in found] == self.model.found(self.mark + more)
 
 
-@pytest.mark.parametrize("rung", RUNGS)
+@pytest.mark.parametrize("rung", tuple(rungs()))
 def test_a_rung_says_what_the_model_says(rung: str, serve: Any) -> None:
     story = type("Story", (Story,), {"url": serve(rung).url})
     run_state_machine_as_test(
@@ -225,7 +225,7 @@ def test_a_rung_says_what_the_model_says(rung: str, serve: Any) -> None:
     )
 
 
-@pytest.fixture(params=RUNGS)
+@pytest.fixture(params=tuple(rungs()))
 def client(request: pytest.FixtureRequest, serve: Any) -> Any:
     limits = httpx.Limits(max_connections=20)
     with httpx.Client(base_url=serve(request.param).url, timeout=30, limits=limits) as client:

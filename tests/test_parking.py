@@ -21,6 +21,7 @@ from cqrs_impl.read.parking import TRIES_MAX, name
 from cqrs_impl.read.redis_views import RedisViews
 from crossover.errors import Fallen
 from crossover.parked import replay_parked, show_parked
+from ladder.connections import redis_client
 from ladder.environment import Environment
 from tests.service import Shop, settle, wait_until
 from tests.test_feed import CUSTOMER, FIRST, POT, SECOND, STORY, TEA, documents
@@ -76,8 +77,8 @@ def test_whatever_is_poison_the_rest_is_exact_and_a_replay_makes_all_of_it_exact
     redis_url: str, namespace: Callable[[], str]
 ) -> None:
     async def story(rows: Rows, heal: str = "") -> tuple[dict[str, int], dict[bytes, object]]:
-        env, name = Environment(redis_url=redis_url), namespace()
-        views = RedisViews(env.redis(), Keys(name))
+        env, name = Environment({"REDIS_URL": redis_url}), namespace()
+        views = RedisViews(redis_client(env), Keys(name))
         projector = await followed(views, rows)
         if heal:
             rows.poison = set()
@@ -114,8 +115,8 @@ def test_a_bug_is_tried_five_times_and_leaves_no_half_of_its_event(
     rows, tries = Rows(STORY[:4]), 0
 
     async def follow(name: str, story: Rows) -> Any:
-        env = Environment(redis_url=redis_url)
-        projector = await followed(RedisViews(env.redis(), Keys(name)), story)
+        env = Environment({"REDIS_URL": redis_url})
+        projector = await followed(RedisViews(redis_client(env), Keys(name)), story)
         parked = await projector.parked()
         await env.close()
         return parked

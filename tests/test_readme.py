@@ -11,7 +11,7 @@ import yaml
 from typer.main import get_command
 
 from crossover.cli import app
-from ladder.rungs import RUNGS
+from ladder.rung import rungs
 
 HOME = Path(__file__).parent.parent
 README = (HOME / "README.md").read_text("utf-8")
@@ -68,12 +68,12 @@ def test_every_command_takes_the_options_and_arguments_shown(line: str) -> None:
     if words or line in CODE:  # a bare name within a sentence is a mention, not a call
         given = command.make_context(name, words).params  # refuses what it does not know
         named = [given["rung"]] if "rung" in given else given.get("rungs", "").split(",")
-        assert {rung for rung in named if rung} <= set(RUNGS)
+        assert {rung for rung in named if rung} <= set(rungs())
 
 
 def test_every_rung_of_the_ladder_is_explained_in_order() -> None:
     ladder = README.split("## The ladder")[1].split("\n## ")[0]
-    assert tuple(re.findall(r"^\| `(\w+)` \|", ladder, re.MULTILINE)) == RUNGS
+    assert tuple(re.findall(r"^\| `(\w+)` \|", ladder, re.MULTILINE)) == tuple(rungs())
 
 
 @pytest.mark.parametrize("option", [word for word in INLINE if word.startswith("--")])

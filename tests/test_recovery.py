@@ -14,10 +14,10 @@ from sqlalchemy import make_url
 
 from contract.position import covers, position_of
 from crossover.errors import UserError
-from crossover.namespaces import fresh_namespace
 from crossover.parked import show_parked
-from crossover.processes import Household
-from crossover.targets import LOOPBACK, Stores, listen, start_target
+from crossover.targets import LOOPBACK, listen, start_target
+from servers.server import fresh_namespace
+from servers.supervisor import Processes
 from tests.service import Shop, wait_until
 
 
@@ -32,7 +32,7 @@ def test_the_token_of_a_repeat_is_no_older_than_the_last_one(serve: Callable[...
 
 
 def test_a_read_store_of_another_database_is_dropped_and_replayed(
-    fresh_target: Callable[..., Any], house: Household
+    fresh_target: Callable[..., Any], processes: Processes
 ) -> None:
     first, other = fresh_target("cqrs"), fresh_namespace("other")
     namespace, redis_url = first.env["CROSSOVER_NAMESPACE"], first.env["REDIS_URL"]
@@ -43,15 +43,20 @@ def test_a_read_store_of_another_database_is_dropped_and_replayed(
     with psycopg.connect(first.env["DATABASE_URL"], autocommit=True) as connection:
         connection.execute(f"CREATE DATABASE {other}")
         second = start_target(
-            house, "cqrs", Stores(url, redis_url), listen(LOOPBACK, 0), name=other, namespace=namespace
+            processes,
+            "cqrs",
+            {"postgres": url, "redis": redis_url},
+            listen(LOOPBACK, 0),
+            name=other,
+            namespace=namespace,
         )
         try:
             with httpx.Client(base_url=second.url) as client:
                 wait_until(lambda: client.get(f"/customers/{ann}").status_code == 404)
                 eve = Shop(client).customer("Eve")
                 wait_until(lambda: client.get(f"/customers/{eve}").status_code == 200)
-            wait_until(lambda: house.hear(0.05) or f"{first.name}/projector" in house.ended)
-            assert "follows another database by now" in house.place.last_lines(f"{first.name}/projector")
+            wait_until(lambda: processes.poll() or f"{first.name}/projector" in processes.ended)
+            assert "follows another database by now" in processes.last_lines(f"{first.name}/projector")
             with pytest.raises(UserError, match="follows another database by now"):
                 show_parked(Console(), "cqrs", first.env)
         finally:

@@ -12,7 +12,6 @@ from typing import Any
 import pytest
 import redis
 
-from crossover.processes import household
 from crossover.progress import Steps
 from crossover.torture.checker import (
     expected_answers,
@@ -27,7 +26,8 @@ from crossover.torture.run import Torturing, torture
 from crossover.torture.stage import Stage
 from crossover.torture.truth import Truth
 from crossover.torture.wire import Reply
-from tests.family import GONE_S_MAX, descendants, folders_of, gone, keepers_of
+from servers.supervisor import Processes
+from tests.family import GONE_S_MAX, descendants, folders_of, gone, reapers_of
 
 ANN, TEA, FIRST, SECOND, GONE = (f"{digit}" * 8 for digit in "12345")
 AT = "2026-11-23T09:30:00.000000Z"
@@ -77,8 +77,8 @@ def test_lies_told_behind_the_back_of_a_real_system_are_found(tmp_path: Path) ->
                 stage.close()
             return found
 
-    with household() as house:
-        stage = Stage(house, "cqrs", "ladder.serving")
+    with Processes() as processes:
+        stage = Stage(processes, "cqrs", "ladder.run")
         found = asyncio.run(told())
     assert found["truth"] == set()
     assert found["document_altered"] == {"differing"}
@@ -92,13 +92,13 @@ def test_ctrl_c_in_the_middle_leaves_nothing_but_the_history(tmp_path: Path) -> 
         try:
             assert command.stderr is not None
             assert any(" for 0." in line for line in command.stderr), "a fault is shown once it is over"
-            (keeper,) = keepers_of(command.pid)
-            family, folders = descendants(keeper), folders_of(keeper)
+            (reaper,) = reapers_of(command.pid)
+            family, folders = descendants(command.pid), folders_of(reaper)
             command.send_signal(signal.SIGINT)
             assert command.wait(GONE_S_MAX) == 130
         finally:
             command.kill()
-    gone(family | {keeper: ""}, list(folders))
+    gone(family, list(folders))
     assert str(folders[0]) not in Path("/proc/mounts").read_text()
     assert (tmp_path / "out" / "operations.jsonl").stat().st_size > 0
 

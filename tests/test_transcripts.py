@@ -5,7 +5,7 @@ from typing import Any
 import httpx
 import pytest
 
-from ladder.rungs import RUNGS
+from ladder.rung import rungs
 from tests.service import settle
 from tests.transcript import CLOCK, PRODUCTS, C, O, P, Read, Write, transcript
 
@@ -49,7 +49,7 @@ def references() -> dict[str, Said]:
 
 
 @pytest.mark.parametrize("tempo", ["settled", "burst"])
-@pytest.mark.parametrize("rung", RUNGS)
+@pytest.mark.parametrize("rung", tuple(rungs()))
 def test_a_rung_answers_the_transcript_with_the_bytes_of_crud(
     rung: str, tempo: str, fresh_target: Any, references: dict[str, Said]
 ) -> None:

@@ -3,6 +3,7 @@
 from secrets import randbits
 from typing import NamedTuple
 
+from contract.errors import WorkerError
 from contract.position import START, Position, position_of, token_of
 
 CLEARING = b"clearing "
@@ -38,5 +39,8 @@ def clearing(source: str) -> bytes:
     return CLEARING + f"{randbits(48)} {source}".encode()
 
 
-class AnotherSource(Exception):
+class AnotherSource(WorkerError):
     """The read store follows another outbox than ours."""
+
+    def __init__(self) -> None:
+        super().__init__("The read store at REDIS_URL follows another database by now: give each database its own.")

@@ -7,12 +7,12 @@ A module of this package is one mistake: its docstring is the lesson, `WRONG` an
 import asyncio
 import importlib
 import time
+from collections.abc import Mapping
 from types import ModuleType
 from typing import NamedTuple
 
 from crossover.errors import UserError
 from crossover.gallery.stage import Evidence, Stage
-from crossover.targets import Stores
 
 MISTAKES = (
     "id-after-last",
@@ -58,12 +58,12 @@ def title(name: str) -> str:
     return (mistake(name).__doc__ or "").splitlines()[0].rstrip(".")
 
 
-def exhibit(name: str, stores: Stores) -> Shown:
+def exhibit(name: str, urls: Mapping[str, str]) -> Shown:
     """Play the scenario with the wrong part and with the right one, on private servers: some scenarios change them."""
     module, start = mistake(name), time.perf_counter()
 
     async def play(part: object) -> Evidence:
-        async with Stage(stores) as stage:
+        async with Stage(urls) as stage:
             evidence: Evidence = await module.show(stage, part)
             return evidence
 

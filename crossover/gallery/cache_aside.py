@@ -43,7 +43,7 @@ WRONG, RIGHT = SetAndDelete, SetIfNewer
 
 
 async def show(stage: Stage, part: type[SetAndDelete]) -> Evidence:
-    cache, reader = part(stage), stage.env.database()
+    cache, reader = part(stage), stage.writing
     rng = Random(1)
 
     async def read(id: str) -> None:

@@ -1,7 +1,7 @@
 """Where a mistake is shown: tables and keys of its own on real servers, and the parts of the ladder to play with."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from types import TracebackType
 from typing import Any, NamedTuple
 from uuid import uuid4
@@ -21,10 +21,13 @@ from cqrs_impl.read.redis_views import RedisViews
 from cqrs_impl.write.commands import Commands
 from cqrs_impl.write.outbox import OUTBOX, Outbox
 from cqrs_impl.write.view_tables import VIEW_TABLES
-from crossover.namespaces import fresh_namespace
-from crossover.targets import Stores
+from crossover.targets import target_env
 from crud_impl.connections import SCHEMA, open_engine
-from ladder.environment import POOL_CONNECTIONS, POOL_TIMEOUT_S, Environment
+from ladder.connections import POOL_CONNECTIONS, POOL_TIMEOUT_S, database, redis_client
+from ladder.environment import Environment
+from servers.postgres import POSTGRES
+from servers.redis import REDIS
+from servers.server import fresh_namespace
 
 
 class Evidence(NamedTuple):
@@ -42,14 +45,13 @@ class Stage:
     `execute` carries out commands as the cqrs rung does, `project` moves its views to the end.
     """
 
-    def __init__(self, stores: Stores) -> None:
-        assert stores.database_url and stores.redis_url, "a stage needs both servers"
-        self.database_url, self.redis_url = stores.database_url, stores.redis_url
+    def __init__(self, urls: Mapping[str, str]) -> None:
+        self.database_url, self.redis_url = urls[POSTGRES.name], urls[REDIS.name]
         self.namespace = fresh_namespace("gallery")
         self.keys = Keys(self.namespace)
-        self.env = Environment(self.database_url, self.redis_url, self.namespace)
+        self.env = Environment(target_env("cqrs", urls, namespace=self.namespace))
         self.engine = self.open_engine()
-        self.writing = self.env.database()
+        self.writing = database(self.env)
         self.redis: Any = redis.Redis.from_url(self.redis_url)
         self.execute = self.commands(Outbox(self.namespace)).execute
 
@@ -98,7 +100,7 @@ class Stage:
 
     async def project(self, keys: Keys | None = None, *, replay: bool = False) -> None:
         """Let a fresh projector work until nothing is left, and if asked replay what is parked."""
-        feed, line = OutboxFeed(self.database_url, self.namespace), self.env.redis()
+        feed, line = OutboxFeed(self.database_url, self.namespace), redis_client(self.env)
         projector = Projector(feed, RedisViews(line, keys or self.keys))
         try:
             async with asyncio.timeout(20):

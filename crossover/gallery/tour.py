@@ -15,9 +15,8 @@ from rich.text import Text
 
 from crossover.errors import Fallen
 from crossover.gallery import MISTAKES, Shown, exhibit, mistake, title
-from crossover.processes import household
-from crossover.servers import start_postgres, start_valkey
-from crossover.targets import Progress, Stores
+from crossover.targets import Progress, start_servers
+from servers.supervisor import Processes
 
 LINES_MAX = 40
 
@@ -34,12 +33,12 @@ def visit(console: Console, names: Sequence[str], progress: Progress) -> Callabl
     for name in names:
         mistake(name)
     shown = []
-    with household() as house:
+    with Processes() as supervisor:
         progress("starting the servers", 0, len(names))
-        stores = Stores(start_postgres(house), start_valkey(house))
+        urls = start_servers(supervisor, ["cqrs"])
         for done, name in enumerate(names):
             progress(f"showing {name}", done, len(names))
-            shown.append(exhibit(name, stores))
+            shown.append(exhibit(name, urls))
 
     def show() -> None:
         console.print(lesson(shown[0]) if len(shown) == 1 else tour(shown))

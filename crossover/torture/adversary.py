@@ -12,7 +12,8 @@ from cqrs_impl.carry.outbox_feed import OutboxFeed
 from cqrs_impl.ports import Batch
 from cqrs_impl.projector import Projector
 from ladder.environment import Environment
-from ladder.rungs import rung_module
+from ladder.rung import rung as rung_of
+from servers.postgres import POSTGRES
 
 
 class LyingFeed(OutboxFeed):
@@ -32,11 +33,10 @@ class LyingFeed(OutboxFeed):
 
 def main(lie: str, rung: str) -> None:
     env = Environment.from_environ()
-    assert env.database_url, "an adversary is started with the environment of a projector"
     LyingFeed.lie = lie
-    for worker in rung_module(rung).build(env).workers:
+    for worker in rung_of(rung).workers(env).values():
         if isinstance(worker, Projector):
-            worker._feed = LyingFeed(env.database_url, env.namespace)
+            worker._feed = LyingFeed(env.url(POSTGRES), env.namespace)
             asyncio.run(worker.run())
 
 

@@ -13,9 +13,8 @@ from rich.console import Console
 
 from crossover.errors import Fallen, UserError
 from crossover.preflight import require_free
-from crossover.processes import household
 from crossover.progress import Steps
-from crossover.targets import known_rung, needs_of
+from crossover.targets import known_rung
 from crossover.torture.checker import (
     expected_answers,
     judge_commands,
@@ -34,6 +33,8 @@ from crossover.torture.report import Books, Report, keep, show, write_report
 from crossover.torture.stage import Stage
 from crossover.torture.truth import answers_to, truth_of, views_of
 from crossover.torture.wire import Wire
+from ladder.rung import rung as rung_of
+from servers.supervisor import Processes
 
 CLIENTS = 10
 POISONED, POISON_S = 3, 3.0
@@ -48,19 +49,19 @@ READY_S_MAX = 30.0
 
 
 def torture(
-    rung: str, *, seconds: float, seed: int, faults: str, out: Path | None, serving: str = "ladder.serving"
+    rung: str, *, seconds: float, seed: int, faults: str, out: Path | None, serving: str = "ladder.run"
 ) -> Report:
     """Torture a rung on servers of its own, show and keep what came of it. `serving` runs the app and the workers."""
     kinds = wanted_kinds(faults)
-    if "postgres" not in needs_of(known_rung(rung)):
+    if not rung_of(known_rung(rung)).servers:
         raise UserError(f"{rung} keeps nothing in a store, so there is nothing to torture: choose another rung.")
     folder = out or Path("results") / f"torture-{time.strftime('%Y%m%d-%H%M%S')}-{rung}-{seed}"
     require_free(folder)
     console = Console()
     console.print(f"Torture of {rung} for {seconds:g} s, seed {seed}.", highlight=False)
-    with household() as house, Steps("torture") as steps:
+    with Processes() as supervisor, Steps("torture") as steps:
         steps(f"starting {rung}", 0, 0)
-        torturing = Torturing(Stage(house, rung, serving), seconds, seed, kinds, steps)
+        torturing = Torturing(Stage(supervisor, rung, serving), seconds, seed, kinds, steps)
         try:
             report = asyncio.run(torturing.all())
         finally:

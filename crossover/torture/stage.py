@@ -14,13 +14,14 @@ from typing import Any, TypeVar
 import psycopg
 from psycopg.rows import dict_row
 
-from crossover.errors import Fallen
-from crossover.namespaces import namespace_of
-from crossover.processes import Household
-from crossover.servers import postgres_folders, run_postgres, start_postgres, start_valkey
-from crossover.targets import LOOPBACK, Stores, fallen, listen, needs_of, prepare, process_env, target_env, workers_of
+from crossover.targets import LOOPBACK, listen, prepare, process_env, start_servers, target_env
 from crossover.torture.links import Link
 from crossover.torture.wire import Wire
+from ladder.rung import rung as rung_of
+from servers.postgres import POSTGRES
+from servers.redis import REDIS
+from servers.server import Failed, Linkable, namespace_of
+from servers.supervisor import Processes
 
 T = TypeVar("T")
 DISK_MIB = 512
@@ -31,47 +32,44 @@ RUN_S_MAX = 120.0
 class Stage:
     """`serving` is the module that runs the app and the workers: another one tries a mutant of theirs."""
 
-    def __init__(self, house: Household, rung: str, serving: str) -> None:
-        self.house, self.rung, self.serving = house, rung, serving
+    def __init__(self, supervisor: Processes, rung: str, serving: str) -> None:
+        self.supervisor, self.rung, self.serving = supervisor, rung, serving
         self.namespace = namespace_of(rung)
-        self.needs, self.workers = needs_of(rung), workers_of(rung)
+        self.servers, self.workers = rung_of(rung).servers, rung_of(rung).worker_names
         self.links: dict[str, Link] = {}
         self.port = 0  # where the clients find the app
         self._app_port = 0
-        self._stores = Stores()
+        self._urls: dict[str, str] = {}
         self._envs: dict[str, dict[str, str]] = {}
-        self._turn = asyncio.Lock()  # the household is not for several threads at once
-        self.disk = self._mount_disk() if "postgres" in self.needs else None
+        self._turn = asyncio.Lock()  # one change of the processes at a time
+        self.disk = self._mount_disk() if any(server is POSTGRES for server in self.servers) else None
 
     @property
     def parts(self) -> list[str]:
         """Everything that can be killed."""
-        return ["app", *self.workers, *sorted(self.needs)]
+        return ["app", *self.workers, *(server.name for server in self.servers)]
 
     @property
     def database_url(self) -> str:
-        assert self._stores.database_url is not None, "the rungs that can be tortured keep their truth in PostgreSQL"
-        return self._stores.database_url
+        return self._urls[POSTGRES.name]
 
     @property
     def redis_url(self) -> str:
-        assert self._stores.redis_url is not None, "asked only where there is a Redis"
-        return self._stores.redis_url
+        return self._urls[REDIS.name]
 
     @property
     def env(self) -> dict[str, str]:
         """What leads to the stores directly, past the links."""
-        return self._env(self._stores)
+        return self._env(self._urls)
 
-    def _env(self, stores: Stores) -> dict[str, str]:
-        return process_env(target_env(stores, namespace=self.namespace, clock=None, token=None))
+    def _env(self, urls: dict[str, str]) -> dict[str, str]:
+        return process_env(target_env(self.rung, urls, namespace=self.namespace))
 
     # Setting up and taking down
 
     def start_stores(self) -> None:
-        redis = start_valkey(self.house) if "redis" in self.needs else None
-        self._stores = Stores(start_postgres(self.house), redis)
-        prepare(self.house, self.rung, self.rung, self.env)
+        self._urls = start_servers(self.supervisor, [self.rung])
+        prepare(self.supervisor, self.rung, self.rung, self.env)
 
     async def open(self) -> None:
         for user in ("app", *self.workers):
@@ -81,20 +79,19 @@ class Stage:
         link = self.links["client-app"] = Link(lambda: asyncio.open_connection(LOOPBACK, self._app_port))
         self.port = await link.listen_tcp()
 
-    async def _lead(self, user: str) -> Stores:
-        """Links from one process to its stores, and the addresses that lead over them."""
-        sockets = self.house.place.sockets
-        postgres, redis = sockets / f"{user}-pg", sockets / f"{user}-redis.sock"
-        postgres.mkdir()
-        await self._link(f"{user}-postgres", postgres / ".s.PGSQL.5432", sockets / "postgres" / ".s.PGSQL.5432")
-        if "redis" not in self.needs:
-            return Stores(f"postgresql://crossover@/postgres?host={postgres}")
-        await self._link(f"{user}-redis", redis, sockets / "redis.sock")
-        return Stores(f"postgresql://crossover@/postgres?host={postgres}", f"unix://{redis}")
-
-    async def _link(self, name: str, here: Path, beyond: Path) -> None:
-        link = self.links[name] = Link(lambda: asyncio.open_unix_connection(beyond))
-        await link.listen_on(here)
+    async def _lead(self, user: str) -> dict[str, str]:
+        """Links from one process to its servers, and the addresses that lead over them."""
+        urls = {}
+        for server in self.servers:
+            assert isinstance(server, Linkable), "private servers listen on Unix sockets"
+            here = self.supervisor.sockets / f"{user}-{server.name}"
+            here.mkdir()
+            beyond = server.socket(self.supervisor.sockets / server.name)
+            link = Link(lambda beyond=beyond: asyncio.open_unix_connection(beyond))  # type: ignore[misc]
+            self.links[f"{user}-{server.name}"] = link
+            await link.listen_on(server.socket(here))
+            urls[server.name] = server.url_in(here)
+        return urls
 
     def close(self) -> None:
         for link in self.links.values():
@@ -102,13 +99,13 @@ class Stage:
 
     async def rebuild(self) -> None:
         """Have the read store cleared and built anew from the truth, past the links."""
-        if await self.run("rebuild", "ladder.serving") != 0:
-            raise fallen(self.house, "rebuild", f"The rebuild of {self.rung}")
+        if await self.run("rebuild", "ladder.run") != 0:
+            raise self.supervisor.died("rebuild", f"The rebuild of {self.rung}")
 
     async def run(self, word: str, module: str) -> int:
         """Run a command of a module for this rung, past the links, and return its exit status."""
         command = [sys.executable, "-m", module, word, self.rung]
-        return await self._in_turn(lambda: self.house.run(word, command, env=self.env, within_s=RUN_S_MAX))
+        return await self._in_turn(lambda: self.supervisor.run(word, command, env=self.env, within_s=RUN_S_MAX))
 
     # Processes
 
@@ -118,7 +115,7 @@ class Stage:
             case "postgres":
                 await self._in_turn(self._run_postgres)
             case "redis":
-                await self._in_turn(lambda: start_valkey(self.house))
+                await self._in_turn(lambda: REDIS.restart(self.supervisor))
             case "app":
                 await self._in_turn(lambda: self._start_app(clock))
             case _:
@@ -128,7 +125,7 @@ class Stage:
         """Start a process that reaches the stores over the links of `user`."""
         command = [sys.executable, "-m", module, *words]
         env = self._envs[user] | {"PGAPPNAME": name}
-        await self._in_turn(lambda: self.house.start(name, command, env=env))
+        await self._in_turn(lambda: self.supervisor.start(name, command, env=env))
 
     async def connected(self, name: str) -> None:
         """Wait until a process that was started has come as far as its database."""
@@ -150,28 +147,29 @@ class Stage:
         command = [sys.executable, "-m", self.serving, "app", self.rung, "--fd", "{fd}"]
         with listen(LOOPBACK, 0) as listening:  # another port each time: nobody else can have taken it
             self._app_port = listening.getsockname()[1]
-            self.house.start("app", command, env=env, listening=listening)
+            self.supervisor.start("app", command, env=env, listening=listening)
 
     def _run_postgres(self) -> None:
         """Backends that outlive their postmaster for a moment keep a new one from starting, so try again."""
         for left in reversed(range(50)):
             try:
-                run_postgres(self.house)
+                POSTGRES.restart(self.supervisor)
                 return
-            except Fallen:
+            except Failed:
                 if left == 0:
                     raise
 
     async def kill(self, part: str) -> None:
         """SIGKILL, and wait until it is gone; what has ended by itself already is gone too."""
-        self.signal(self.house.pids[part], signal.SIGKILL)
+        self.signal(self.supervisor.pids[part], signal.SIGKILL)
         await self._in_turn(
-            lambda: self.house.wait(lambda: part in self.house.ended, f"the end of {part}", RESTART_S_MAX)
+            lambda: self.supervisor.wait(lambda: part in self.supervisor.ended, f"the end of {part}", RESTART_S_MAX)
         )
 
     def signal_all(self, part: str, number: signal.Signals) -> None:
         """To a part and, of PostgreSQL, to its backends, which are groups of their own."""
-        for pid in (self.house.pids[part], *_children(self.house.pids[part])):
+        pids = POSTGRES.process_ids(self.supervisor) if part == POSTGRES.name else [self.supervisor.pids[part]]
+        for pid in pids:
             self.signal(pid, number)
 
     @staticmethod
@@ -181,10 +179,10 @@ class Stage:
 
     async def check(self) -> None:
         """`Fallen`, with the end of its log, when a part ended that nobody killed."""
-        await self._in_turn(lambda: self.house.hear(0))
+        await self._in_turn(lambda: self.supervisor.poll())
         for part in self.parts:
-            if part in self.house.ended:
-                raise fallen(self.house, part, f"The {part} of {self.rung}")
+            if part in self.supervisor.ended:
+                raise self.supervisor.died(part, f"The {part} of {self.rung}")
 
     async def _in_turn(self, call: Callable[[], T]) -> T:
         async with self._turn:
@@ -205,8 +203,8 @@ class Stage:
     async def revive_postgres(self) -> None:
         """Wait until it answers again by itself, or start it if it gave up."""
         while True:
-            await self._in_turn(lambda: self.house.hear(0.02))
-            if "postgres" in self.house.ended:
+            await self._in_turn(lambda: self.supervisor.poll())
+            if "postgres" in self.supervisor.ended:
                 return await self.start("postgres")
             with contextlib.suppress(psycopg.OperationalError):
                 await self.ask("SELECT 1")
@@ -221,12 +219,12 @@ class Stage:
 
     def _mount_disk(self) -> Path | None:
         """A small disk of its own for PostgreSQL, so that it can be filled; only root may, and not everywhere."""
-        data, _ = postgres_folders(self.house)
+        data = POSTGRES.data_folder(self.supervisor)
         umount = shutil.which("umount")
         if os.geteuid() != 0 or umount is None or not sys.platform.startswith("linux"):
             return None
         data.mkdir(mode=0o700)
-        self.house.finally_run([umount, "-l", data], env={"PATH": "/usr/bin:/bin"})
+        self.supervisor.at_end([umount, "-l", data], env={"PATH": "/usr/bin:/bin"})
         mounted = subprocess.run(
             ["mount", "-t", "tmpfs", "-o", f"size={DISK_MIB}m,mode=0700", "tmpfs", data],
             capture_output=True,
@@ -245,9 +243,3 @@ class Stage:
     def free_disk(self) -> None:
         assert self.disk is not None, "only a disk of our own is filled"
         (self.disk / "filler").unlink()
-
-
-def _children(pid: int) -> list[int]:
-    with contextlib.suppress(OSError):
-        return [int(word) for word in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
-    return []

@@ -92,7 +92,7 @@ def dumped(answer: Any) -> bytes:
 
 async def views_of(stage: Stage) -> dict[str, Any]:
     """Everything in the rung's read store, to be compared with itself; empty where reads go to the truth."""
-    if "redis" in stage.needs:
+    if "redis" in stage.parts:
         return await asyncio.to_thread(_redis_views, stage)
     tables = await stage.ask(
         "SELECT table_name AS name FROM information_schema.tables WHERE table_schema = %(schema)s"

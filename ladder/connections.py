@@ -1,0 +1,23 @@
+"""How every rung connects to its servers, alike: a default would be a hidden variable of the experiment."""
+
+from cqrs_impl.documents.redis_client import RedisClient
+from crud_impl.connections import Database
+from ladder.environment import Environment
+from servers.postgres import POSTGRES
+from servers.redis import REDIS
+
+POOL_CONNECTIONS = 4
+POOL_TIMEOUT_S = 1.0
+REDIS_TIMEOUT_S = 1.0
+
+
+def database(env: Environment) -> Database:
+    made = Database(env.url(POSTGRES), env.namespace, connections=POOL_CONNECTIONS, timeout_s=POOL_TIMEOUT_S)
+    env.opened.append(made)
+    return made
+
+
+def redis_client(env: Environment) -> RedisClient:
+    made = RedisClient(env.url(REDIS), timeout_s=REDIS_TIMEOUT_S)
+    env.opened.append(made)
+    return made

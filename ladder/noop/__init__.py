@@ -1,0 +1,17 @@
+"""The contract over memory alone: what HTTP and the load generator cost before any store does."""
+
+from contract.memory import MemoryOrders
+from contract.ports import OrderSystem
+from ladder.environment import Environment
+from ladder.rung import Rung
+
+
+class Noop(Rung):
+    name = "noop"
+    idea = "No store at all: what HTTP and the load generator cost. Plotted beside the others, never subtracted."
+
+    def system(self, env: Environment) -> OrderSystem:
+        return MemoryOrders(env.clock)
+
+
+RUNG = Noop()

