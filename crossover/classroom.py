@@ -16,7 +16,7 @@ import redis
 
 from crossover.targets import Target, serving
 from loadtests import conformance
-from loadtests.conformance import Conformance
+from loadtests.format import Conformance
 from loadtests.http import HttpClient, HttpResponse
 
 CLOCK = "step:2026-01-05T09:00:00+00:00"  # the same for all, so that recorded times are no difference

@@ -11,21 +11,19 @@ from collections.abc import Callable, Collection, Sequence
 import msgspec
 from msgspec import Struct
 
+from loadtests.format import Conformance
 from loadtests.http import HttpClient, HttpResponse
-from loadtests.script import DEAR_CENTS, Script, Step, operation_of
+from loadtests.script import DEAR_CENTS, Script, Step
 
 TEMPOS = ("settled", "burst")
 SETTLE_S = 30.0
 _TIME = re.compile(rb'"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z"')
-_CURSOR = re.compile(rb'("next":)"[^"]+"')
+_CURSOR = re.compile(rb'("next":)"([^"]+)"')
+_PROSE = ("title", "detail", "errors")  # of a refusal: for people, in words of the service's own
 Progress = Callable[[int, int, str], None]
 
-
-class Conformance(Struct, frozen=True):
-    ok: bool
-    operations: int
-    tempos: tuple[str, ...] = TEMPOS
-    first_difference: str | None = None
+# What filling a target and verifying its ledger take, whatever the load asks; "" are routes that do not exist.
+ALWAYS = frozenset(("", "register", "add_product", "place", "pay", "ship", "cancel", "order", "customer", "product"))
 
 
 class _Difference(Exception):
@@ -36,11 +34,7 @@ class _Target(Struct):
     name: str
     client: HttpClient
     sales: tuple[int, int] = (0, 0)  # orders and cents before the conversation
-    token: str = ""  # the last a command answered
-
-
-# What filling a target and keeping its books take, whatever the load asks.
-ALWAYS = frozenset(("register", "add_product", "place", "pay", "ship", "cancel", "order", "customer", "product"))
+    token: str = ""  # of the last command
 
 
 def check(
@@ -49,55 +43,53 @@ def check(
     seed: int,
     nonce: str,
     only: Collection[str] | None = None,
+    one_clock: bool = False,
     progress: Progress = lambda done, total, note: None,
 ) -> Conformance:
-    """Every target against the first one; `only` these operations (and ALWAYS) where a service has no others."""
-    wanted = None if only is None else ALWAYS | set(only)
-    talk = _Talk([_Target(name, client) for name, client in targets], wanted, progress)
+    """Every target against the first one; `only` these operations (and ALWAYS) where a service has no others.
+
+    Targets that are empty and share `one_clock` must agree on times, cursors and whole reports too.
+    """
+    conversation = _Conversation([_Target(name, client) for name, client in targets], one_clock, progress)
     try:
         for tempo in TEMPOS:
-            talk.hold(Script(seed, nonce, tempo), tempo, random.Random(f"{seed}/{nonce}/{tempo}/lookups"))
+            conversation.hold(Script(seed, nonce, tempo), tempo, None if only is None else ALWAYS | set(only))
     except _Difference as difference:
-        return Conformance(False, talk.done, TEMPOS, str(difference))
-    return Conformance(True, talk.done)
+        return Conformance(False, conversation.done, TEMPOS, str(difference))
+    return Conformance(True, conversation.done, TEMPOS)
 
 
-class _Talk:
-    """One conversation with all targets at once."""
+class _Conversation:
+    """The same requests to all targets at once."""
 
-    def __init__(self, targets: list[_Target], wanted: Collection[str] | None, progress: Progress) -> None:
-        self.targets, self.wanted, self.progress = targets, wanted, progress
-        self.done, self.total, self.tempo = 0, 0, ""
+    def __init__(self, targets: list[_Target], one_clock: bool, progress: Progress) -> None:
+        self.targets, self.one_clock, self.progress = targets, one_clock, progress
+        self.done, self.total, self.tempo, self.word = 0, 0, "", ""
 
-    def is_wanted(self, step: Step) -> bool:
-        """Routes and methods that do not exist belong to every service."""
-        name = operation_of(step.method, step.path)
-        return self.wanted is None or name is None or name in self.wanted
+    def hold(self, script: Script, tempo: str, only: Collection[str] | None) -> None:
+        def wanted(steps: Sequence[Step]) -> list[Step]:
+            return [step for step in steps if only is None or step.name in only]
 
-    def hold(self, script: Script, tempo: str, rng: random.Random) -> None:
-        self.tempo = tempo
-        if self.is_wanted(Step("GET", "/reports/daily-sales")):
+        commands, queries, rng = wanted(script.commands()), wanted(script.queries()), random.Random(script.word)
+        self.tempo, self.word = tempo, script.word
+        self.total = self.done + len(commands) * (1 + (tempo == "settled")) + len(queries)
+        if not self.one_clock and wanted([Step("daily_sales", "GET", "")]):
             for target in self.targets:
                 target.sales = _sales(target.client.get("/reports/daily-sales?days=366").body)
-        commands = list(filter(self.is_wanted, script.commands()))
-        queries = list(filter(self.is_wanted, script.queries()))
-        self.total = self.done + len(commands) + len(queries) + len(script.clean_up())
         for command in commands:
             self.step(command)
             if tempo == "settled":
                 self.settle()
                 self.step(rng.choice(queries))
         # Read your own writes, while a projection may still be on its way.
-        self.step(Step("GET", f"/orders/{script.orders[0]}"), with_token=True)
+        self.step(Step("order", "GET", f"/orders/{script.orders[0]}"), with_token=True)
         self.settle()
         for query in queries:
-            self.step(query)
-        if self.is_wanted(Step("GET", f"/customers/{script.customers[0]}/orders")):
-            self.follow(script)
+            self.pages(query) if "limit=2" in query.path else self.step(query)
         for command in script.clean_up():
             self.step(command)
         self.settle()
-        for query in filter(self.is_wanted, [Step("GET", "/reports/top-products?limit=100")]):
+        for query in wanted([Step("top_products", "GET", "/reports/top-products?limit=100")]):
             self.step(query)
 
     def settle(self) -> None:
@@ -105,77 +97,67 @@ class _Talk:
             if not target.client.settle(SETTLE_S):
                 raise _Difference(f"{self.tempo}: {target.name} has not settled after {SETTLE_S:g} s.")
 
-    def step(self, step: Step, *, with_token: bool = False) -> list[HttpResponse]:
-        answers = []
-        for target in self.targets:
-            headers = step.headers | ({"Consistency-Token": target.token, "Prefer": "wait=5"} if with_token else {})
-            answer = target.client.request(step.method, step.path, step.body, headers)
-            if step.method in ("PUT", "POST"):
+    def pages(self, query: Step) -> None:
+        """All of a list, each target by its own cursors."""
+        cursors = ["" for _ in self.targets]
+        while any(cursors := self.step(query, cursors)):
+            pass
+
+    def step(self, step: Step, cursors: Sequence[str] = (), *, with_token: bool = False) -> list[str]:
+        """Ask all targets and compare their answers; gives the cursors of the next page."""
+        seen, following = list[bytes](), list[str]()
+        for target, cursor in zip(self.targets, cursors or [""] * len(self.targets), strict=True):
+            token = {"Consistency-Token": target.token, "Prefer": "wait=5"} if with_token else {}
+            path = f"{step.path}&after={cursor}" if cursor else step.path
+            answer = target.client.request(step.method, path, step.body, {**step.headers, **token})
+            if step.method != "GET":
                 target.token = answer.headers.get("consistency-token", target.token)
-            answers.append(answer)
-        first, seen = self.targets[0], _comparable(step, answers[0], self.targets[0])
-        for target, answer in zip(self.targets[1:], answers[1:], strict=True):
-            other = _comparable(step, answer, target)
-            if other != seen:
-                asked = f"{step.method} {step.path}" + (f" {step.body.decode()}" if step.body else "")
-                raise _Difference(f"{self.tempo}: {asked}: {_contrast(first.name, seen, target.name, other)}")
+            cursor_found = _CURSOR.search(answer.body) if answer.status == 200 else None
+            following.append(cursor_found[2].decode() if cursor_found else "")
+            seen.append(self.comparable(step, answer, target))
+        for target, other in zip(self.targets, seen, strict=True):
+            if other != seen[0]:
+                asked = (
+                    f"{step.method} {step.path}" + " and a cursor" * any(cursors) + f" {(step.body or b'').decode()}"
+                )
+                contrast = _contrast(self.targets[0].name, seen[0], target.name, other)
+                raise _Difference(f"{self.tempo}: {asked.strip()}: {contrast}")
         self.done += 1
         self.progress(self.done, max(self.total, self.done), self.tempo)
-        return answers
+        return following
 
-    def follow(self, script: Script) -> None:
-        """Pages through one customer's orders, each target by its own cursors."""
-        path = f"/customers/{script.customers[0]}/orders?limit=2"
-        cursors = [_next(answer) for answer in self.step(Step("GET", path))]
-        while any(cursors):
-            answers = []
-            for target, cursor in zip(self.targets, cursors, strict=True):
-                answers.append(target.client.get(f"{path}&after={cursor}"))
-            seen = _comparable(Step("GET", path), answers[0], self.targets[0])
-            for target, answer in zip(self.targets[1:], answers[1:], strict=True):
-                other = _comparable(Step("GET", path), answer, target)
-                if other != seen:
-                    where = f"GET {path} and a cursor"
-                    raise _Difference(
-                        f"{self.tempo}: {where}: {_contrast(self.targets[0].name, seen, target.name, other)}"
-                    )
-            self.done += 1
-            cursors = [_next(answer) for answer in answers]
+    def comparable(self, step: Step, answer: HttpResponse, target: _Target) -> bytes:
+        """What of an answer must be the same everywhere, as one line of text."""
+        headers = answer.headers
+        parts = [str(answer.status), headers.get("content-type", "").split(";")[0].strip()]
+        if answer.status in (200, 201):
+            parts.append("token" if "consistency-token" in headers else "no token")
+        if answer.status == 201:
+            parts.append(headers.get("location", "no location"))
+        if answer.status == 405:
+            parts.append(",".join(sorted(headers.get("allow", "").replace(" ", "").split(","))))
+        return " ".join(parts).encode() + b" " + self.comparable_body(step, answer, target)
 
-
-def _comparable(step: Step, answer: HttpResponse, target: _Target) -> bytes:
-    """What of an answer must be the same everywhere, as one line of text."""
-    kind = answer.headers.get("content-type", "").split(";")[0].strip()
-    parts = [str(answer.status), kind]
-    if answer.status in (200, 201):
-        parts.append("token" if "consistency-token" in answer.headers else "no token")
-    if answer.status == 201:
-        parts.append(answer.headers.get("location", "no location"))
-    if answer.status == 405:
-        parts.append(",".join(sorted(answer.headers.get("allow", "").replace(" ", "").split(","))))
-    return " ".join(parts).encode() + b" " + _comparable_body(step, answer, target)
-
-
-def _comparable_body(step: Step, answer: HttpResponse, target: _Target) -> bytes:
-    if answer.status >= 400:
-        return _problem(answer.body)
-    if step.path.startswith("/reports/daily-sales"):
-        orders, cents = _sales(answer.body)
-        return f"{orders - target.sales[0]} orders and {cents - target.sales[1]} cents more than before".encode()
-    if step.path.startswith("/reports/top-products"):
-        return _dear(answer.body)
-    return _CURSOR.sub(rb'\1"<cursor>"', _TIME.sub(b'"<time>"', answer.body))
+    def comparable_body(self, step: Step, answer: HttpResponse, target: _Target) -> bytes:
+        if answer.status >= 400:
+            return _problem(answer.body)
+        if self.one_clock:
+            return answer.body
+        if step.name == "daily_sales":
+            orders, cents = _sales(answer.body)
+            return f"{orders - target.sales[0]} orders and {cents - target.sales[1]} cents more than before".encode()
+        if step.name == "top_products":
+            return _dear(answer.body, self.word.encode())
+        return _CURSOR.sub(rb'\1"<cursor>"', _TIME.sub(b'"<time>"', answer.body))
 
 
 def _problem(body: bytes) -> bytes:
-    """The code and the members of a refusal; its title and detail are for people, in words of the service's own."""
+    """The code and the members of a refusal."""
     try:
         found = msgspec.json.decode(body, type=dict[str, object])
     except msgspec.DecodeError:
         return b"no problem document"
-    for prose in ("title", "detail", "errors"):
-        found.pop(prose, None)
-    return msgspec.json.encode(found, order="deterministic")
+    return msgspec.json.encode({k: v for k, v in found.items() if k not in _PROSE}, order="deterministic")
 
 
 def _sales(body: bytes) -> tuple[int, int]:
@@ -187,54 +169,36 @@ def _sales(body: bytes) -> tuple[int, int]:
     return sum(day.orders for day in days), sum(day.revenue_cents for day in days)
 
 
-def _dear(body: bytes) -> bytes:
-    """The report's entries of this conversation, known by what they cost, as they were written."""
+def _dear(body: bytes, word: bytes) -> bytes:
+    """The report's entries of this conversation that are surely among the best, as they were written."""
     try:
         products = msgspec.json.decode(body, type=_Top).products
     except msgspec.DecodeError:
         return b"unreadable: " + body
-    return b"".join(
-        bytes(product)
-        for product in products
-        if msgspec.json.decode(product, type=_Revenue).revenue_cents >= DEAR_CENTS - 10
-    )
-
-
-def _next(answer: HttpResponse) -> str | None:
-    try:
-        return msgspec.json.decode(answer.body, type=_Page).next
-    except msgspec.DecodeError:
-        return None
+    revenue = msgspec.json.Decoder(_Sales).decode
+    mine = [bytes(product) for product in products if word in bytes(product)]
+    return b"".join(product for product in mine if revenue(product).revenue_cents >= DEAR_CENTS - 10)
 
 
 def _contrast(one: str, seen: bytes, other: str, found: bytes) -> str:
     """Both answers from shortly before the first byte that differs."""
     at = next((i for i, (a, b) in enumerate(zip(seen, found, strict=False)) if a != b), min(len(seen), len(found)))
     start = max(0, at - 60)
-    lead = "…" if start else ""
 
     def shown(text: bytes) -> str:
-        return lead + text[start : at + 100].decode("utf-8", "replace") + ("…" if len(text) > at + 100 else "")
+        return "…" * (start > 0) + text[start : at + 100].decode("utf-8", "replace") + "…" * (len(text) > at + 100)
 
     return f"{one} answered {shown(seen)} but {other} answered {shown(found)}"
 
 
-class _Day(Struct):
-    orders: int
+class _Sales(Struct):
     revenue_cents: int
+    orders: int = 0
 
 
 class _Days(Struct):
-    days: list[_Day]
-
-
-class _Revenue(Struct):
-    revenue_cents: int
+    days: list[_Sales]
 
 
 class _Top(Struct):
     products: list[msgspec.Raw]
-
-
-class _Page(Struct):
-    next: str | None

@@ -17,13 +17,12 @@ import locust  # noqa: F401 - first of all modules with sockets: it monkey-patch
 import msgspec
 
 from loadtests import conformance, results
-from loadtests.conformance import Conformance
 from loadtests.dataset import POPULATION, Dataset
 from loadtests.fill import FillRefused, fill
-from loadtests.format import OF_EVERY_RUN, THRESHOLDS
+from loadtests.format import OF_EVERY_RUN, THRESHOLDS, Conformance, Ledger
 from loadtests.http import HttpClient, Unreachable
-from loadtests.ledger import NotFilled, Verdict
 from loadtests.operations import OperationStream, Round
+from loadtests.oracle import NotFilled
 from loadtests.plan import MIX_WARM_UP_S, PROBES_PER_S, WATCHED, BadPlan, Cell, Plan, PlannedTarget, read
 from loadtests.slices import Bench, ComponentGone, Figures, completed
 
@@ -113,7 +112,7 @@ class Run:
         self._checked(conformance=verdict)
         if not verdict.ok:
             # The ledger was never opened; a reader is told the first reason first.
-            self._checked(ledger=Verdict(False, 0, 0, 0, first="no load: the targets do not answer the same"))
+            self._checked(ledger=Ledger(False, first="no load: the targets do not answer the same"))
             self.folder.write_manifest(complete=True, finished_at=_now())
             raise CheckFailed(
                 f"The targets do not answer the same, so nothing was measured: {verdict.first_difference}"
@@ -124,7 +123,7 @@ class Run:
         for number, bench in enumerate(self.benches):
             self.say("baseline", number, len(self.benches), bench.name)
             self._settle(bench)
-            bench.ledger.open(customers, products)
+            bench.oracle.baseline(customers, products)
         self.books_open = True
 
     def _measure(self) -> None:
@@ -185,7 +184,7 @@ class Run:
         found = msgspec.convert(self.folder.manifest["checks"]["conformance"], Conformance)
         self._checked(
             conformance=msgspec.structs.replace(found, ok=False, first_difference=difference),
-            ledger=Verdict(False, 0, 0, 0, first=difference),
+            ledger=Ledger(False, first=difference),
         )
         self.folder.write_manifest(complete=True, finished_at=_now())
         raise CheckFailed(f"There are no figures: {difference}.")
@@ -207,13 +206,13 @@ class Run:
         verdicts = []
         for bench in self.benches:
             self._settle(bench)
-            verdict = bench.ledger.close(lambda done, total, name=bench.name: _say("ledger", done, total, name))  # type: ignore[misc]
+            verdict = bench.oracle.verify(lambda done, total, name=bench.name: _say("ledger", done, total, name))  # type: ignore[misc]
             verdicts.append(
                 verdict if verdict.ok else msgspec.structs.replace(verdict, first=f"{bench.name}: {verdict.first}")
             )
         before = self.folder.manifest["checks"]["ledger"]  # of earlier sessions that came to close their books
-        before = msgspec.convert(before, Verdict) if before else Verdict(True, 0, 0, 0)
-        rounds = before.rounds + self.rounds - self.earlier
+        before = msgspec.convert(before, Ledger) if before else Ledger(True, rounds=0)
+        rounds = (before.rounds or 0) + self.rounds - self.earlier
         total = msgspec.structs.replace(_together([before, *verdicts]), rounds=rounds)
         self._checked(ledger=total)
         if not total.ok:
@@ -225,7 +224,7 @@ class Run:
         if not bench.client.settle(SETTLE_S):
             raise CheckFailed(f"Target {bench.name} has not worked off its backlog after {SETTLE_S:g} s.")
 
-    def _checked(self, **check: Conformance | Verdict) -> None:
+    def _checked(self, **check: Conformance | Ledger) -> None:
         checks = self.folder.manifest["checks"] | msgspec.to_builtins(check)
         self.folder.write_manifest(checks=checks)
 
@@ -350,15 +349,15 @@ def add_rows(
     tables["tokens"] += [(number, *pair) for pair in figures.tokens]
 
 
-def _together(verdicts: list[Verdict]) -> Verdict:
+def _together(verdicts: list[Ledger]) -> Ledger:
     """The books of all targets as one verdict."""
 
     def total(field: str) -> int:
         return sum(getattr(verdict, field) for verdict in verdicts)
 
-    counts = {field: total(field) for field in Verdict.__struct_fields__ if field not in ("ok", "first", "rounds")}
+    counts = {field: total(field) for field in Ledger.__struct_fields__ if field not in ("ok", "first", "rounds")}
     first = next((verdict.first for verdict in verdicts if verdict.first), None)
-    return Verdict(ok=all(verdict.ok for verdict in verdicts), first=first, **counts)
+    return Ledger(ok=all(verdict.ok for verdict in verdicts), first=first, **counts)
 
 
 def _say(phase: str, done: int, total: int, note: str) -> None:

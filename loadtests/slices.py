@@ -1,16 +1,17 @@
 """One slice: load on one target, then the wait until its backlog is empty, all inside one window of CPU accounts."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 import msgspec
 
 from loadtests.cpu import Accounts, read_steal
+from loadtests.history import Entry
 from loadtests.http import HttpClient
-from loadtests.ledger import Ledger
 from loadtests.openloop import OpenLoopUser, Played, Sample
 from loadtests.operations import Operation, Round
+from loadtests.oracle import Oracle
 from loadtests.plan import PlannedTarget
 from loadtests.probes import observe
 from loadtests.staleness import DELAYS_US, StalenessRow, TokenRow, read_applied
@@ -38,16 +39,16 @@ class ComponentGone(Exception):
 
 
 class Bench:
-    """One target under load: its user, its CPU accounts and its books."""
+    """One target under load: its user, its CPU accounts and its oracle."""
 
     def __init__(self, target: PlannedTarget) -> None:
         self.name = target.name
         self.client = HttpClient(target.url, token=target.token)
-        self.ledger = Ledger(self.client)
+        self.oracle = Oracle(self.client)
         self.attach(target)
 
     def attach(self, target: PlannedTarget) -> None:
-        """Turns to the target's processes; again after they were restarted. The books stay open."""
+        """Turns to the target's processes; again after they were restarted. Its history goes on."""
         self.target = target
         self.client.move_to(target.url)
         self.user = OpenLoopUser(target.url, token=target.token)
@@ -58,7 +59,7 @@ class Bench:
         for probe in work.probes:
             if probe.setup is not None:
                 sample, _ = self.user.send(probe.setup, 0)
-                self.ledger.record([(probe.setup, sample.outcome)])
+                self.oracle.record(_commands([sample], 0))
         if work.probes:
             self.drain()
         steal, before = read_steal(), self.accounts.read()
@@ -71,7 +72,7 @@ class Bench:
         drain_us, lag = self.drain()
         after, steal_after = self.accounts.read(), read_steal()
         self._require_alive()
-        self.ledger.record(_writes([*played.samples, *commands]))
+        self.oracle.record([*_commands(played.samples, played.started_at_us), *_commands(commands, 0)])
         return Figures(
             played=played,
             drain_us=drain_us,
@@ -115,8 +116,14 @@ class _Lag(msgspec.Struct):
     lag_events: int
 
 
-def _writes(samples: list[Sample]) -> list[tuple[Operation, str]]:
-    return [(sample.operation, sample.outcome) for sample in samples if sample.operation.kind == "write"]
+def _commands(samples: Iterable[Sample], start_us: int) -> Iterator[Entry]:
+    """What was sent of them; `start_us` is the slice's start by the monotonic clock."""
+    for sample in samples:
+        operation = sample.operation
+        if operation.kind == "write" and sample.outcome != "dropped":
+            times = ((start_us + sample.sent_us) / 1e6, (start_us + sample.done_us) / 1e6)
+            body = msgspec.json.decode(operation.body) if operation.body else {}
+            yield Entry(operation.name, operation.path, sample.status, *times, body)
 
 
 def completed(played: Played) -> dict[str, int]:

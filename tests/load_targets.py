@@ -2,6 +2,7 @@
 
 import asyncio
 import datetime
+import itertools
 import math
 import re
 import time
@@ -12,18 +13,25 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from contract.http.app import make_app
 from contract.memory import MemoryOrders
+from contract.ports import Clock, utc_now
 from tests.service import in_thread
 
 Lie = Callable[[str, int, bytes], bytes]  # "METHOD /path", status, body → body
 
 
-def honest() -> ASGIApp:
-    return make_app(MemoryOrders(lambda: datetime.datetime.now(datetime.UTC)))
+def honest(clock: Clock = utc_now) -> ASGIApp:
+    return make_app(MemoryOrders(clock))
 
 
-def lying(lie: Lie) -> ASGIApp:
+def steps() -> Clock:
+    """A clock that every target can have alike."""
+    number = itertools.count()
+    return lambda: datetime.datetime(2026, 1, 1, tzinfo=datetime.UTC) + datetime.timedelta(milliseconds=next(number))
+
+
+def lying(lie: Lie, clock: Clock = utc_now) -> ASGIApp:
     """Every answer's body passes through the lie."""
-    app = honest()
+    app = honest(clock)
 
     async def liar(scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -201,3 +209,11 @@ def found_nothing(asked: str, status: int, body: bytes) -> bytes:
 
 def other_code(asked: str, status: int, body: bytes) -> bytes:
     return body.replace(b"urn:crossover:wrong-state", b"urn:crossover:conflict")
+
+
+def wrong_time(asked: str, status: int, body: bytes) -> bytes:
+    return body.replace(b'"placed_at":"2026-', b'"placed_at":"2025-') if asked.startswith("GET /customers/") else body
+
+
+def other_cursor(asked: str, status: int, body: bytes) -> bytes:
+    return body.replace(b'"next":"', b'"next":"A')

@@ -1,4 +1,4 @@
-"""What stands between the router and an operation: the bearer token, the method, the body's size, the refusals."""
+"""What stands between the router and an operation: the bearer token, the method, the body, the refusals."""
 
 from collections.abc import Awaitable, Callable
 from hmac import compare_digest
@@ -9,13 +9,15 @@ import msgspec
 from starlette.routing import Router
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from contract.errors import MethodNotAllowed, Refusal, TooLarge, Unauthorized
+from contract.errors import MethodNotAllowed, Refusal, Unauthorized
+from contract.http.bodies import Disconnected, read_body
+from contract.http.fields import json_body
 from contract.http.metrics import Histogram
 from contract.http.request import Request
 
 Headers = list[tuple[bytes, bytes]]
 
-MAX_BODY_BYTES = 64 * 1024
+_PROBLEM = (b"content-type", b"application/problem+json")
 _READ_HEADERS = frozenset(
     (b"content-type", b"content-length", b"transfer-encoding", b"consistency-token", b"expected-version", b"prefer")
 )
@@ -32,43 +34,51 @@ class Response(NamedTuple):
 class Operation(NamedTuple):
     run: Callable[[Request], Awaitable[Response]]
     histogram: Histogram
+    has_body: bool = False  # then it must be JSON; any other body is ignored, up to its limit
 
 
 class Authentication:
-    """Decides before the router: without the bearer token nothing is found; an encoded slash separates nothing."""
+    """What is looked at before the route: the bearer token, and paths that only decoding made look like a route."""
 
-    def __init__(self, router: Router, not_found: ASGIApp, unauthorized: ASGIApp, token: str | None) -> None:
-        self.router, self._not_found, self._unauthorized = router, not_found, unauthorized
+    def __init__(self, inside: Router, elsewhere: ASGIApp, stranger: ASGIApp, token: str | None) -> None:
+        self.inside, self._elsewhere, self._stranger = inside, elsewhere, stranger
         self._token = None if token is None else token.encode()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        app: ASGIApp = self.router
+        app: ASGIApp = self.inside
         if scope["type"] == "http":
-            if self._token is not None and not _bears(scope["headers"], self._token):
-                app = self._unauthorized
-            elif scope["raw_path"].count(b"/") != scope["path"].count("/"):
-                app = self._not_found
+            if self._token is not None and not self._bears_token(scope["headers"]):
+                app = self._stranger
+            elif b"%" in scope.get("raw_path", b"") and _misleading(scope):
+                app = self._elsewhere
         await app(scope, receive, send)
 
+    def _bears_token(self, headers: Headers) -> bool:
+        assert self._token is not None, "asked only where a token is configured"
+        sent = [value for name, value in headers if name == b"authorization"]
+        scheme, _, credentials = sent[0].partition(b" ") if len(sent) == 1 else (b"", b"", b"")
+        return scheme.lower() == b"bearer" and compare_digest(credentials.strip(), self._token)
 
-def _bears(headers: Headers, token: bytes) -> bool:
-    sent = [value for name, value in headers if name == b"authorization"]
-    scheme, _, credentials = sent[0].partition(b" ") if len(sent) == 1 else (b"", b"", b"")
-    return scheme.lower() == b"bearer" and compare_digest(credentials.strip(), token)
+
+def _misleading(scope: Scope) -> bool:
+    """An encoded slash is no separator."""
+    raw_path: bytes = scope["raw_path"]
+    path: str = scope["path"]
+    return raw_path.count(b"/") != path.count("/")
 
 
 class Refusing:
     """Answers everything with one refusal."""
 
     def __init__(self, refusal: Refusal, histogram: Histogram) -> None:
-        self._response, self._histogram = _problem(refusal), histogram
+        self._reply, self._meter = _problem(refusal), histogram
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "websocket":
             await send({"type": "websocket.close"})
             return
-        self._histogram.observe(self._response.status, 0.0)
-        await _respond(scope, send, self._response)
+        self._meter.observe(self._reply.status, 0.0)
+        await _respond(scope, send, self._reply)
 
 
 class Resource:
@@ -81,61 +91,42 @@ class Resource:
         self._allow = (b"allow", ", ".join(sorted(self._operations)).encode())
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        started_s = perf_counter()
+        started = perf_counter()
         operation = self._operations.get(scope["method"])
         if operation is None:
-            response = _problem(MethodNotAllowed("This route has other methods; see Allow."))
-            response.headers.append(self._allow)
-            await _respond(scope, send, response)
+            reply = _problem(MethodNotAllowed("This route has other methods; see Allow."))
+            reply.headers.append(self._allow)
+            await _respond(scope, send, reply)
             return
         status = 500
         try:
             try:
-                response = await operation.run(await _read(scope, receive))
+                reply = await self._reply(operation, scope, receive)
             except Refusal as refusal:
-                response = _problem(refusal)
-            status = response.status
-            await _respond(scope, send, response)
+                reply = _problem(refusal)
+            status = reply.status
+            await _respond(scope, send, reply)
         except Disconnected:
             status = _CLIENT_GONE
         finally:
-            operation.histogram.observe(status, perf_counter() - started_s)
+            operation.histogram.observe(status, perf_counter() - started)
 
-
-class Disconnected(Exception):
-    """The client went away before its body was here: there is nobody to answer."""
-
-
-async def _read(scope: Scope, receive: Receive) -> Request:
-    headers: dict[bytes, list[bytes]] = {}
-    for name, value in scope["headers"]:
-        if name in _READ_HEADERS:
-            headers.setdefault(name, []).append(value)
-    content = b""
-    if b"content-length" in headers or b"transfer-encoding" in headers:
-        content = await _read_body(headers, receive)
-    collection = scope["path"].split("/", 2)[1]
-    return Request(scope["path_params"], scope["query_string"], headers, content, collection)
-
-
-async def _read_body(headers: dict[bytes, list[bytes]], receive: Receive) -> bytes:
-    """The body, never more than the limit of it kept; TooLarge by its announced or its real length."""
-    announced = int(headers.get(b"content-length", [b"0"])[0])
-    body = bytearray()
-    more = True
-    while more and max(announced, len(body)) <= MAX_BODY_BYTES:
-        message = await receive()
-        if message["type"] == "http.disconnect":
-            raise Disconnected
-        body += message.get("body", b"")
-        more = message.get("more_body", False)
-    if max(announced, len(body)) > MAX_BODY_BYTES:
-        raise TooLarge("The body is longer than 64 KiB.")
-    return bytes(body)
+    async def _reply(self, operation: Operation, scope: Scope, receive: Receive) -> Response:
+        headers: dict[bytes, list[bytes]] = {}
+        for name, value in scope["headers"]:
+            if name in _READ_HEADERS:
+                headers.setdefault(name, []).append(value)
+        request = Request(scope["path_params"], scope["query_string"], headers)
+        body = b""
+        if b"content-length" in headers or b"transfer-encoding" in headers:
+            body = await read_body(headers, receive)
+        if operation.has_body:
+            request.body = json_body(body, headers.get(b"content-type", []))
+        return await operation.run(request)
 
 
 def _problem(refusal: Refusal) -> Response:
-    headers: Headers = [(b"content-type", b"application/problem+json")]
+    headers: Headers = [_PROBLEM]
     if refusal.retry_after_s is not None:
         headers.append((b"retry-after", str(refusal.retry_after_s).encode()))
     if isinstance(refusal, Unauthorized):
@@ -150,7 +141,7 @@ def _problem(refusal: Refusal) -> Response:
     return Response(refusal.status, headers, _encode(body))
 
 
-async def _respond(scope: Scope, send: Send, response: Response) -> None:
-    headers = [*response.headers, (b"content-length", str(len(response.body)).encode())]
-    await send({"type": "http.response.start", "status": response.status, "headers": headers})
-    await send({"type": "http.response.body", "body": b"" if scope["method"] == "HEAD" else response.body})
+async def _respond(scope: Scope, send: Send, reply: Response) -> None:
+    headers = [*reply.headers, (b"content-length", str(len(reply.body)).encode())]
+    await send({"type": "http.response.start", "status": reply.status, "headers": headers})
+    await send({"type": "http.response.body", "body": b"" if scope["method"] == "HEAD" else reply.body})

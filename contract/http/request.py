@@ -1,21 +1,16 @@
-"""A request read strictly: ids in the path, query parameters, headers and the body."""
+"""What a request says outside its body: ids, query parameters and headers, read strictly."""
 
 import re
 from datetime import datetime
-from typing import TypeVar
 from urllib.parse import unquote_to_bytes
 
-from pydantic import TypeAdapter, ValidationError
-from pydantic_core import PydanticCustomError
-
 from contract import text
-from contract.errors import Invalid
-from contract.http.bodies import errors_of, json_value, refuse_deep, uuid
+from contract.errors import Invalid, Malformed
+from contract.http.fields import UUID, Fields, deeper_than
 from contract.position import Position, position_of
 
-T = TypeVar("T")
-
 MAX_ERRORS = 10
+MAX_DEPTH = 100  # the contract's deepest body has three levels
 NO_VERSION = 2**62  # a version that nothing ever has: what longer numbers are read as
 
 _DIGITS = re.compile(r"[0-9]+")
@@ -23,48 +18,33 @@ _WAIT = re.compile(r'\s*wait\s*=\s*("?)([0-9]+)\1\s*(?:;.*)?', re.IGNORECASE | r
 
 
 class Request:
-    """Each method reads one part and notes what is wrong with it, so that one refusal names all errors."""
+    """One request. Each method reads one thing and keeps what is wrong with it; `finish` refuses then."""
 
-    __slots__ = ("_content", "_errors", "_headers", "_parameters", "_path", "_query", "collection")
+    __slots__ = ("_errors", "_headers", "_parameters", "_path", "body", "query")
 
-    def __init__(
-        self,
-        path: dict[str, str],
-        query: bytes,
-        headers: dict[bytes, list[bytes]],
-        content: bytes = b"",
-        collection: str = "",
-    ) -> None:
-        self._path, self._query, self._headers, self._content = path, query, headers, content
-        self.collection = collection
+    def __init__(self, path: dict[str, str], query: bytes, headers: dict[bytes, list[bytes]]) -> None:
+        self._path, self.query, self._headers = path, query, headers
         self._errors: list[dict[str, str]] = []
         self._parameters: dict[str, list[bytes]] | None = None
+        self.body: object = None
 
-    def _wrong(self, field: str, reason: str) -> None:
+    def wrong(self, field: str, reason: str) -> None:
         self._errors.append({"field": field, "reason": reason})
 
     def finish(self) -> None:
-        """Refuse when any part that was read is wrong."""
         if self._errors:
+            if deeper_than(self.body, MAX_DEPTH):
+                raise Malformed("The JSON is too deeply nested.")
             raise Invalid("The request is not valid; see errors.", errors=self._errors[:MAX_ERRORS])
 
-    def id(self, name: str = "id") -> str:
-        try:
-            return uuid(self._path[name])
-        except PydanticCustomError as error:
-            self._wrong(name, error.message())
-            return ""
+    def path_id(self, name: str) -> str:
+        value = self._path[name]
+        if not UUID.fullmatch(value):
+            self.wrong(name, "must be a hyphenated UUID")
+        return value.lower()
 
-    def body(self, model: TypeAdapter[T]) -> T:
-        """The body by its model. Refuses at once, for there is no command without it: read the other parts before."""
-        value = json_value(self._content, self._headers.get(b"content-type", []))
-        try:
-            return model.validate_python(value, context=set())
-        except ValidationError as failure:
-            refuse_deep(value)
-            self._errors += errors_of(failure)
-            self.finish()
-            raise AssertionError("a failure has errors") from None
+    def fields(self, *names: str) -> Fields:
+        return Fields(self.body, frozenset(names), "", self._errors)
 
     # Headers
 
@@ -73,7 +53,7 @@ class Request:
         if sent is None:
             return None
         if len(sent) > 1 or not _DIGITS.fullmatch(digits := sent[0].decode("latin-1")):
-            self._wrong("Expected-Version", "must be plain digits, once")
+            self.wrong("Expected-Version", "must be plain digits, once")
             return None
         digits = digits.lstrip("0") or "0"
         return int(digits) if len(digits) < 19 else NO_VERSION
@@ -83,43 +63,45 @@ class Request:
         if sent is None:
             return None
         try:
-            (token,) = sent
-            return position_of(token.decode("latin-1"))
+            if len(sent) == 1:
+                return position_of(sent[0].decode("latin-1"))
         except ValueError:
-            self._wrong("Consistency-Token", "must be a token of an earlier answer, once")
-            return None
+            pass
+        self.wrong("Consistency-Token", "must be a token of an answer, once")
+        return None
 
     def wait_s(self) -> int:
         """`Prefer: wait=<seconds>` (RFC 7240): the first that can be read, at most 5; 1 without."""
         for header in self._headers.get(b"prefer", ()):
             for preference in header.decode("latin-1").split(","):
                 if found := _WAIT.fullmatch(preference):
-                    return min(5, int(found[2].lstrip("0")[:2] or "0"))
+                    digits = found[2].lstrip("0")
+                    return min(5, int(digits[:2] or "0"))
         return 1
 
     # Query parameters
 
     def _parameter(self, name: str) -> str | None:
-        """The text of a parameter, None where it is not given; unknown parameters are ignored."""
-        if not self._query:
+        """The text of a parameter, None where it is not given; unknown parameters are never looked at."""
+        if not self.query:
             return None
         if self._parameters is None:
             self._parameters = {}
-            for pair in self._query.split(b"&"):
+            for pair in self.query.split(b"&"):
                 key, _, value = pair.replace(b"+", b" ").partition(b"=")
                 self._parameters.setdefault(unquote_to_bytes(key).decode("latin-1"), []).append(value)
         values = self._parameters.get(name)
         if values is None:
             return None
         if len(values) > 1:
-            self._wrong(name, "must be given once")
+            self.wrong(name, "must be given once")
         elif not values[0]:
-            self._wrong(name, "must not be empty")
+            self.wrong(name, "must not be empty")
         else:
             try:
                 return unquote_to_bytes(values[0]).decode()
             except UnicodeDecodeError:
-                self._wrong(name, "must be UTF-8")
+                self.wrong(name, "must be UTF-8")
         return None
 
     def number(self, name: str, default: int, highest: int) -> int:
@@ -129,7 +111,7 @@ class Request:
         digits = value.lstrip("0")
         if _DIGITS.fullmatch(value) and 0 < len(digits) < 5 and int(digits) <= highest:
             return int(digits)
-        self._wrong(name, f"must be from 1 to {highest}, in plain digits")
+        self.wrong(name, f"must be from 1 to {highest}, in plain digits")
         return default
 
     def cursor(self, name: str) -> tuple[datetime, str] | None:
@@ -139,7 +121,7 @@ class Request:
         try:
             return text.cursor_place(value)
         except ValueError:
-            self._wrong(name, "must be the `next` of an earlier page")
+            self.wrong(name, "must be the cursor of a page before")
             return None
 
     def words(self, name: str) -> tuple[str, ...]:
@@ -147,13 +129,13 @@ class Request:
         value = self._parameter(name)
         if value is None:
             if len(self._errors) == known:
-                self._wrong(name, "is missing")
+                self.wrong(name, "is missing")
         elif len(value) > 200:
-            self._wrong(name, "must have at most 200 code points")
+            self.wrong(name, "must have at most 200 code points")
         elif "\x00" in value:
-            self._wrong(name, "must not hold NUL")
+            self.wrong(name, "must not hold NUL")
         elif not 1 <= len(text.split_words(value)) <= 10:
-            self._wrong(name, "must have 1 to 10 words")
+            self.wrong(name, "must have 1 to 10 words")
         else:
             return text.words(value)
         return ()

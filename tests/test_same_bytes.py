@@ -1,0 +1,40 @@
+"""Every rung answers the conversation of the conformance check with the bytes of `crud`, times and cursors included."""
+
+from typing import Any
+
+import msgspec
+import pytest
+
+from ladder.rung import rungs
+from loadtests.conformance import check
+from loadtests.history import Entry
+from loadtests.http import HttpClient
+from loadtests.oracle import Oracle, judge_everything
+from loadtests.script import Script
+
+REFERENCE = "crud"
+CLOCK = "step:2026-01-01T23:59:59.985000Z"  # the conversation passes midnight, so that there are two days to report
+
+
+@pytest.mark.parametrize("rung", [rung for rung in rungs() if rung != REFERENCE])
+def test_a_rung_answers_with_the_bytes_of_crud(rung: str, fresh_target: Any) -> None:
+    targets = [(name, HttpClient(fresh_target(name, CLOCK).url)) for name in (REFERENCE, rung)]
+    verdict = check(targets, seed=1, nonce="same bytes", one_clock=True)
+    assert verdict.ok, verdict.first_difference
+    assert verdict.operations > 550
+
+
+def test_what_crud_answers_is_what_the_conversation_demands(fresh_target: Any) -> None:
+    """In case every rung is wrong alike: the oracle reckons without any code of theirs."""
+    script, client = Script(1, "same bytes", "settled"), HttpClient(fresh_target(REFERENCE, CLOCK).url)
+    oracle = Oracle(client)
+    for number, step in enumerate(script.commands()):
+        answer = client.request(step.method, step.path, step.body, dict(step.headers))
+        if step.name and answer.status not in (400, 415) and "not-an-id" not in step.path:
+            version = msgspec.json.decode(answer.body).get("version")
+            body = msgspec.json.decode(step.body) if step.body else {}
+            oracle.record([Entry(step.name, step.path.lower(), answer.status, number, number + 0.5, body, version)])
+    words = (script.word, "birne", "tea")
+    evidence = oracle.ask_everything(words)
+    assert judge_everything(oracle.history, evidence, words) == ([], 0)
+    assert len(msgspec.json.decode(evidence.answers["/reports/daily-sales?days=366"].body)["days"]) == 2
