@@ -1,7 +1,7 @@
-"""A position: how much of the history of events something reflects. Opaque to all but the feed that gave it.
+"""A position in the history of events. Opaque to everyone except the feed that issued it.
 
-A position is a tuple of components, one for each source of events that is ordered in itself; a component is two
-numbers, compared in that order. An outbox has one component, (transaction, sequence); a broker has one a partition.
+A position has one component for each ordered source of events: one for an outbox, one per partition for a broker.
+A component is a pair of numbers, compared in that order, such as the (transaction, sequence) of an outbox.
 """
 
 import re
@@ -15,7 +15,7 @@ _TOKEN = re.compile(r"[0-9]{1,19}-[0-9]{1,19}(?:\.[0-9]{1,19}-[0-9]{1,19}){0,255
 
 
 def covers(position: Position, wanted: Position) -> bool:
-    """Whether everything up to `wanted` is reflected: in each component, where a missing one is at its start."""
+    """Whether `position` includes everything up to `wanted`, in each component; a missing component is at its start."""
     return all(own >= asked for own, asked in zip_longest(position, wanted, fillvalue=(0, 0)))
 
 
@@ -25,7 +25,7 @@ def token_of(position: Position) -> str:
 
 
 def position_of(token: str) -> Position:
-    """The position of a `Consistency-Token`; ValueError if it is none."""
+    """The position of a `Consistency-Token`; ValueError if it is not one."""
     if not _TOKEN.fullmatch(token):
         raise ValueError("not a consistency token")
     return tuple((int(high), int(low)) for high, _, low in (part.partition("-") for part in token.split(".")))

@@ -4,7 +4,7 @@ A rule takes the current state and a command. It returns the event to record, re
 before (a repeat), or raises the refusal. The `evolve` functions apply an event to a state.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from datetime import datetime
 
 from msgspec import Struct
@@ -177,11 +177,3 @@ def evolve_order(order: Order | None, event: m.OrderEvent) -> Order:
             return replace(order, version=event.version, status="shipped")
         case m.OrderCancelled():
             return replace(order, version=event.version, status="cancelled")
-
-
-def replay(events: Iterable[m.OrderEvent]) -> Order | None:
-    """The state of an order after its events, given in version order."""
-    order: Order | None = None
-    for event in events:
-        order = evolve_order(order, event)
-    return order

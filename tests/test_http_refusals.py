@@ -416,8 +416,7 @@ def test_a_query_waits_for_its_token_and_is_refused_as_behind_before_its_404(ser
     ],
 )
 def test_prefer_says_how_long_to_wait_and_what_is_unreadable_is_ignored(prefer: list[str], waits_s: int) -> None:
-    headers = {b"prefer": [value.encode() for value in prefer]} if prefer else {}
-    assert Request({}, b"", headers).wait_s() == waits_s
+    assert Request({"headers": [(b"prefer", value.encode()) for value in prefer]}).wait_s() == waits_s
 
 
 def test_a_store_that_cannot_be_asked_is_unavailable(serving: Serving) -> None:

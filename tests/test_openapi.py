@@ -66,7 +66,7 @@ def test_every_route_is_described_and_every_description_is_served(noop: httpx.Cl
         allowed = set(noop.request("TRACE", re.sub(r"{\w+}", "x", path)).headers["allow"].lower().split(", "))
         described = item.keys() - {"parameters"}
         assert allowed - {"head"} == described, path
-    served = http.make_app(MemoryOrders(utc_now)).inside.routes
+    served = http.make_app(MemoryOrders(utc_now)).router.routes
     assert {route.path for route in served} == set(openapi()["paths"])
 
 

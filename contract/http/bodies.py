@@ -1,89 +1,148 @@
-"""The commands that come with a body: from a request to the command, field by field."""
+"""The bodies of the commands as declared models, from JSON text to the fields of a command."""
 
-from starlette.types import Receive
+import re
+from itertools import accumulate
+from json import JSONDecoder
+from typing import Annotated, NoReturn
 
-from contract.errors import TooLarge
-from contract.http.request import Request
-from contract.messages import (
-    AddProduct,
-    DeliverStock,
-    PlaceOrder,
-    RegisterCustomer,
-    RenameCustomer,
-    RepriceProduct,
-    Wanted,
+from pydantic import (
+    AfterValidator,
+    ConfigDict,
+    Field,
+    GetPydanticSchema,
+    TypeAdapter,
+    ValidationError,
+    ValidationInfo,
+    with_config,
 )
+from pydantic_core import PydanticCustomError
+from typing_extensions import TypedDict
 
-MAX_BODY_BYTES = 64 * 1024
-MAX_PRICE_CENTS = 100_000_000
-MAX_STOCK = 1_000_000_000
-MAX_LINES = 50
-MAX_PIECES = 1_000
+from contract.errors import Malformed, UnsupportedMediaType
+from contract.messages import Wanted
 
-_LINE = frozenset(("product_id", "quantity"))
+MAX_DEPTH = 100  # the deepest body of the contract has three levels
 
-
-def register_customer(request: Request) -> RegisterCustomer:
-    return RegisterCustomer(request.path_id("id"), request.fields("name").name("name"))
-
-
-def rename_customer(request: Request) -> RenameCustomer:
-    return RenameCustomer(request.path_id("id"), request.fields("name").name("name"), request.expected_version())
+_UUID = re.compile(r"[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
+_NOT_TEXT = re.compile("[\x00\ud800-\udfff]")  # JSON can spell a lone surrogate, UTF-8 cannot
+_MEDIA_TYPE = re.compile(rb'application/json\s*(?:;\s*+(?:charset="?utf-?8"?\s*|(?!charset=)[^;]*))*', re.IGNORECASE)
+_STRING = re.compile(rb'"(?:\\.|[^"\\])*"')
 
 
-def add_product(request: Request) -> AddProduct:
-    fields = request.fields("name", "price_cents", "stock")
-    return AddProduct(
-        request.path_id("id"),
-        fields.name("name"),
-        fields.integer("price_cents", 0, MAX_PRICE_CENTS),
-        fields.integer("stock", 0, MAX_STOCK),
-    )
+def uuid(text: str) -> str:
+    if not _UUID.fullmatch(text):
+        raise PydanticCustomError("uuid", "must be a hyphenated UUID")
+    return text.lower()
 
 
-def reprice_product(request: Request) -> RepriceProduct:
-    price_cents = request.fields("price_cents").integer("price_cents", 0, MAX_PRICE_CENTS)
-    return RepriceProduct(request.path_id("id"), price_cents, request.expected_version())
+def _printable(name: str) -> str:
+    if not name.strip() or _NOT_TEXT.search(name):
+        raise PydanticCustomError("name", "must not be blank and must hold neither NUL nor a lone surrogate")
+    return name
 
 
-def deliver_stock(request: Request) -> DeliverStock:
-    quantity = request.fields("quantity").integer("quantity", 1, MAX_STOCK)
-    return DeliverStock(request.path_id("id"), request.path_id("delivery_id"), quantity)
+def _once(product_id: str, info: ValidationInfo) -> str:
+    assert isinstance(info.context, set), "the product ids before this one"
+    if product_id in info.context:
+        raise PydanticCustomError("once", "must not occur twice")
+    info.context.add(product_id)
+    return product_id
 
 
-def place_order(request: Request) -> PlaceOrder:
-    fields = request.fields("customer_id", "lines")
-    lines: list[Wanted] = []
-    products: set[str] = set()
-    for item in fields.objects("lines", _LINE, 1, MAX_LINES):
-        line = Wanted(item.id("product_id"), item.integer("quantity", 1, MAX_PIECES))
-        if line.product_id in products:
-            item.repeated("product_id")
-        elif line.product_id:
-            products.add(line.product_id)
-        lines.append(line)
-    return PlaceOrder(request.path_id("id"), fields.id("customer_id"), tuple(lines))
+Id = Annotated[str, AfterValidator(uuid)]
+Name = Annotated[str, Field(min_length=1, max_length=200), AfterValidator(_printable)]
+Price = Annotated[int, Field(strict=True, ge=0, le=100_000_000)]
+_only_these = with_config(ConfigDict(extra="forbid"))
 
 
-class Disconnected(Exception):
-    """The client went away before its body was here: there is nobody to answer."""
+@_only_these
+class Named(TypedDict):
+    name: Name
 
 
-async def read_body(headers: dict[bytes, list[bytes]], receive: Receive) -> bytes:
-    """The body, never more than the limit of it kept; TooLarge by its announced or its real length."""
-    announced = headers.get(b"content-length")
-    if announced and int(announced[0]) > MAX_BODY_BYTES:
-        raise TooLarge("The body is longer than 64 KiB.")
-    parts: list[bytes] = []
-    length = 0
-    while True:
-        message = await receive()
-        if message["type"] == "http.disconnect":
-            raise Disconnected
-        part = message.get("body", b"")
-        length += len(part)
-        if length > MAX_BODY_BYTES:
-            raise TooLarge("The body is longer than 64 KiB.")
-        parts.append(part)
-        if not message.get("more_body", False):
-            return b"".join(parts)
+@_only_these
+class NewProduct(TypedDict):
+    name: Name
+    price_cents: Price
+    stock: Annotated[int, Field(strict=True, ge=0, le=1_000_000_000)]
+
+
+@_only_these
+class NewPrice(TypedDict):
+    price_cents: Price
+
+
+@_only_these
+class Delivery(TypedDict):
+    quantity: Annotated[int, Field(strict=True, ge=1, le=1_000_000_000)]
+
+
+@_only_these
+class NewLine(TypedDict):
+    product_id: Annotated[Id, AfterValidator(_once)]
+    quantity: Annotated[int, Field(strict=True, ge=1, le=1_000)]
+
+
+_Lines = Annotated[
+    list[NewLine], Field(min_length=1, max_length=50), AfterValidator(lambda lines: tuple(Wanted(**x) for x in lines))
+]
+
+
+@_only_these
+class NewOrder(TypedDict):
+    customer_id: Id
+    lines: Annotated[tuple[Wanted, ...], GetPydanticSchema(lambda _, handler: handler.generate_schema(_Lines))]
+
+
+NAME, PRODUCT, PRICE = TypeAdapter(Named), TypeAdapter(NewProduct), TypeAdapter(NewPrice)
+DELIVERY, ORDER = TypeAdapter(Delivery), TypeAdapter(NewOrder)
+
+_REASONS = {
+    "missing": "is missing",
+    "extra_forbidden": "has an unknown field",
+    "dict_type": "must be an object",
+    "list_type": "must be an array",
+}
+
+
+def errors_of(failure: ValidationError) -> list[dict[str, str]]:
+    """What is wrong, by field. The name of an unknown field is the client's text, so it is never repeated."""
+    found = {}
+    for error in failure.errors(include_url=False, include_context=False, include_input=False):
+        path = error["loc"][:-1] if error["type"] == "extra_forbidden" else error["loc"]
+        field = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in path).removeprefix(".")
+        reason = _REASONS.get(error["type"]) or re.sub(r"^\w+ should", "must", error["msg"])
+        found[field, reason] = {"field": field, "reason": reason}
+    return list(found.values())
+
+
+def json_value(content: bytes, content_types: list[bytes]) -> object:
+    """The value of a body that must be JSON; refuses the media type first, then what cannot be parsed."""
+    if (content or content_types) and not (len(content_types) == 1 and _MEDIA_TYPE.fullmatch(content_types[0])):
+        raise UnsupportedMediaType("The body must be application/json in UTF-8.")
+    try:
+        return _decode(content.decode())
+    except (ValueError, RecursionError):
+        _malformed()
+
+
+def _malformed(_: str = "") -> NoReturn:
+    raise Malformed(
+        "The body is not JSON in UTF-8, is too deeply nested, or holds a number too long to read."
+    ) from None
+
+
+def _number(text: str) -> int | float:
+    """JSON has one kind of number: 5.0 is 5, as in JSON Schema."""
+    number = float(text)
+    return int(number) if number.is_integer() else number
+
+
+_decode = JSONDecoder(parse_float=_number, parse_constant=_malformed).decode
+
+
+def refuse_deep(content: bytes) -> None:
+    """Refuse JSON nested so deeply that only some versions of Python parse it."""
+    brackets = re.findall(rb"[\[{\]}]", _STRING.sub(b"", content))
+    if max(accumulate(1 if bracket in b"[{" else -1 for bracket in brackets), default=0) > MAX_DEPTH:
+        _malformed()

@@ -1,4 +1,9 @@
-"""The API described: `openapi.yaml` as JSON, and as a page that needs nothing from another host."""
+"""The API described: `openapi.yaml` as JSON, and as a page.
+
+The page is ours, because no viewer on PyPI is alive, brings its own files and needs no second web framework:
+swagger-ui-bundle is abandoned (2023), its fork had one release, fastapi-swagger needs FastAPI. Ours has no script, so
+its policy allows none, and a test can read it without a browser.
+"""
 
 import re
 from functools import cache
@@ -29,50 +34,27 @@ def openapi_json() -> bytes:
 @cache
 def page() -> bytes:
     environment = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
-    environment.filters |= {f.__name__: f for f in (resolve, pretty, code, limits, example)}
+    environment.policies["json.dumps_kwargs"] = {"ensure_ascii": False}
+    environment.filters["code"] = _code
     template = environment.from_string(files("contract.http").joinpath("docs.html").read_text("utf-8"))
-    return template.render(spec=openapi()).encode()
+    return template.render(spec=_resolved(openapi())).encode()
 
 
-# The filters of the template.
-
-
-def resolve(part: dict[str, Any]) -> dict[str, Any]:
-    """A part of the description, or what its `$ref` points to."""
-    if "$ref" not in part:
+def _resolved(part: Any) -> Any:
+    """The description with every `$ref` replaced by what it points to."""
+    if isinstance(part, list):
+        return [_resolved(item) for item in part]
+    if not isinstance(part, dict):
         return part
-    found: Any = openapi()
-    for name in part["$ref"].removeprefix("#/").split("/"):
-        found = found[name]
-    assert isinstance(found, dict), "a reference points to an object"
-    return found
+    resolved = {name: _resolved(value) for name, value in part.items() if name != "$ref"}
+    if "$ref" in part:
+        target: Any = openapi()
+        for name in part["$ref"].removeprefix("#/").split("/"):
+            target = target[name]
+        resolved = _resolved(target) | resolved
+    return resolved
 
 
-def pretty(value: object) -> str:
-    return msgspec.json.format(msgspec.json.encode(value), indent=2).decode()
-
-
-def code(text: str | None) -> Markup:
+def _code(text: str | None) -> Markup:
     """Text in which `this` is shown as code."""
     return Markup(re.sub(r"`([^`]+)`", r"<code>\1</code>", str(escape(text or ""))))
-
-
-def limits(part: dict[str, Any]) -> str:
-    """What a schema allows, in words."""
-    schema = resolve(part)
-    said = [str(schema.get("format", "")).upper() or schema.get("type", "")]
-    for low, high, unit in (
-        ("minimum", "maximum", ""),
-        ("minLength", "maxLength", " code points"),
-        ("minItems", "maxItems", " items"),
-    ):
-        if low in schema and high in schema and "format" not in schema:
-            said.append(f"{schema[low]:,} to {schema[high]:,}{unit}")
-    if "default" in schema:
-        said.append(f"{schema['default']} if not given")
-    return f"({', '.join(said)})"
-
-
-def example(content: dict[str, Any]) -> object:
-    """The example of a content, or of its schema."""
-    return content.get("example") or resolve(content["schema"]).get("example")

@@ -1,4 +1,4 @@
-"""What stands between the router and an operation: the bearer token, the method, the body, the refusals."""
+"""What stands between the router and an operation: the bearer token, the method, the body's size, the refusals."""
 
 from collections.abc import Awaitable, Callable
 from hmac import compare_digest
@@ -10,17 +10,11 @@ from starlette.routing import Router
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from contract.errors import MethodNotAllowed, Refusal, Unauthorized
-from contract.http.bodies import Disconnected, read_body
-from contract.http.fields import json_body
 from contract.http.metrics import Histogram
-from contract.http.request import Request
+from contract.http.request import Disconnected, Request
 
 Headers = list[tuple[bytes, bytes]]
 
-_PROBLEM = (b"content-type", b"application/problem+json")
-_READ_HEADERS = frozenset(
-    (b"content-type", b"content-length", b"transfer-encoding", b"consistency-token", b"expected-version", b"prefer")
-)
 _CLIENT_GONE = 499  # in the metrics only: nobody is there to read it
 _encode = msgspec.json.Encoder().encode
 
@@ -34,51 +28,43 @@ class Response(NamedTuple):
 class Operation(NamedTuple):
     run: Callable[[Request], Awaitable[Response]]
     histogram: Histogram
-    has_body: bool = False  # then it must be JSON; any other body is ignored, up to its limit
 
 
 class Authentication:
-    """What is looked at before the route: the bearer token, and paths that only decoding made look like a route."""
+    """Decides before the router: without the bearer token nothing is found; an encoded slash separates nothing."""
 
-    def __init__(self, inside: Router, elsewhere: ASGIApp, stranger: ASGIApp, token: str | None) -> None:
-        self.inside, self._elsewhere, self._stranger = inside, elsewhere, stranger
+    def __init__(self, router: Router, not_found: ASGIApp, unauthorized: ASGIApp, token: str | None) -> None:
+        self.router, self._not_found, self._unauthorized = router, not_found, unauthorized
         self._token = None if token is None else token.encode()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        app: ASGIApp = self.inside
+        app: ASGIApp = self.router
         if scope["type"] == "http":
-            if self._token is not None and not self._bears_token(scope["headers"]):
-                app = self._stranger
-            elif b"%" in scope.get("raw_path", b"") and _misleading(scope):
-                app = self._elsewhere
+            if self._token is not None and not _bears(scope["headers"], self._token):
+                app = self._unauthorized
+            elif scope["raw_path"].count(b"/") != scope["path"].count("/"):
+                app = self._not_found
         await app(scope, receive, send)
 
-    def _bears_token(self, headers: Headers) -> bool:
-        assert self._token is not None, "asked only where a token is configured"
-        sent = [value for name, value in headers if name == b"authorization"]
-        scheme, _, credentials = sent[0].partition(b" ") if len(sent) == 1 else (b"", b"", b"")
-        return scheme.lower() == b"bearer" and compare_digest(credentials.strip(), self._token)
 
-
-def _misleading(scope: Scope) -> bool:
-    """An encoded slash is no separator."""
-    raw_path: bytes = scope["raw_path"]
-    path: str = scope["path"]
-    return raw_path.count(b"/") != path.count("/")
+def _bears(headers: Headers, token: bytes) -> bool:
+    sent = [value for name, value in headers if name == b"authorization"]
+    scheme, _, credentials = sent[0].partition(b" ") if len(sent) == 1 else (b"", b"", b"")
+    return scheme.lower() == b"bearer" and compare_digest(credentials.strip(), token)
 
 
 class Refusing:
     """Answers everything with one refusal."""
 
     def __init__(self, refusal: Refusal, histogram: Histogram) -> None:
-        self._reply, self._meter = _problem(refusal), histogram
+        self._response, self._histogram = _problem(refusal), histogram
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "websocket":
             await send({"type": "websocket.close"})
             return
-        self._meter.observe(self._reply.status, 0.0)
-        await _respond(scope, send, self._reply)
+        self._histogram.observe(self._response.status, 0.0)
+        await _respond(scope, send, self._response)
 
 
 class Resource:
@@ -91,42 +77,31 @@ class Resource:
         self._allow = (b"allow", ", ".join(sorted(self._operations)).encode())
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        started = perf_counter()
+        started_s = perf_counter()
         operation = self._operations.get(scope["method"])
         if operation is None:
-            reply = _problem(MethodNotAllowed("This route has other methods; see Allow."))
-            reply.headers.append(self._allow)
-            await _respond(scope, send, reply)
+            response = _problem(MethodNotAllowed("This route has other methods; see Allow."))
+            response.headers.append(self._allow)
+            await _respond(scope, send, response)
             return
         status = 500
         try:
             try:
-                reply = await self._reply(operation, scope, receive)
+                request = Request(scope)
+                await request.receive(receive)
+                response = await operation.run(request)
             except Refusal as refusal:
-                reply = _problem(refusal)
-            status = reply.status
-            await _respond(scope, send, reply)
+                response = _problem(refusal)
+            status = response.status
+            await _respond(scope, send, response)
         except Disconnected:
             status = _CLIENT_GONE
         finally:
-            operation.histogram.observe(status, perf_counter() - started)
-
-    async def _reply(self, operation: Operation, scope: Scope, receive: Receive) -> Response:
-        headers: dict[bytes, list[bytes]] = {}
-        for name, value in scope["headers"]:
-            if name in _READ_HEADERS:
-                headers.setdefault(name, []).append(value)
-        request = Request(scope["path_params"], scope["query_string"], headers)
-        body = b""
-        if b"content-length" in headers or b"transfer-encoding" in headers:
-            body = await read_body(headers, receive)
-        if operation.has_body:
-            request.body = json_body(body, headers.get(b"content-type", []))
-        return await operation.run(request)
+            operation.histogram.observe(status, perf_counter() - started_s)
 
 
 def _problem(refusal: Refusal) -> Response:
-    headers: Headers = [_PROBLEM]
+    headers: Headers = [(b"content-type", b"application/problem+json")]
     if refusal.retry_after_s is not None:
         headers.append((b"retry-after", str(refusal.retry_after_s).encode()))
     if isinstance(refusal, Unauthorized):
@@ -141,7 +116,7 @@ def _problem(refusal: Refusal) -> Response:
     return Response(refusal.status, headers, _encode(body))
 
 
-async def _respond(scope: Scope, send: Send, reply: Response) -> None:
-    headers = [*reply.headers, (b"content-length", str(len(reply.body)).encode())]
-    await send({"type": "http.response.start", "status": reply.status, "headers": headers})
-    await send({"type": "http.response.body", "body": b"" if scope["method"] == "HEAD" else reply.body})
+async def _respond(scope: Scope, send: Send, response: Response) -> None:
+    headers = [*response.headers, (b"content-length", str(len(response.body)).encode())]
+    await send({"type": "http.response.start", "status": response.status, "headers": headers})
+    await send({"type": "http.response.body", "body": b"" if scope["method"] == "HEAD" else response.body})

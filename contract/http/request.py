@@ -1,59 +1,108 @@
-"""What a request says outside its body: ids, query parameters and headers, read strictly."""
+"""A request read strictly: ids in the path, query parameters, headers and the body."""
 
 import re
 from datetime import datetime
+from typing import TypeVar
 from urllib.parse import unquote_to_bytes
 
+from pydantic import TypeAdapter, ValidationError
+from pydantic_core import PydanticCustomError
+from starlette.types import Receive, Scope
+
 from contract import text
-from contract.errors import Invalid, Malformed
-from contract.http.fields import UUID, Fields, deeper_than
+from contract.errors import Invalid, TooLarge
+from contract.http.bodies import errors_of, json_value, refuse_deep, uuid
 from contract.position import Position, position_of
 
+T = TypeVar("T")
+
+MAX_BODY_BYTES = 64 * 1024
 MAX_ERRORS = 10
-MAX_DEPTH = 100  # the contract's deepest body has three levels
 NO_VERSION = 2**62  # a version that nothing ever has: what longer numbers are read as
 
+_READ_HEADERS = frozenset(
+    (b"content-type", b"content-length", b"transfer-encoding", b"consistency-token", b"expected-version", b"prefer")
+)
 _DIGITS = re.compile(r"[0-9]+")
 _WAIT = re.compile(r'\s*wait\s*=\s*("?)([0-9]+)\1\s*(?:;.*)?', re.IGNORECASE | re.ASCII)
 
 
+class Disconnected(Exception):
+    """The client went away before its body was here: there is nobody to answer."""
+
+
 class Request:
-    """One request. Each method reads one thing and keeps what is wrong with it; `finish` refuses then."""
+    """Each method reads one part and notes what is wrong with it, so that one refusal names all errors."""
 
-    __slots__ = ("_errors", "_headers", "_parameters", "_path", "body", "query")
+    __slots__ = ("_content", "_errors", "_headers", "_parameters", "_scope")
 
-    def __init__(self, path: dict[str, str], query: bytes, headers: dict[bytes, list[bytes]]) -> None:
-        self._path, self.query, self._headers = path, query, headers
+    def __init__(self, scope: Scope) -> None:
+        self._scope, self._content = scope, b""
+        self._headers: dict[bytes, list[bytes]] = {}
+        for name, value in scope["headers"]:
+            if name in _READ_HEADERS:
+                self._headers.setdefault(name, []).append(value)
         self._errors: list[dict[str, str]] = []
         self._parameters: dict[str, list[bytes]] | None = None
-        self.body: object = None
 
-    def wrong(self, field: str, reason: str) -> None:
+    async def receive(self, receive: Receive) -> None:
+        """Take the body in, but never more than the limit; refuses by its announced or its real length."""
+        if b"content-length" not in self._headers and b"transfer-encoding" not in self._headers:
+            return
+        announced = int(self._headers.get(b"content-length", [b"0"])[0])
+        content, more = bytearray(), True
+        while more and max(announced, len(content)) <= MAX_BODY_BYTES:
+            message = await receive()
+            if message["type"] == "http.disconnect":
+                raise Disconnected
+            content += message.get("body", b"")
+            more = message.get("more_body", False)
+        if max(announced, len(content)) > MAX_BODY_BYTES:
+            raise TooLarge("The body is longer than 64 KiB.")
+        self._content = bytes(content)
+
+    def _wrong(self, field: str, reason: str) -> None:
         self._errors.append({"field": field, "reason": reason})
 
     def finish(self) -> None:
+        """Refuse when any part that was read is wrong."""
         if self._errors:
-            if deeper_than(self.body, MAX_DEPTH):
-                raise Malformed("The JSON is too deeply nested.")
             raise Invalid("The request is not valid; see errors.", errors=self._errors[:MAX_ERRORS])
 
-    def path_id(self, name: str) -> str:
-        value = self._path[name]
-        if not UUID.fullmatch(value):
-            self.wrong(name, "must be a hyphenated UUID")
-        return value.lower()
+    # Path
 
-    def fields(self, *names: str) -> Fields:
-        return Fields(self.body, frozenset(names), "", self._errors)
+    @property
+    def collection(self) -> str:
+        """The first segment of the path: "customers", "products" or "orders"."""
+        path: str = self._scope["path"]
+        return path.split("/", 2)[1]
+
+    def id(self, name: str = "id") -> str:
+        try:
+            return uuid(self._scope["path_params"][name])
+        except PydanticCustomError as error:
+            self._wrong(name, error.message())
+            return ""
+
+    def body(self, model: TypeAdapter[T]) -> T:
+        """The body by its model. Refuses at once, for there is no command without it: read the other parts before."""
+        value = json_value(self._content, self._headers.get(b"content-type", []))
+        try:
+            return model.validate_python(value, context=set())
+        except ValidationError as failure:
+            refuse_deep(self._content)
+            self._errors += errors_of(failure)
+            self.finish()
+            raise AssertionError("a failure has errors") from None
 
     # Headers
 
-    def expected_version(self) -> int | None:
+    def version(self) -> int | None:
         sent = self._headers.get(b"expected-version")
         if sent is None:
             return None
         if len(sent) > 1 or not _DIGITS.fullmatch(digits := sent[0].decode("latin-1")):
-            self.wrong("Expected-Version", "must be plain digits, once")
+            self._wrong("Expected-Version", "must be plain digits, once")
             return None
         digits = digits.lstrip("0") or "0"
         return int(digits) if len(digits) < 19 else NO_VERSION
@@ -63,45 +112,43 @@ class Request:
         if sent is None:
             return None
         try:
-            if len(sent) == 1:
-                return position_of(sent[0].decode("latin-1"))
+            (token,) = sent
+            return position_of(token.decode("latin-1"))
         except ValueError:
-            pass
-        self.wrong("Consistency-Token", "must be a token of an answer, once")
-        return None
+            self._wrong("Consistency-Token", "must be a token of an earlier answer, once")
+            return None
 
     def wait_s(self) -> int:
         """`Prefer: wait=<seconds>` (RFC 7240): the first that can be read, at most 5; 1 without."""
         for header in self._headers.get(b"prefer", ()):
             for preference in header.decode("latin-1").split(","):
                 if found := _WAIT.fullmatch(preference):
-                    digits = found[2].lstrip("0")
-                    return min(5, int(digits[:2] or "0"))
+                    return min(5, int(found[2].lstrip("0")[:2] or "0"))
         return 1
 
     # Query parameters
 
     def _parameter(self, name: str) -> str | None:
-        """The text of a parameter, None where it is not given; unknown parameters are never looked at."""
-        if not self.query:
+        """The text of a parameter, None where it is not given; unknown parameters are ignored."""
+        if not self._scope["query_string"]:
             return None
         if self._parameters is None:
             self._parameters = {}
-            for pair in self.query.split(b"&"):
+            for pair in self._scope["query_string"].split(b"&"):
                 key, _, value = pair.replace(b"+", b" ").partition(b"=")
                 self._parameters.setdefault(unquote_to_bytes(key).decode("latin-1"), []).append(value)
         values = self._parameters.get(name)
         if values is None:
             return None
         if len(values) > 1:
-            self.wrong(name, "must be given once")
+            self._wrong(name, "must be given once")
         elif not values[0]:
-            self.wrong(name, "must not be empty")
+            self._wrong(name, "must not be empty")
         else:
             try:
                 return unquote_to_bytes(values[0]).decode()
             except UnicodeDecodeError:
-                self.wrong(name, "must be UTF-8")
+                self._wrong(name, "must be UTF-8")
         return None
 
     def number(self, name: str, default: int, highest: int) -> int:
@@ -111,7 +158,7 @@ class Request:
         digits = value.lstrip("0")
         if _DIGITS.fullmatch(value) and 0 < len(digits) < 5 and int(digits) <= highest:
             return int(digits)
-        self.wrong(name, f"must be from 1 to {highest}, in plain digits")
+        self._wrong(name, f"must be from 1 to {highest}, in plain digits")
         return default
 
     def cursor(self, name: str) -> tuple[datetime, str] | None:
@@ -121,7 +168,7 @@ class Request:
         try:
             return text.cursor_place(value)
         except ValueError:
-            self.wrong(name, "must be the cursor of a page before")
+            self._wrong(name, "must be the `next` of an earlier page")
             return None
 
     def words(self, name: str) -> tuple[str, ...]:
@@ -129,13 +176,13 @@ class Request:
         value = self._parameter(name)
         if value is None:
             if len(self._errors) == known:
-                self.wrong(name, "is missing")
+                self._wrong(name, "is missing")
         elif len(value) > 200:
-            self.wrong(name, "must have at most 200 code points")
+            self._wrong(name, "must have at most 200 code points")
         elif "\x00" in value:
-            self.wrong(name, "must not hold NUL")
+            self._wrong(name, "must not hold NUL")
         elif not 1 <= len(text.split_words(value)) <= 10:
-            self.wrong(name, "must have 1 to 10 words")
+            self._wrong(name, "must have 1 to 10 words")
         else:
             return text.words(value)
         return ()

@@ -1,0 +1,123 @@
+"""What the routes do: ask the system, wait for the position that a token asks for, refuse over the backlog limit."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from time import monotonic
+
+import msgspec
+from msgspec.structs import replace
+from prometheus_client import CONTENT_TYPE_PLAIN_0_0_4
+
+from contract.errors import Behind, NotFound, Unavailable
+from contract.http import docs
+from contract.http.metrics import Metrics
+from contract.http.operation import Operation, Response
+from contract.http.request import Request
+from contract.messages import Command, Query, QueryResult
+from contract.ports import OrderSystem
+from contract.position import START, Position, covers, token_of
+
+_JSON = (b"content-type", b"application/json")
+_FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.002, 0.020
+_encode = msgspec.json.Encoder().encode
+
+
+class Service:
+    def __init__(self, system: OrderSystem, metrics: Metrics, backlog_limit: int) -> None:
+        self._system, self._metrics, self._backlog = system, metrics, Backlog(system, backlog_limit)
+
+    def query(self, name: str, read: Callable[[Request], Query]) -> Operation:
+        async def run(request: Request) -> Response:
+            asked, wanted = read(request), request.token()
+            request.finish()
+            result = await self._system.answer(asked)
+            if wanted is not None and not _reflects(result, wanted):
+                result = await self._catch_up(asked, wanted, request.wait_s())
+            if result.body is None:
+                raise NotFound("There is no such resource.")
+            return Response(200, [_JSON, _token(result.position or wanted or START)], result.body)
+
+        return Operation(run, self._metrics.histogram(name))
+
+    async def _catch_up(self, query: Query, wanted: Position, wait_s: int) -> QueryResult:
+        """Ask again until the answer reflects the wanted position, or refuse after `wait_s`."""
+        loop = asyncio.get_running_loop()
+        deadline, pause_s = loop.time() + wait_s, _FIRST_PAUSE_S
+        while (left_s := deadline - loop.time()) > 0:
+            await asyncio.sleep(min(pause_s, left_s))
+            result = await self._system.answer(query)
+            if _reflects(result, wanted):
+                return result
+            pause_s = min(pause_s * 1.5, _LONGEST_PAUSE_S)
+        raise Behind("The read side has not caught up with the Consistency-Token yet.")
+
+    def command(self, name: str, read: Callable[[Request], Command]) -> Operation:
+        async def run(request: Request) -> Response:
+            command = read(request)
+            request.finish()
+            self._backlog.check()
+            result = await self._system.execute(command)
+            headers = [_JSON, _token(result.position)]
+            if result.created:
+                headers.append((b"location", f"/{request.collection}/{result.receipt.id}".encode()))
+            return Response(201 if result.created else 200, headers, _encode(result.receipt))
+
+        return Operation(run, self._metrics.histogram(name))
+
+    def page(self, name: str, run: Callable[[Request], Awaitable[Response]]) -> Operation:
+        return Operation(run, self._metrics.histogram(name))
+
+    async def health(self, _: Request) -> Response:
+        return Response(200, [_JSON], b'{"status":"ok"}')
+
+    async def ready(self, _: Request) -> Response:
+        readiness = await self._system.readiness()
+        self._backlog.update(readiness.lag_events)
+        return Response(200, [_JSON], _encode(replace(readiness, applied=None)))
+
+    async def scrape(self, _: Request) -> Response:
+        readiness = None
+        with suppress(Unavailable):
+            readiness = await self._system.readiness()
+        body = self._metrics.text(readiness, self._system.pool_use())
+        return Response(200, [(b"content-type", CONTENT_TYPE_PLAIN_0_0_4.encode())], body)
+
+    async def openapi(self, _: Request) -> Response:
+        return Response(200, [_JSON], docs.openapi_json())
+
+    async def docs(self, _: Request) -> Response:
+        return Response(200, [(b"content-type", b"text/html; charset=utf-8"), docs.POLICY], docs.page())
+
+
+class Backlog:
+    """Refuses while the read side is too far behind. Commands have it measured in the background, so that none waits:
+    once a second, ten times as often above half the limit, and never while no commands come."""
+
+    def __init__(self, system: OrderSystem, limit: int) -> None:
+        self._system, self._limit = system, limit
+        self._lag_events, self._next_s = 0, 0.0
+        self._measuring: asyncio.Task[None] | None = None  # kept: the event loop itself holds tasks weakly
+
+    def check(self) -> None:
+        if (now_s := monotonic()) >= self._next_s:
+            self._next_s = now_s + (1.0 if self._lag_events <= self._limit // 2 else 0.1)
+            self._measuring = asyncio.create_task(self._measure())
+        self.update(self._lag_events)
+
+    def update(self, lag_events: int) -> None:
+        self._lag_events = lag_events
+        if lag_events > self._limit:
+            raise Unavailable("The read side is too far behind.")
+
+    async def _measure(self) -> None:
+        with suppress(Unavailable):  # then the last measurement holds
+            self._lag_events = (await self._system.readiness()).lag_events
+
+
+def _reflects(result: QueryResult, wanted: Position) -> bool:
+    return result.position is None or covers(result.position, wanted)
+
+
+def _token(position: Position) -> tuple[bytes, bytes]:
+    return (b"consistency-token", token_of(position).encode())
