@@ -13,11 +13,11 @@ import uvicorn
 import uvloop
 
 from contract.http.app import make_app
-from contract.memory import MemoryOrders
 from contract.messages import CustomerRef, Line, OrderView, Query, QueryResult
 from crud_impl.system import answer
 from ladder.connections import POOL_CONNECTIONS
 from ladder.environment import Environment
+from ladder.noop.system import MemoryOrders
 from servers.postgres import POSTGRES
 
 LINES = tuple(Line("00000000-0000-7000-8000-000000000000", "Small Green Kettle", 2, 1999, 3998) for _ in range(3))

@@ -20,10 +20,10 @@ from benchmarks.conftest import DATASET, Filled
 from benchmarks.load import connected, put, steady
 from contract.messages import PlaceOrder, Wanted
 from contract.ports import utc_now
-from cqrs_impl.read.checkpoint import Checkpoint
-from cqrs_impl.read.keys import Keys
-from cqrs_impl.write.commands import Commands, NoRecorder
-from cqrs_impl.write.outbox import Outbox
+from cqrs_impl.checkpoint import Checkpoint
+from cqrs_impl.commands import Commands, NoRecorder
+from cqrs_impl.documents.redis import Keys
+from cqrs_impl.feeds.outbox.recorder import Outbox
 from crossover.targets import Target, prepare
 from ladder.connections import database, redis_client
 from ladder.environment import Environment
@@ -78,7 +78,7 @@ def test_freshness(benchmark: BenchmarkFixture, target: Callable[[str], Target])
         line = redis_client(env)
         while True:
             (found,) = await line.ask(("GET", Keys(env.namespace).checkpoint))
-            at = Checkpoint.of(found).reached
+            at = Checkpoint.of(found).position
             if not seen or at > seen[-1][0]:
                 seen.append((at, time.time()))
             await asyncio.sleep(0.0005)

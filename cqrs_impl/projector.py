@@ -1,100 +1,165 @@
-"""Feed to views: the only code that knows both. A process of its own."""
+"""The projector: feed to documents, a process of its own. It knows no store and no driver."""
 
 import asyncio
-from collections.abc import Callable, Sequence
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any
 
-import psycopg
-import redis.exceptions as redis_errors
+import msgspec
 
-from contract.position import Position
-from cqrs_impl.carry.outbox_feed import OutboxFeed
-from cqrs_impl.ports import Parked, Views
+from contract.errors import StoreGone
+from contract.http.metrics import Histogram
+from contract.position import Position, covers
+from cqrs_impl.batch import Apply, EventBatch, StagedDocuments, apply, uncovered
+from cqrs_impl.checkpoint import Checkpoint
+from cqrs_impl.dead_letters import BlockedStream, DeadLetters, Retries
+from cqrs_impl.ports import Changes, DocumentStore, EventLog, Feed, RecordedEvent
 
 BATCH_MAX = 500
 WINDOW_MAX = 64_000  # how far it looks for what a waiting event waits for
+COPIES_MAX = 50_000
 IDLE_WAIT_S = 1.0  # a notification comes sooner; this is for one that was lost
 SOON_WAIT_S = (0.001, 0.05)  # for events that are committed, but not yet the next ones
+GONE_WAIT_S = (0.02, 0.5)
 
-STORE_GONE = (
-    psycopg.OperationalError,
-    redis_errors.ConnectionError,
-    redis_errors.TimeoutError,
-    redis_errors.OutOfMemoryError,  # it does not evict, so it may refuse
-)
+_encode = msgspec.json.Encoder().encode
 
 
 class Projector:
     name = "projector"
 
-    def __init__(self, feed: OutboxFeed, views: Views) -> None:
-        self._feed, self._views = feed, views
-        self._at: Position | None = None  # of the views, as far as is known here: they know better, and correct it
-        self._limit = BATCH_MAX
+    def __init__(
+        self,
+        feed: Feed,
+        log: EventLog,
+        store: DocumentStore,
+        *,
+        apply: Apply = apply,
+        batch_max: int = BATCH_MAX,
+        sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+    ) -> None:
+        self._feed, self._log, self._store = feed, log, store
+        self._apply, self._batch_max, self._sleep = apply, batch_max, sleep
+        self._at: Position | None = None  # of the store, as far as is known here: it knows better, and corrects it
+        self._limit = batch_max
+        self._copies: dict[str, Any] = {}  # of documents, for as long as nobody else writes
+        self._copies_at: Checkpoint | None = None
+        self._retries = Retries()
+        self._ages = Histogram("applied")  # of events when they are in the documents; told with the write after
 
     async def run(self) -> None:
-        pause_s, gone_s = SOON_WAIT_S[0], 0.02
+        pause_s, gone_s = SOON_WAIT_S[0], GONE_WAIT_S[0]
         while True:
             try:
                 moved, more_soon = await self.step()
-                gone_s = 0.02
+                gone_s = GONE_WAIT_S[0]
                 if not more_soon:
                     await self._feed.wait(IDLE_WAIT_S)
                 elif not moved:
-                    await asyncio.sleep(pause_s)
+                    await self._sleep(pause_s)
                 pause_s = min(pause_s * 2, SOON_WAIT_S[1]) if more_soon and not moved else SOON_WAIT_S[0]
-            except STORE_GONE:
-                await self._feed.disconnect()
-                await asyncio.sleep(gone_s)
-                gone_s = min(gone_s * 2, 0.5)
+            except StoreGone:
+                await self._feed.close()
+                await self._sleep(gone_s)
+                gone_s = min(gone_s * 2, GONE_WAIT_S[1])
 
     async def step(self) -> tuple[bool, bool]:
         """One batch: (whether the position moved, whether more is on its way)."""
         if self._at is None:
-            self._at = await self._views.position()
+            self._at = await self.position()
         before = self._at
         batch = await self._feed.read(before, self._limit)
         if not batch.events:
-            self._at = await self._views.position()  # an emptied store is noticed also when nothing happens
+            self._at = await self.position()  # an emptied store is noticed also when nothing happens
             return self._at != before, self._at != before or batch.more_soon
-        self._at = reached = await self._views.apply(before, batch.events)
-        waiting = reached < batch.events[-1].position
+        self._at = reached = await self._project(before, batch.events)
+        waiting = bool(uncovered(batch.events, reached))
         # What the first event waits for may lie behind the window: look further until it is found.
-        self._limit = min(self._limit * 2, WINDOW_MAX) if waiting and reached == before else BATCH_MAX
+        self._limit = min(self._limit * 2, WINDOW_MAX) if waiting and reached == before else self._batch_max
         return reached != before, waiting or batch.more_soon
 
-    async def rebuild(self, progress: Callable[[int, int], None]) -> None:
-        """Clear the views and replay everything that is settled now."""
-        await self._views.clear()
-        total, done, limit = await self._feed.count(), 0, BATCH_MAX
+    async def position(self) -> Position:
+        return (await self._store.open()).checkpoint.position
+
+    async def rebuild(self, progress: Callable[[int, int], None]) -> int:
+        """Clear the store and replay everything that is settled now; returns how many events that were."""
+        await self._store.clear()
+        total, done, limit = await self._log.count(), 0, self._batch_max
         while True:
-            before = await self._views.position()
+            before = await self.position()
             batch = await self._feed.read(before, limit)
             if not batch.events:
-                return
-            moved = await self._views.apply(before, batch.events) != before
-            limit = BATCH_MAX if moved else min(limit * 2, WINDOW_MAX)
+                return done
+            moved = await self._project(before, batch.events) != before
+            limit = self._batch_max if moved else min(limit * 2, WINDOW_MAX)
             done += len(batch.events)
             progress(min(done, total), total)
 
-    async def parked(self) -> Sequence[Parked]:
-        return (await self._views.parked())[0]
+    async def blocked_streams(self) -> Sequence[BlockedStream]:
+        """The blocked streams in the order of their first waiting events."""
+        letters = DeadLetters((await self._store.open()).dead_letters)
+        return sorted(letters.streams.values(), key=lambda blocked: blocked.before)
 
-    async def replay(self) -> tuple[int, Sequence[Parked]]:
-        """Try every parked stream again, and those that waited for it: (events applied, what is parked still)."""
+    async def replay(self) -> tuple[int, Sequence[BlockedStream]]:
+        """Try every blocked stream again, and those that waited for it: (events applied, what is blocked still)."""
         applied = 0
         while True:
-            healed = [await self._replay(one.stream) for one in await self.parked()]
+            healed = [await self._replay(blocked.stream) for blocked in await self.blocked_streams()]
             applied += sum(healed)
             if not any(healed):
-                return applied, await self.parked()
+                return applied, await self.blocked_streams()
+
+    async def _project(self, after: Position, events: Sequence[RecordedEvent]) -> Position:
+        """Apply what can be applied of the events that follow `after`; returns the position reached, which is before
+        the first event that has to wait for one still missing."""
+        while True:
+            checkpoint, letters = await self._opened()
+            at = checkpoint.position
+            if not covers(at, after):
+                return at  # emptied under our hands: an event is not applied before those that it follows
+            news = uncovered(events, at)
+            batch = EventBatch(StagedDocuments(self._store, self._copies), letters, self._retries, self._apply)
+            reached = await batch.run(news, at)
+            if not batch.documents.documents and not letters.changed and reached == at:
+                return reached
+            if await self._write(batch, checkpoint, reached):
+                now_s = time.time()
+                for position, _, recorded_s in news:
+                    if recorded_s is not None and covers(reached, position):
+                        self._ages.observe(0, max(0.0, now_s - recorded_s))
+                return reached
 
     async def _replay(self, stream: str) -> int:
-        """One stream, on its own: a projector that is at work moves the views in between, and is let through."""
+        """One stream, on its own: a projector that is at work writes in between, and is let through."""
         while True:
-            parked, at = await self._views.parked()
-            one = next((one for one in parked if one.stream == stream), None)
-            if one is None:
+            at, text = await self._store.open()
+            blocked = DeadLetters(text).streams.get(stream)
+            if blocked is None:
                 return 0
-            applied = await self._views.replay(stream, await self._feed.parked(one, at), at)
-            if applied is not None:
-                return applied
+            events = await self._log.stream(stream, blocked.version, at.position)
+            checkpoint, letters = await self._opened()
+            if checkpoint != at:
+                continue
+            letters.release(stream)
+            batch = EventBatch(StagedDocuments(self._store, self._copies), letters, None, self._apply)
+            await batch.run(events, blocked.before)
+            if await self._write(batch, checkpoint, at.position):
+                return len(events) - (letters.streams[stream].events if stream in letters.streams else 0)
+
+    async def _opened(self) -> tuple[Checkpoint, DeadLetters]:
+        checkpoint, text = await self._store.open()
+        if checkpoint != self._copies_at or len(self._copies) > COPIES_MAX:
+            self._copies = {}
+        self._copies_at = None  # until a write is known to have happened, the copies prove nothing
+        return checkpoint, DeadLetters(text)
+
+    async def _write(self, batch: EventBatch, at: Checkpoint, reached: Position) -> bool:
+        letters, documents = batch.letters, batch.documents.documents
+        after = Checkpoint(letters.low_water(reached), reached, at.writes + 1, at.source)
+        ages = _encode((self._ages.counts, self._ages.seconds))
+        dead = letters.text if letters.changed else None
+        if not await self._store.write(after, Changes(documents, batch.documents.lists(), dead, ages)):
+            return False
+        self._copies |= documents
+        self._copies_at = after
+        return True

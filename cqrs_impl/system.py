@@ -1,8 +1,8 @@
 """The split itself: one object for commands, another for queries."""
 
 from contract.messages import Command, CommandResult, Query, QueryResult, Readiness
+from cqrs_impl.commands import Commands
 from cqrs_impl.ports import Queries
-from cqrs_impl.write.commands import Commands
 from crud_impl import system as crud
 from crud_impl.connections import Database
 

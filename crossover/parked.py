@@ -9,8 +9,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Column, Table
 
-from contract.errors import WorkerError
-from cqrs_impl.projector import STORE_GONE
+from contract.errors import StoreGone, WorkerError
 from crossover.errors import Fallen, UserError
 from crossover.targets import Progress, known_rung, prepare, rebuild, target_env
 from ladder.environment import Environment
@@ -44,7 +43,7 @@ def rebuild_views(rung_name: str, urls: Mapping[str, str], progress: Progress) -
 
 def show_parked(console: Console, rung_name: str, env: Mapping[str, str]) -> None:
     """The blocked streams, the first that waits first."""
-    parked = ask(rung_name, env, lambda letters: letters.parked())
+    parked = ask(rung_name, env, lambda letters: letters.blocked_streams())
     console.print(parked_table(rung_name, parked) if parked else f"Nothing of {rung_name} is parked.")
 
 
@@ -79,7 +78,7 @@ def ask(rung_name: str, env: Mapping[str, str], question: Callable[[DeadLetters]
         raise UserError(str(reason)) from None
     except psycopg.errors.UndefinedTable:
         raise UserError(f"There is nothing of {rung_name} on these servers: serve it there first.") from None
-    except STORE_GONE as error:
+    except StoreGone as error:
         raise Fallen(f"A server of {rung_name} went away meanwhile ({type(error).__name__}): try again.") from None
 
 

@@ -12,8 +12,8 @@ from contextlib import ExitStack, contextmanager
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from contract.http.app import make_app
-from contract.memory import MemoryOrders
 from contract.ports import Clock, utc_now
+from ladder.noop.system import MemoryOrders
 from tests.service import in_thread
 
 Lie = Callable[[str, int, bytes], bytes]  # "METHOD /path", status, body → body

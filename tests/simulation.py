@@ -10,21 +10,19 @@ from collections.abc import Callable, Coroutine, Generator
 from functools import lru_cache
 from itertools import islice
 from random import Random
-from types import SimpleNamespace, coroutine
+from types import coroutine
 from typing import Any
-from unittest.mock import patch
 
 import msgspec
-import psycopg
-from redis.exceptions import ConnectionError
 
+from contract.errors import StoreGone
 from contract.messages import Event, OrderPlaced
 from contract.position import START, Position
+from cqrs_impl.batch import Apply, apply
+from cqrs_impl.checkpoint import CLEARING, Checkpoint
+from cqrs_impl.documents.redis import Keys, RedisDocuments
 from cqrs_impl.ports import Batch, RecordedEvent
-from cqrs_impl.projector import STORE_GONE, Projector
-from cqrs_impl.read.checkpoint import CLEARING, Checkpoint
-from cqrs_impl.read.keys import Keys
-from cqrs_impl.read.redis_views import RedisViews
+from cqrs_impl.projector import Projector
 from tests.story import events
 
 STORIES, EVENTS, STEPS_MAX = 40, 14, 20_000
@@ -97,7 +95,7 @@ class Redis:
         self._touch(key)
 
 
-class Line:
+class Client:
     """A connection as `RedisClient` is one: what it sends may not arrive, what comes back may be lost, and with the
     connection goes what it watched. Others come between any two of its commands, but for a transaction's."""
 
@@ -123,12 +121,12 @@ class Line:
                     self._connect()  # if nothing was asked yet it says nothing
                 if became == REQUEST_LOST or (became == CUT and answers) or on not in (None, self.connection):
                     self._connect()
-                    raise ConnectionError(became)
+                    raise StoreGone(became)
                 answers.append(await self.transact(queue) if queue is not None else self._do(name, *words))
                 self.redis.look()
                 if became == REPLY_LOST:
                     self._connect()
-                    raise ConnectionError(became)
+                    raise StoreGone(became)
         return answers
 
     def _do(self, name: str, *words: Any) -> Any:
@@ -198,7 +196,7 @@ class Feed:
 
     async def read(self, after: Position, limit: int) -> Batch:
         if await turn("read") != GO:
-            raise psycopg.OperationalError("cut")
+            raise StoreGone("cut")
         if self.redelivers and self._rng.random() < 0.1:
             ((transaction, _),) = after
             after = ((transaction - self._rng.randrange(4), 0),)
@@ -215,7 +213,7 @@ class Feed:
     async def wait(self, timeout_s: float) -> None:
         await turn("idle")
 
-    async def disconnect(self) -> None:
+    async def close(self) -> None:
         pass
 
     async def count(self) -> int:
@@ -225,24 +223,29 @@ class Feed:
 class World:
     """Two projectors over one truth and one read store, and a command that rebuilds the views now and then."""
 
-    def __init__(self, seed: int, feed: type[Feed] = Feed, store: type[Redis] = Redis, line: type[Line] = Line) -> None:
+    def __init__(
+        self,
+        seed: int,
+        feed: type[Feed] = Feed,
+        store: type[Redis] = Redis,
+        client: type[Client] = Client,
+        apply: Apply = apply,
+    ) -> None:
         self.rng = Random(seed)
         self.truth = Truth(story(seed % STORIES))
         self.feed = feed(self.truth, self.rng)
         self.redis = store(self._moved)
-        self._build = lambda: Projector(self.feed, RedisViews(line(self.redis), KEYS))  # type: ignore[arg-type]
+        self._build = lambda: projector(self.feed, client(self.redis), apply)
         self._at = START
 
     def run(self) -> None:
         """Raises `AssertionError`, or what a process died of, when something is not as it must be."""
-        sleep = SimpleNamespace(sleep=lambda s: turn("sleep"))
-        with patch("cqrs_impl.projector.asyncio", sleep):
-            self.running = [self._projector(), self._projector()]
-            try:
-                self._play()
-            finally:
-                for process in self.running:
-                    process.work.close()
+        self.running = [self._projector(), self._projector()]
+        try:
+            self._play()
+        finally:
+            for process in self.running:
+                process.work.close()
         assert documents(self.redis) == expected(self.truth.story), "the views are not the fold over the truth"
 
     def _play(self) -> None:
@@ -299,11 +302,11 @@ class World:
             process.step(became)
         except StopIteration:
             self.running.remove(process)
-        except STORE_GONE:  # a rebuild ends with it; a projector goes on
+        except StoreGone:  # a rebuild ends with it; a projector goes on
             self.running.remove(process)
 
     def _moved(self, checkpoint: bytes) -> None:
-        at = START if checkpoint.startswith(CLEARING) else Checkpoint.of(checkpoint).reflected
+        at = START if checkpoint.startswith(CLEARING) else Checkpoint.of(checkpoint).low_water
         if at == START:
             self._at = START
         assert at >= self._at, f"the position went back from {self._at} to {at}"
@@ -312,6 +315,11 @@ class World:
                 held = self.redis.get(f"{KEYS.prefix}{event.stream.replace('-', ':', 1)}")
                 assert held and msgspec.json.decode(held)["version"] >= event.version, f"{event} is passed over"
         self._at = at
+
+
+def projector(feed: Feed, client: Client, apply: Apply = apply) -> Projector:
+    documents = RedisDocuments(client, KEYS)  # type: ignore[arg-type]
+    return Projector(feed, feed, documents, apply=apply, sleep=lambda s: turn("sleep"))  # type: ignore[arg-type]
 
 
 class Process:
@@ -335,7 +343,7 @@ def expected(story: tuple[Event, ...]) -> dict[str, Any]:
     redis = Redis(lambda checkpoint: None)
     feed = Feed(truth, Random(0))
     feed.redelivers = False
-    alone = Process(Projector(feed, RedisViews(Line(redis), KEYS)).run())  # type: ignore[arg-type]
+    alone = Process(projector(feed, Client(redis)).run())
     while alone.where != "idle":
         alone.step(GO)
     return documents(redis)

@@ -1,5 +1,6 @@
 """Events that the contract's rules allow, of few things so that they meet often, and their totals added up by hand."""
 
+import asyncio
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime, timedelta
@@ -7,18 +8,27 @@ from itertools import count
 from random import Random
 from uuid import UUID
 
+import redis
+
 from contract.messages import (
     CustomerRegistered,
     CustomerRenamed,
+    CustomerView,
+    DaySales,
     Event,
     Line,
     OrderCancelled,
     OrderPaid,
     OrderPlaced,
     ProductAdded,
+    ProductView,
     StockDelivered,
 )
-from cqrs_impl.read.keys import Keys
+from contract.position import Position, covers
+from cqrs_impl.batch import Apply, apply
+from cqrs_impl.documents.redis import Keys
+from cqrs_impl.ports import Batch, DocumentStore, RecordedEvent, Unreadable
+from cqrs_impl.projector import Projector
 
 KINDS = ("place", "place", "rename", "deliver", "advance", "advance")
 
@@ -60,15 +70,94 @@ def totals(happened: Iterable[Event], keys: Keys) -> dict[str, dict[str, int]]:
     for event in happened:
         match event:
             case CustomerRegistered():
-                shown[keys.customer(event.id)] = Counter(orders=0, spent_cents=0)
+                shown[keys.document(CustomerView, event.id)] = Counter(orders=0, spent_cents=0)
             case ProductAdded():
-                shown[keys.product(event.id)] = Counter(stock=event.stock, sold=0)
+                shown[keys.document(ProductView, event.id)] = Counter(stock=event.stock, sold=0)
             case StockDelivered():
-                shown[keys.product(event.id)]["stock"] += event.quantity
+                shown[keys.document(ProductView, event.id)]["stock"] += event.quantity
             case OrderPlaced() if event.id not in cancelled:
-                shown[keys.customer(event.customer_id)].update(orders=1, spent_cents=event.total_cents)
-                day = shown.setdefault(keys.day(str(event.at.date())), Counter())
+                shown[keys.document(CustomerView, event.customer_id)].update(orders=1, spent_cents=event.total_cents)
+                day = shown.setdefault(keys.document(DaySales, str(event.at.date())), Counter())
                 day.update(orders=1, revenue_cents=event.total_cents)
                 for line in event.lines:
-                    shown[keys.product(line.product_id)].update(sold=line.quantity, stock=-line.quantity)
+                    shown[keys.document(ProductView, line.product_id)].update(sold=line.quantity, stock=-line.quantity)
     return {key: dict(total) for key, total in shown.items()}
+
+
+# One short story by heart: two orders of one customer, a rename after them, one of them cancelled.
+
+T0 = datetime(2026, 1, 1, tzinfo=UTC)
+CUSTOMER, TEA, POT = (str(UUID(int=n)) for n in (1, 2, 3))
+FIRST, SECOND = (str(UUID(int=n)) for n in (11, 12))
+
+
+def line(product: str, name: str, quantity: int) -> Line:
+    return Line(product, name, quantity, 100, 100 * quantity)
+
+
+STORY: tuple[Event, ...] = (
+    CustomerRegistered(CUSTOMER, 1, "Ann Lee"),
+    ProductAdded(TEA, 1, "Green Tea", 100, 50),
+    ProductAdded(POT, 1, "Tea Pot", 100, 50),
+    OrderPlaced(FIRST, 1, T0, CUSTOMER, (line(TEA, "Green Tea", 2), line(POT, "Tea Pot", 1)), 300),
+    OrderPaid(FIRST, 2, T0 + timedelta(seconds=1)),
+    OrderPlaced(SECOND, 1, T0 + timedelta(days=1), CUSTOMER, (line(TEA, "Green Tea", 5),), 500),
+    StockDelivered(TEA, 2, str(UUID(int=99)), 7),
+    CustomerRenamed(CUSTOMER, 2, "Bea Lee"),
+    OrderCancelled(SECOND, 2, T0 + timedelta(days=2)),
+)
+
+
+class ListFeed:
+    """A feed, and a log, over a list; the bodies of some of its events cannot be read."""
+
+    def __init__(self, events: Iterable[Event], poison: Iterable[int] = ()) -> None:
+        self.events, self.poison = list(events), set(poison)
+
+    def recorded(self) -> list[RecordedEvent]:
+        read = [
+            Unreadable(event.stream, event.version, "poison") if n in self.poison else event
+            for n, event in enumerate(self.events)
+        ]
+        return [RecordedEvent(((1, n),), event) for n, event in enumerate(read, start=1)]
+
+    async def read(self, after: Position, limit: int) -> Batch:
+        return Batch([one for one in self.recorded() if not covers(after, one.position)][:limit], more_soon=False)
+
+    async def wait(self, timeout_s: float) -> None:
+        raise AssertionError("nobody waits here")
+
+    async def close(self) -> None:
+        pass
+
+    async def identity(self) -> str:
+        return ""
+
+    async def count(self) -> int:
+        return len(self.events)
+
+    async def stream(self, stream: str, version: int, upto: Position) -> list[RecordedEvent]:
+        mine = [one for one in self.recorded() if one.event.stream == stream and covers(upto, one.position)]
+        return sorted((one for one in mine if one.event.version >= version), key=lambda one: one.event.version)
+
+
+async def followed(
+    documents: DocumentStore, feed: ListFeed, *, apply: Apply = apply, batch_max: int = 500
+) -> Projector:
+    """A projector that has read the whole feed."""
+    projector = Projector(feed, feed, documents, apply=apply, batch_max=batch_max)
+    async with asyncio.timeout(10):
+        while not covers(await projector.position(), ((1, len(feed.events)),)):
+            await projector.step()
+    return projector
+
+
+def contents(redis_url: str, namespace: str) -> dict[str, object]:
+    """All documents and lists, but not how they came about."""
+    keys, found = Keys(namespace), dict[str, object]()
+    with redis.Redis.from_url(redis_url) as client:
+        for key in map(bytes.decode, client.keys(f"{namespace}:*")):
+            if key not in (keys.checkpoint, keys.applied, keys.parked):
+                value = client.get(key) if client.type(key) == b"string" else client.zrange(key, 0, -1)
+                found[key.removeprefix(keys.prefix)] = value
+    return found

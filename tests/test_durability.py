@@ -6,7 +6,7 @@ import threading
 
 import psycopg
 
-from cqrs_impl.write.outbox import OUTBOX
+from cqrs_impl.feeds.outbox.recorder import OUTBOX
 from crossover.machine import fingerprint
 from crossover.targets import serving
 from servers.postgres import POSTGRES

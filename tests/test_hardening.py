@@ -12,10 +12,10 @@ import psycopg
 import pytest
 
 from contract.http.app import make_app
-from contract.memory import MemoryOrders
 from contract.ports import utc_now
 from crossover.targets import listen, start_target
 from ladder.connections import POOL_CONNECTIONS
+from ladder.noop.system import MemoryOrders
 from servers.postgres import POSTGRES
 from servers.redis import REDIS
 from servers.supervisor import Processes

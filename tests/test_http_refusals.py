@@ -12,9 +12,9 @@ import pytest
 from contract.errors import Unavailable
 from contract.http.app import make_app
 from contract.http.request import Request
-from contract.memory import MemoryOrders
 from contract.messages import Command, CommandResult, Query, QueryResult, Readiness
 from contract.ports import utc_now
+from ladder.noop.system import MemoryOrders
 from ladder.rung import rungs
 from tests.service import Shop, fresh_id, in_thread, settle, wait_until
 

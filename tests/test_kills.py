@@ -16,9 +16,9 @@ import psycopg
 import redis
 
 from contract.messages import Event
-from cqrs_impl.read.checkpoint import Checkpoint
-from cqrs_impl.read.keys import Keys
-from cqrs_impl.write.outbox import LAST
+from cqrs_impl.checkpoint import Checkpoint
+from cqrs_impl.documents.redis import Keys
+from cqrs_impl.feeds.outbox.recorder import LAST
 from crossover.targets import prepare, process_env, target_env
 from servers.supervisor import Processes
 from tests.service import wait_until
@@ -27,7 +27,12 @@ from tests.story import events, totals
 KILLS, EVENTS = int(os.environ.get("KILLS", "8")), int(os.environ.get("EVENTS", "6000"))
 APPEND = "INSERT INTO outbox (stream, version, body) VALUES (%s, %s, %s)"
 # The worker of the ladder with small batches: more places to be killed at, and the two meet more often.
-WORKER = "from cqrs_impl import projector; projector.BATCH_MAX = 20; from ladder.run import main; main()"
+WORKER = """
+import functools
+from ladder import cqrs, run
+cqrs.Projector = functools.partial(cqrs.Projector, batch_max=20)
+run.main()
+"""
 
 
 class Projectors:
@@ -88,7 +93,7 @@ def test_kills_leave_every_total_exact(
 
         def behind() -> bool:
             found = store.get(keys.checkpoint)
-            return found is None or Checkpoint.of(found).reached < (truth.execute(LAST).fetchone() or (),)
+            return found is None or Checkpoint.of(found).position < (truth.execute(LAST).fetchone() or (),)
 
         for _ in range(KILLS):
             wait_until(lambda: working() == 2, 30)

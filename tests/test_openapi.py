@@ -14,8 +14,8 @@ from schemathesis.specs.openapi.checks import positive_data_acceptance
 from contract.errors import Refusal
 from contract.http import app as http
 from contract.http.docs import openapi
-from contract.memory import MemoryOrders
 from contract.ports import utc_now
+from ladder.noop.system import MemoryOrders
 from tests.service import in_thread
 
 schema = schemathesis.openapi.from_dict(openapi())

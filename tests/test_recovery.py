@@ -16,9 +16,11 @@ from contract.position import covers, position_of
 from crossover.errors import UserError
 from crossover.parked import show_parked
 from crossover.targets import LOOPBACK, listen, start_target
+from loadtests.http import HttpClient
+from loadtests.staleness import read_applied
 from servers.server import fresh_namespace
 from servers.supervisor import Processes
-from tests.service import Shop, wait_until
+from tests.service import Shop, settle, wait_until
 
 
 def test_the_token_of_a_repeat_is_no_older_than_the_last_one(serve: Callable[..., object]) -> None:
@@ -86,3 +88,16 @@ def test_a_read_store_that_lost_everything_comes_back_by_itself(fresh_target: Ca
         while client.get(f"/orders/{order}", headers=seen).status_code == 503:
             assert time.monotonic() < deadline, "the projector did not notice"
         assert [client.get(path, headers=seen).raise_for_status().content for path in paths] == before
+
+
+def test_the_projectors_own_times_are_told_by_the_app(fresh_target: Callable[..., Any]) -> None:
+    target = fresh_target("cqrs")
+    with httpx.Client(base_url=target.url) as client:
+        shop = Shop(client)
+        for number in range(3):  # an event's age is told with the write after it
+            shop.customer(f"Ann {number}")
+            settle(client)
+        told = read_applied(HttpClient(target.url))
+        assert told[float("inf")] == 2 and told[5.0] == 2 and told[0.0005] <= told[0.1]
+        assert set(client.get("/ready").json()) == {"lag_events", "lag_seconds", "parked_events"}
+    assert read_applied(HttpClient(fresh_target("crud").url)) == {}

@@ -1,4 +1,4 @@
-"""One connection to Redis for all who ask at a time: commands go out in one stream, answers come back in its order.
+"""A connection to Redis that all requests share: commands go out in one stream, answers come back in its order.
 
 The client of redis-py has a pool and a task for each command, which cost more than the command itself (41 µs of CPU
 for an MGET of two, against 10 here). Its errors and its reading of URLs are used; packing and parsing are hiredis's.
@@ -10,18 +10,16 @@ from collections.abc import Callable, Sequence
 from typing import Any, cast
 
 import hiredis
-import redis.exceptions as redis_errors
 from redis.asyncio.connection import parse_url
+from redis.exceptions import ResponseError
+
+from contract.errors import StoreGone
 
 Command = tuple[str | bytes | int, ...]
 
+AWAY = "The read store cannot be asked right now."
 COMMANDS_A_SECOND = 10_000  # the least that is expected of it: long pipelines have more time
-REFUSALS = {
-    "OOM": redis_errors.OutOfMemoryError,
-    "LOADING": redis_errors.BusyLoadingError,
-    "NOAUTH": redis_errors.AuthenticationError,
-    "WRONGPASS": redis_errors.AuthenticationError,
-}
+GONE = ("OOM", "LOADING", "NOAUTH", "WRONGPASS")  # refusals of a store that cannot be used right now
 _pack = cast(Callable[[Command], bytes], hiredis.pack_command)  # typed as if it took tuples of one
 
 
@@ -42,8 +40,8 @@ class RedisClient:
     async def ask(self, *commands: Command, on: object = None) -> list[Any]:
         """The answers to commands that are sent together: bytes, integers, None, or lists of them.
 
-        Nothing is sent again by itself: what got no answer may have been carried out. Raises redis-py's
-        ConnectionError, TimeoutError, and ResponseError for the first command, also inside an EXEC, that was refused.
+        Nothing is sent again by itself: what got no answer may have been carried out. Raises `StoreGone` when there is
+        no answer, and redis-py's ResponseError for the first command, also inside an EXEC, that was refused.
         """
         connection = self._open
         try:
@@ -51,14 +49,12 @@ class RedisClient:
                 if connection is None or connection.transport.is_closing():
                     connection = await self._connected()
                 if on not in (None, connection):
-                    raise redis_errors.ConnectionError("The connection is another now, which watches nothing.")
+                    raise ConnectionResetError("the connection is another now, which watches nothing")
                 return await connection.ask(commands)
-        except TimeoutError:
-            if connection is not None:
+        except OSError as error:  # a TimeoutError is one
+            if connection is not None and isinstance(error, TimeoutError):
                 connection.transport.abort()
-            raise redis_errors.TimeoutError("Redis does not answer in time.") from None
-        except OSError as error:
-            raise redis_errors.ConnectionError(f"Redis cannot be reached ({error}).") from error
+            raise StoreGone(AWAY) from error
 
     async def close(self) -> None:
         if self._open is not None:
@@ -93,7 +89,7 @@ class _Connection(asyncio.Protocol):
     def __init__(self) -> None:
         self._waiting = deque[tuple[asyncio.Future[list[Any]], int]]()  # with the number of answers each waits for
         self._answers: list[Any] = []  # of the first of them
-        self._refusal: redis_errors.RedisError | None = None
+        self._refusal: Exception | None = None
         self._reader = hiredis.Reader(replyError=self._refused)
 
     def ask(self, commands: Sequence[Command]) -> "asyncio.Future[list[Any]]":
@@ -128,6 +124,6 @@ class _Connection(asyncio.Protocol):
         self._waiting.clear()
 
     def _refused(self, text: str) -> Exception:
-        refusal: redis_errors.RedisError = REFUSALS.get(text.partition(" ")[0], redis_errors.ResponseError)(text)
+        refusal = StoreGone(AWAY) if text.startswith(GONE) else ResponseError(text)
         self._refusal = self._refusal or refusal
         return refusal

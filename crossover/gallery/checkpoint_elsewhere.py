@@ -8,7 +8,8 @@ The remedy keeps the checkpoint in the read store and moves it in one MULTI with
 its checkpoint too, so it replays itself.
 """
 
-from cqrs_impl.read.keys import Keys
+from contract.messages import CustomerView
+from cqrs_impl.documents.redis import Keys
 from crossover.gallery.stage import Evidence, Stage
 
 BEFORE, AFTER = 60, 20
@@ -32,5 +33,5 @@ async def show(stage: Stage, keys_class: type[Keys]) -> Evidence:
     await stage.redis.delete(*await stage.redis.keys(f"{stage.namespace}:*"))  # Redis restarts empty, once
     customers += [await stage.customer() for _ in range(AFTER)]
     await stage.project(keys)
-    shown = await stage.redis.mget([keys.customer(id) for id in customers])
+    shown = await stage.redis.mget([keys.document(CustomerView, id) for id in customers])
     return Evidence(shown.count(None), len(customers), "customers missing from the views for ever")

@@ -13,8 +13,8 @@ import contextlib
 from collections.abc import Awaitable, Callable
 from random import Random
 
-from contract.messages import Command, CommandResult
-from cqrs_impl.write.commands import NoRecorder
+from contract.messages import Command, CommandResult, OrderView
+from cqrs_impl.commands import NoRecorder
 from crossover.gallery.stage import Evidence, Stage, crowd
 
 STOPS, BEFORE, AT_ONCE = 30, 8, 4
@@ -25,7 +25,7 @@ def write_twice(stage: Stage) -> Callable[[Command], Awaitable[CommandResult]]:
 
     async def execute(command: Command) -> CommandResult:
         done = await commands.execute(command)
-        await stage.redis.set(stage.keys.order(done.receipt.id), b"placed")
+        await stage.redis.set(stage.keys.document(OrderView, done.receipt.id), b"placed")
         return done
 
     return execute
@@ -57,5 +57,5 @@ async def show(stage: Stage, part: Callable[[Stage], Callable[[Command], Awaitab
             await work
     await stage.project()
     orders = [id for (id,) in await stage.rows("SELECT id::text FROM orders")]
-    shown = await stage.redis.mget([stage.keys.order(id) for id in orders])
+    shown = await stage.redis.mget([stage.keys.document(OrderView, id) for id in orders])
     return Evidence(shown.count(None), len(orders), "orders that exist and are never shown")

@@ -7,8 +7,8 @@ The remedy is `noeviction`: the write is refused, the projector says so, and goe
 Crossover refuses to start on any other policy.
 """
 
-from redis.exceptions import OutOfMemoryError
-
+from contract.errors import StoreGone
+from contract.messages import CustomerView
 from crossover.gallery.stage import Evidence, Stage
 
 ROUNDS = 60
@@ -32,10 +32,10 @@ async def show(stage: Stage, policy: str) -> Evidence:
             customers += [id for (id,) in await stage.rows(REGISTER)]
             try:
                 await stage.project()
-            except OutOfMemoryError:
+            except StoreGone:
                 await stage.redis.config_set("maxmemory", 0)  # somebody hears of it, and gives it more
                 await stage.project()
-        shown = await stage.redis.mget([stage.keys.customer(id) for id in customers])
+        shown = await stage.redis.mget([stage.keys.document(CustomerView, id) for id in customers])
     finally:
         await stage.redis.config_set("maxmemory", 0)
         await stage.redis.config_set("maxmemory-policy", "noeviction")

@@ -16,9 +16,9 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from contract.messages import Event, RegisterCustomer
 from contract.position import START, Position
-from cqrs_impl.carry.outbox_feed import READ, OutboxFeed
+from cqrs_impl.feeds.outbox.feed import READ, OutboxFeed
+from cqrs_impl.feeds.outbox.recorder import Outbox
 from cqrs_impl.ports import Batch, RecordedEvent
-from cqrs_impl.write.outbox import Outbox
 from crossover.gallery.stage import Evidence, Stage, crowd, fresh_id
 
 WRITERS, EACH = 4, 60
@@ -58,5 +58,5 @@ async def show(stage: Stage, feed_class: type[OutboxFeed]) -> Evidence:
         if quiet and not batch.events and not batch.more_soon:
             break
     await writing
-    await feed.disconnect()
+    await feed.close()
     return Evidence(WRITERS * EACH - seen, WRITERS * EACH, "events never seen by the reader")

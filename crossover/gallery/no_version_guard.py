@@ -7,29 +7,23 @@ and a view that believes the order of arrival shows a shipped order as paid. Ran
 The remedy compares versions: an old one is a repeat and changes nothing, one too new waits for what is missing.
 """
 
-from collections.abc import Callable
-from unittest.mock import patch
-
 import msgspec
 
-from contract.messages import PayOrder, ShipOrder
+from contract.messages import OrderView, PayOrder, ShipOrder
 from contract.ports import utc_now
-from cqrs_impl.read import redis_views
-from cqrs_impl.write.outbox import Outbox
+from cqrs_impl.batch import Apply, apply
+from cqrs_impl.feeds.outbox.recorder import Outbox
+from cqrs_impl.fold import fold
 from crossover.gallery.stage import Evidence, Stage
 from crud_impl.system import execute
 
 ORDERS = 20
 
 
-def apply_anything(*versions: object) -> bool:
-    return True
+WRONG, RIGHT = fold, apply
 
 
-WRONG, RIGHT = apply_anything, redis_views._next
-
-
-async def show(stage: Stage, due: Callable[..., bool]) -> Evidence:
+async def show(stage: Stage, apply: Apply) -> Evidence:
     customer, product = await stage.customer(), await stage.product()
     orders = [await stage.place(customer, product, by=stage.execute) for _ in range(ORDERS)]
     await stage.project()
@@ -41,7 +35,6 @@ async def show(stage: Stage, due: Callable[..., bool]) -> Evidence:
             effect = await execute(early, ShipOrder(order), utc_now())
             assert effect.event is not None, "a paid order ships"
             await outbox.record(early, effect.event)  # … and committed after the payment
-    with patch.object(redis_views, "_next", due):
-        await stage.project()
-    shown = [msgspec.json.decode(await stage.redis.get(stage.keys.order(order))) for order in orders]
+    await stage.project(apply=apply)
+    shown = [msgspec.json.decode(await stage.redis.get(stage.keys.document(OrderView, order))) for order in orders]
     return Evidence(sum(view["status"] != "shipped" for view in shown), ORDERS, "shipped orders that are shown as paid")

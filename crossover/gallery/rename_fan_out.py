@@ -13,24 +13,24 @@ from typing import Any
 from unittest.mock import patch
 
 from contract.messages import RenameCustomer
-from cqrs_impl.write import view_tables
-from cqrs_impl.write.view_tables import ViewTables
+from cqrs_impl.read_tables import recorder
+from cqrs_impl.read_tables.recorder import ReadTables
 from crossover.gallery.stage import Evidence, Stage
 
 CUSTOMERS, ORDERS = 40, 2
 
 WRONG: dict[str, Any] = {
     "OLD_NAME": "SELECT name FROM customer_views WHERE id = %(id)s",
-    "RENAME": view_tables.RENAME_ORDERS,
+    "RENAME": recorder.RENAME_ORDERS,
     "RENAME_ORDERS": "UPDATE customer_views SET version = version + 1, name = %(name)s WHERE id = %(id)s",
 }
-RIGHT: dict[str, Any] = {name: getattr(view_tables, name) for name in WRONG}
+RIGHT: dict[str, Any] = {name: getattr(recorder, name) for name in WRONG}
 
 
 async def show(stage: Stage, statements: dict[str, Any]) -> Evidence:
-    stage.execute = stage.commands(ViewTables()).execute
+    stage.execute = stage.commands(ReadTables()).execute
     product, customers = await stage.product(), [await stage.customer("Ann") for _ in range(CUSTOMERS)]
-    with patch.multiple(view_tables, **statements):
+    with patch.multiple(recorder, **statements):
         for customer in customers:
             orders = (stage.place(customer, product, by=stage.execute) for _ in range(ORDERS))
             await asyncio.gather(*orders, stage.execute(RenameCustomer(customer, "Bea")))

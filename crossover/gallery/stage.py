@@ -13,14 +13,14 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from contract.messages import AddProduct, Command, CommandResult, PlaceOrder, RegisterCustomer, Wanted
 from contract.ports import utc_now
-from cqrs_impl.carry.outbox_feed import OutboxFeed
+from cqrs_impl.batch import Apply, apply
+from cqrs_impl.commands import Commands
+from cqrs_impl.documents.redis import Keys, RedisDocuments
+from cqrs_impl.feeds.outbox.feed import OutboxFeed
+from cqrs_impl.feeds.outbox.recorder import OUTBOX, Outbox
 from cqrs_impl.ports import Recorder
 from cqrs_impl.projector import Projector
-from cqrs_impl.read.keys import Keys
-from cqrs_impl.read.redis_views import RedisViews
-from cqrs_impl.write.commands import Commands
-from cqrs_impl.write.outbox import OUTBOX, Outbox
-from cqrs_impl.write.view_tables import VIEW_TABLES
+from cqrs_impl.read_tables.recorder import READ_TABLES
 from crossover.targets import target_env
 from crud_impl.connections import SCHEMA, open_engine
 from ladder.connections import POOL_CONNECTIONS, POOL_TIMEOUT_S, database, redis_client
@@ -59,7 +59,7 @@ class Stage:
         self.database = await psycopg.AsyncConnection.connect(self.database_url, autocommit=True)
         await self.database.execute(sql.SQL("CREATE SCHEMA {0}").format(sql.Identifier(self.namespace)))
         await self.database.execute(sql.SQL("SET search_path = {0}").format(sql.Identifier(self.namespace)))
-        await self.database.execute((SCHEMA + OUTBOX + VIEW_TABLES).encode())
+        await self.database.execute((SCHEMA + OUTBOX + READ_TABLES).encode())
         return self
 
     async def __aexit__(self, kind: type[BaseException] | None, error: object, trace: TracebackType | None) -> None:
@@ -98,10 +98,10 @@ class Stage:
         await self.execute(AddProduct(id, "Tea", 100, stock))
         return id
 
-    async def project(self, keys: Keys | None = None, *, replay: bool = False) -> None:
-        """Let a fresh projector work until nothing is left, and if asked replay what is parked."""
-        feed, line = OutboxFeed(self.database_url, self.namespace), redis_client(self.env)
-        projector = Projector(feed, RedisViews(line, keys or self.keys))
+    async def project(self, keys: Keys | None = None, *, apply: Apply = apply, replay: bool = False) -> None:
+        """Let a fresh projector work until nothing is left, and if asked replay the dead letters."""
+        feed, client = OutboxFeed(self.database_url, self.namespace), redis_client(self.env)
+        projector = Projector(feed, feed, RedisDocuments(client, keys or self.keys), apply=apply)
         try:
             async with asyncio.timeout(20):
                 while any(await projector.step()):
@@ -109,8 +109,8 @@ class Stage:
                 if replay:
                     await projector.replay()
         finally:
-            await feed.disconnect()
-            await line.close()
+            await feed.close()
+            await client.close()
 
 
 async def crowd(workers: int, times: int, work: Callable[[int], Awaitable[Any]]) -> list[Any]:

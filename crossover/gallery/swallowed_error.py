@@ -9,37 +9,48 @@ go on, and the mended release replays what waited.
 """
 
 import contextlib
-from typing import Any
-from unittest.mock import patch
+import logging
+from collections.abc import Callable
 
-from contract.text import words
-from cqrs_impl.read import parking, redis_views
+from contract.messages import CustomerRegistered, Event, OrderView
+from cqrs_impl.batch import Apply, EventBatch, apply
+from cqrs_impl.ports import Documents
 from crossover.gallery.stage import Evidence, Stage
 
 NAMES = ("Ann", "Zoë", "Bea", "José")
 ORDERS = 40
 
 
-class Swallowing(redis_views._Work):
-    async def _apply(self, *event: Any) -> None:
+def swallowing(apply: Apply) -> Apply:
+    async def swallow(event: Event, documents: Documents) -> None:
         with contextlib.suppress(Exception):  # logged somewhere, read by nobody
-            await super()._apply(*event)
+            await apply(event, documents)
+
+    return swallow
 
 
-WRONG, RIGHT, SHOWN = Swallowing, redis_views._Work, redis_views._Work.fold
+def honest(apply: Apply) -> Apply:
+    return apply
 
 
-def ascii_words(text: str) -> tuple[str, ...]:
-    text.encode("ascii")
-    return tuple(words(text))
+WRONG, RIGHT, SHOWN = swallowing, honest, EventBatch.run
 
 
-async def show(stage: Stage, work: type[redis_views._Work]) -> Evidence:
+async def cannot_spell(event: Event, documents: Documents) -> None:
+    if isinstance(event, CustomerRegistered):
+        event.name.encode("ascii")
+    await apply(event, documents)
+
+
+async def show(stage: Stage, part: Callable[[Apply], Apply]) -> Evidence:
     product, customers = await stage.product(), [await stage.customer(name) for name in NAMES]
     orders = [await stage.place(customers[n % len(NAMES)], product, by=stage.execute) for n in range(ORDERS)]
-    with patch.object(redis_views, "_Work", work), patch.object(parking._log, "disabled", True):
-        with patch.object(redis_views, "words", ascii_words):
-            await stage.project()
-        await stage.project(replay=True)
-    shown = await stage.redis.mget([stage.keys.order(id) for id in orders])
+    log = logging.getLogger("crossover.dead_letters")
+    log.disabled = True
+    try:
+        await stage.project(apply=part(cannot_spell))
+        await stage.project(apply=part(apply), replay=True)
+    finally:
+        log.disabled = False
+    shown = await stage.redis.mget([stage.keys.document(OrderView, id) for id in orders])
     return Evidence(shown.count(None), ORDERS, "orders still missing after the bug was mended")

@@ -8,7 +8,7 @@ import random
 import sys
 
 from contract.position import Position
-from cqrs_impl.carry.outbox_feed import OutboxFeed
+from cqrs_impl.feeds.outbox.feed import OutboxFeed
 from cqrs_impl.ports import Batch
 from cqrs_impl.projector import Projector
 from ladder.environment import Environment

@@ -2,17 +2,17 @@
 
 import asyncio
 from collections.abc import Mapping
+from functools import partial
 
 from contract.ports import OrderSystem
-from cqrs_impl.carry.outbox_feed import OutboxFeed
-from cqrs_impl.claim import claim_read_store
+from cqrs_impl.commands import Commands
+from cqrs_impl.documents.redis import Keys, RedisDocuments, claim
+from cqrs_impl.documents.redis_reads import RedisReads
+from cqrs_impl.feeds.outbox.feed import OutboxFeed
+from cqrs_impl.feeds.outbox.recorder import OUTBOX, Outbox, OutboxBacklog, copy_events, identity_of
 from cqrs_impl.projector import Projector
-from cqrs_impl.read.keys import Keys
-from cqrs_impl.read.redis_queries import RedisQueries
-from cqrs_impl.read.redis_views import RedisViews
+from cqrs_impl.queries import DocumentQueries
 from cqrs_impl.system import CqrsOrders
-from cqrs_impl.write.commands import Commands
-from cqrs_impl.write.outbox import OUTBOX, Outbox, copy_events
 from crud_impl.connections import SCHEMA
 from ladder.connections import database, redis_client
 from ladder.environment import Environment
@@ -31,31 +31,28 @@ class Cqrs(Rung):
     def prepare(self, env: Environment) -> None:
         POSTGRES.create_schema(env.url(POSTGRES), env.namespace, SCHEMA + OUTBOX)
         REDIS.check(env.url(REDIS))
-        claim_read_store(env.url(POSTGRES), env.url(REDIS), env.namespace)
+        claim(env.url(REDIS), Keys(env.namespace), identity_of(env.url(POSTGRES), env.namespace))
 
     def system(self, env: Environment) -> OrderSystem:
         tables = database(env)
-        queries = RedisQueries(redis_client(env), Keys(env.namespace), tables.rows)
-        return CqrsOrders(tables, Commands(tables, Outbox(env.namespace), env.clock), queries)
+        reads = RedisReads(redis_client(env), Keys(env.namespace), OutboxBacklog(tables.rows))
+        return CqrsOrders(tables, Commands(tables, Outbox(env.namespace), env.clock), DocumentQueries(reads))
 
     def workers(self, env: Environment) -> Mapping[str, Projector]:
         feed = OutboxFeed(env.url(POSTGRES), env.namespace)
-        return {"projector": Projector(feed, RedisViews(redis_client(env), Keys(env.namespace), feed.identity))}
+        documents = RedisDocuments(redis_client(env), Keys(env.namespace), feed.identity)
+        return {"projector": Projector(feed, feed, documents)}
 
     def rebuild(self, env: Environment, progress: Progress) -> int:
-        seen = 0
+        async def rebuilt() -> int:
+            try:
+                return await self.workers(env)["projector"].rebuild(
+                    partial(progress, f"building the views of {self.name}")
+                )
+            finally:
+                await env.close()
 
-        def count(done: int, total: int) -> None:
-            nonlocal seen
-            seen = done
-            progress(f"building the views of {self.name}", done, total)
-
-        async def rebuilt() -> None:
-            await self.workers(env)["projector"].rebuild(count)
-            await env.close()
-
-        asyncio.run(rebuilt())
-        return seen
+        return asyncio.run(rebuilt())
 
 
 RUNG = Cqrs()

@@ -1,8 +1,8 @@
 """New: command handlers and query handlers part ways; tables do not."""
 
 from contract.ports import OrderSystem
+from cqrs_impl.commands import Commands, NoRecorder
 from cqrs_impl.system import CqrsOrders, WriteModelQueries
-from cqrs_impl.write.commands import Commands, NoRecorder
 from crud_impl.connections import SCHEMA
 from ladder.connections import database
 from ladder.environment import Environment

@@ -1,8 +1,8 @@
 """The contract over memory alone: what HTTP and the load generator cost before any store does."""
 
-from contract.memory import MemoryOrders
 from contract.ports import OrderSystem
 from ladder.environment import Environment
+from ladder.noop.system import MemoryOrders
 from ladder.rung import Rung
 
 

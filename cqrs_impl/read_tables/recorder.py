@@ -4,9 +4,11 @@ Nothing can lag, and each command pays for every view it touches: locks of count
 customer's, a product's, a day's) are held until the commit. All take them in the order customer, product, day, order.
 """
 
+from importlib.resources import files
 from typing import Any
 
 import msgspec
+import psycopg
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from contract.messages import (
@@ -24,33 +26,9 @@ from contract.messages import (
 from contract.position import START, Position
 from contract.text import time_text, words
 
-VIEW_TABLES = """
-CREATE TABLE IF NOT EXISTS customer_views (
-    id uuid PRIMARY KEY, version int NOT NULL, name text NOT NULL,
-    orders int NOT NULL, spent_cents bigint NOT NULL, last_order_at timestamptz
-) WITH (fillfactor = 70);
-CREATE TABLE IF NOT EXISTS product_views (
-    id uuid PRIMARY KEY, version int NOT NULL, name text NOT NULL, price_cents bigint NOT NULL,
-    stock bigint NOT NULL, sold bigint NOT NULL, revenue_cents bigint NOT NULL
-);
-CREATE INDEX IF NOT EXISTS product_views_by_revenue ON product_views (revenue_cents DESC, id) WHERE sold > 0;
-CREATE TABLE IF NOT EXISTS day_views (
-    day date PRIMARY KEY, orders int NOT NULL, revenue_cents bigint NOT NULL
-) WITH (fillfactor = 50);
-CREATE TABLE IF NOT EXISTS order_views (
-    id uuid PRIMARY KEY, version int NOT NULL, status text NOT NULL, placed_at timestamptz NOT NULL,
-    customer_id uuid NOT NULL, customer_name text NOT NULL,
-    lines text NOT NULL,              -- the answer's JSON
-    line_count int NOT NULL, total_cents bigint NOT NULL,
-    changes text NOT NULL             -- the answer's JSON, without its last bracket
-) WITH (fillfactor = 80);
-CREATE INDEX IF NOT EXISTS order_views_by_customer ON order_views (customer_id, placed_at DESC, id DESC);
-CREATE TABLE IF NOT EXISTS word_views (
-    word text NOT NULL, placed_at timestamptz NOT NULL, order_id uuid NOT NULL,
-    of_customer boolean NOT NULL,     -- else of a product, which no rename takes away
-    PRIMARY KEY (word, placed_at, order_id, of_customer)
-);
-"""
+_FILES = files("cqrs_impl.read_tables")
+READ_TABLES = _FILES.joinpath("schema.sql").read_text("utf-8")
+REBUILD = _FILES.joinpath("rebuild.sql").read_text("utf-8")
 
 REGISTER = "INSERT INTO customer_views VALUES (%(id)s, %(version)s, %(name)s, 0, 0, NULL)"
 # The row's lock makes orders on their way finish first, so that the fan-out sees them.
@@ -105,45 +83,11 @@ UNCOUNT_DAY = """
 UPDATE day_views d SET orders = d.orders - 1, revenue_cents = d.revenue_cents - o.total_cents
 FROM orders o WHERE o.id = %(id)s AND d.day = (o.placed_at AT TIME ZONE 'UTC')::date"""
 
-# Everything anew from the truth, in one transaction: what a filled or a mended truth needs.
-REBUILD = """
-TRUNCATE customer_views, product_views, day_views, order_views, word_views;
-INSERT INTO customer_views
-SELECT c.id, c.version, c.name, count(o.id), coalesce(sum(o.total_cents), 0), max(o.placed_at)
-FROM customers c LEFT JOIN orders o ON o.customer_id = c.id AND o.status <> 'cancelled' GROUP BY c.id;
-INSERT INTO product_views
-SELECT p.id, p.version, p.name, p.price_cents, p.stock, coalesce(sum(l.quantity), 0),
-       coalesce(sum(l.quantity * l.unit_price_cents), 0)
-FROM products p LEFT JOIN (
-    order_lines l JOIN orders o ON o.id = l.order_id AND o.status <> 'cancelled') ON l.product_id = p.id GROUP BY p.id;
-INSERT INTO day_views
-SELECT (placed_at AT TIME ZONE 'UTC')::date, count(*), sum(total_cents) FROM orders WHERE status <> 'cancelled'
-GROUP BY 1;
-INSERT INTO order_views
-SELECT o.id, o.version, o.status, o.placed_at, c.id, c.name,
-       (SELECT '[' || string_agg('{"product_id":"' || p.id || '","product_name":' || to_json(p.name)
-               || ',"quantity":' || l.quantity || ',"unit_price_cents":' || l.unit_price_cents
-               || ',"amount_cents":' || l.quantity * l.unit_price_cents || '}', ',' ORDER BY l.position) || ']'
-        FROM order_lines l JOIN products p ON p.id = l.product_id WHERE l.order_id = o.id),
-       o.line_count, o.total_cents,
-       (SELECT '[' || string_agg('{"version":' || version || ',"what":"' || what || '","at":"'
-               || to_char(at AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"') || '"}', ',' ORDER BY version)
-        FROM (SELECT row_number() OVER (ORDER BY step) AS version, what, at FROM (VALUES
-                (1, 'placed', o.placed_at), (2, 'paid', o.paid_at), (3, 'shipped', o.shipped_at),
-                (4, 'cancelled', o.cancelled_at)) AS steps (step, what, at) WHERE at IS NOT NULL) AS change)
-FROM orders o JOIN customers c ON c.id = o.customer_id;
-INSERT INTO word_views
-SELECT word, o.placed_at, o.id, true FROM orders o JOIN customers c ON c.id = o.customer_id, unnest(c.words) AS word
-UNION SELECT word, o.placed_at, o.id, false FROM orders o JOIN order_lines l ON l.order_id = o.id
-JOIN products p ON p.id = l.product_id, unnest(p.words) AS word;
-ANALYZE customer_views, product_views, day_views, order_views, word_views;
-"""
-
 _json = msgspec.json.Encoder().encode
 
 
-class ViewTables:
-    """A journal whose entries are the views themselves."""
+class ReadTables:
+    """A recorder that keeps no events: it brings the read tables up to date."""
 
     async def latest(self, connection: AsyncConnection) -> Position:
         return START
@@ -209,3 +153,12 @@ class ViewTables:
 
 def _change(version: int, what: str, event: OrderPlaced | OrderPaid | OrderShipped | OrderCancelled) -> str:
     return _json({"version": version, "what": what, "at": time_text(event.at)}).decode()
+
+
+def rebuild(url: str, schema: str) -> int:
+    """Fill all read tables anew from the write model; returns the number of orders."""
+    with psycopg.connect(url, options=f"-c search_path={schema} -c statement_timeout=0") as connection:
+        connection.execute(REBUILD.encode())
+        row = connection.execute("SELECT count(*) FROM order_views").fetchone()
+        assert row is not None, "a count is a row"
+        return int(row[0])

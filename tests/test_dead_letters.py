@@ -1,8 +1,8 @@
-"""Poison parks its own stream and nothing else: what is shown stays consistent, and a replay heals it."""
+"""Dead letters: a poisoned event blocks its own stream and nothing else; a replay after the repair heals it."""
 
 import asyncio
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import httpx
@@ -12,53 +12,17 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from rich.console import Console
 
-from contract.messages import Event
+from contract.messages import Event, OrderPlaced
 from contract.position import Position
-from cqrs_impl.ports import Batch, Parked, RecordedEvent, Unreadable
-from cqrs_impl.projector import Projector
-from cqrs_impl.read.keys import Keys
-from cqrs_impl.read.parking import TRIES_MAX, name
-from cqrs_impl.read.redis_views import RedisViews
+from cqrs_impl.batch import Apply, apply
+from cqrs_impl.dead_letters import TRIES_MAX
+from cqrs_impl.documents.redis import Keys, RedisDocuments
+from cqrs_impl.documents.redis_client import RedisClient
+from cqrs_impl.ports import Documents
 from crossover.errors import Fallen
 from crossover.parked import replay_parked, show_parked
-from ladder.connections import redis_client
-from ladder.environment import Environment
 from tests.service import Shop, settle, wait_until
-from tests.test_feed import CUSTOMER, FIRST, POT, SECOND, STORY, TEA, documents
-
-
-class Rows:
-    """A feed over a list, some of whose bodies are no events."""
-
-    def __init__(self, events: Sequence[Event], poison: set[int] = frozenset()) -> None:  # type: ignore[assignment]
-        self.events, self.poison = list(events), poison
-
-    def placed(self) -> list[RecordedEvent]:
-        read = [Unreadable(e.stream, e.version, "poison") if n in self.poison else e for n, e in enumerate(self.events)]
-        return [RecordedEvent(((1, n),), event) for n, event in enumerate(read, start=1)]
-
-    async def count(self) -> int:
-        return len(self.events)
-
-    async def read(self, after: Position, limit: int) -> Batch:
-        return Batch([one for one in self.placed() if one.position > after][:limit], more_soon=False)
-
-    async def parked(self, parked: Parked, upto: Position) -> list[RecordedEvent]:
-        mine = [one for one in self.placed() if name(one.event) == parked.stream and one.position <= upto]
-        return sorted((one for one in mine if one.event.version >= parked.version), key=lambda one: one.event.version)
-
-
-async def followed(views: RedisViews, rows: Rows) -> Projector:
-    projector = Projector(rows, views)  # type: ignore[arg-type]
-    async with asyncio.timeout(10):
-        while await views.position() < rows.placed()[-1].position:
-            await projector.step()
-    return projector
-
-
-def shown(redis_url: str, namespace: str) -> dict[bytes, object]:
-    return {key: value for key, value in documents(redis_url, namespace).items() if key != b":parked"}
-
+from tests.story import CUSTOMER, FIRST, POT, SECOND, STORY, TEA, ListFeed, contents, followed
 
 WHAT_WAITS = {  # poison at this event of the story → the streams that wait, from which version on
     0: {f"customer-{CUSTOMER}": 1, f"order-{FIRST}": 1, f"order-{SECOND}": 1},
@@ -76,64 +40,82 @@ WHAT_WAITS = {  # poison at this event of the story → the streams that wait, f
 def test_whatever_is_poison_the_rest_is_exact_and_a_replay_makes_all_of_it_exact(
     redis_url: str, namespace: Callable[[], str]
 ) -> None:
-    async def story(rows: Rows, heal: str = "") -> tuple[dict[str, int], dict[bytes, object]]:
-        env, name = Environment({"REDIS_URL": redis_url}), namespace()
-        views = RedisViews(redis_client(env), Keys(name))
-        projector = await followed(views, rows)
+    async def story(feed: ListFeed, batch_max: int, heal: str = "") -> tuple[dict[str, int], dict[str, object]]:
+        client, name = RedisClient(redis_url, timeout_s=5), namespace()
+        projector = await followed(RedisDocuments(client, Keys(name)), feed, batch_max=batch_max)
         if heal:
-            rows.poison = set()
+            feed.poison = set()
             async with asyncio.timeout(10):
                 await (projector.replay() if heal == "replay" else projector.rebuild(lambda done, total: None))
-        parked = {one.stream: one.version for one in await projector.parked()}
-        await env.close()
-        return parked, shown(redis_url, name)
+        blocked = {one.stream: one.version for one in await projector.blocked_streams()}
+        await client.close()
+        return blocked, contents(redis_url, name)
 
-    _, whole = asyncio.run(story(Rows(STORY)))
+    _, whole = asyncio.run(story(ListFeed(STORY), 500))
 
     @settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
     @example(7, [STORY[7], *STORY[1:4], STORY[0], *STORY[4:7], STORY[8]], 4)  # the rename comes, and fails, first
     @given(st.integers(0, len(STORY) - 1), st.permutations(STORY), st.integers(1, 12))
-    def exact(poisoned: int, order: list[Event], batch: int) -> None:
+    def exact(poisoned: int, order: list[Event], batch_max: int) -> None:
         poison = {order.index(STORY[poisoned])}
-        with pytest.MonkeyPatch.context() as patched:
-            patched.setattr("cqrs_impl.projector.BATCH_MAX", batch)
-            parked, rest = asyncio.run(story(Rows(order, poison)))
-            assert parked == WHAT_WAITS[poisoned]
-            applied = [e for e in STORY if e.version < parked.get(e.stream, 99)]
-            assert rest == asyncio.run(story(Rows(applied)))[1], "each event is wholly in or wholly out"
-            for heal in ("replay", "rebuild"):
-                assert asyncio.run(story(Rows(order, poison), heal)) == ({}, whole)
+        blocked, rest = asyncio.run(story(ListFeed(order, poison), batch_max))
+        assert blocked == WHAT_WAITS[poisoned]
+        applied = [event for event in STORY if event.version < blocked.get(event.stream, 99)]
+        assert rest == asyncio.run(story(ListFeed(applied), batch_max))[1], "each event is wholly in or wholly out"
+        for heal in ("replay", "rebuild"):
+            assert asyncio.run(story(ListFeed(order, poison), batch_max, heal)) == ({}, whole)
 
     exact()
 
 
 def test_a_bug_is_tried_five_times_and_leaves_no_half_of_its_event(
-    redis_url: str, namespace: Callable[[], str], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    redis_url: str, namespace: Callable[[], str], caplog: pytest.LogCaptureFixture
 ) -> None:
-    """A bug in the middle of an event: the order counts in every total, and is not yet in its customer's list."""
-    straight, buggy = namespace(), namespace()
-    rows, tries = Rows(STORY[:4]), 0
+    tries = 0
 
-    async def follow(name: str, story: Rows) -> Any:
-        env = Environment({"REDIS_URL": redis_url})
-        projector = await followed(RedisViews(redis_client(env), Keys(name)), story)
-        parked = await projector.parked()
-        await env.close()
-        return parked
-
-    def fails(*_: object) -> bytes:
+    async def fails(event: Event, documents: Documents) -> None:
+        """After all that an order changes was staged."""
         nonlocal tries
-        tries += 1
-        raise ZeroDivisionError("a bug")
+        await apply(event, documents)
+        if isinstance(event, OrderPlaced):
+            tries += 1
+            raise ZeroDivisionError("a bug")
 
-    asyncio.run(follow(straight, Rows(STORY[:3])))
-    with monkeypatch.context() as patched:
-        patched.setattr("cqrs_impl.read.redis_views._entry", fails)
-        (parked,) = asyncio.run(follow(buggy, rows))
-    assert (parked.stream, parked.version, parked.events, parked.reason) == (f"order-{FIRST}", 1, 1, "a bug")
+    async def follow(name: str, story: Iterable[Event], apply: Apply) -> Any:
+        client = RedisClient(redis_url, timeout_s=5)
+        projector = await followed(RedisDocuments(client, Keys(name)), ListFeed(story), apply=apply)
+        blocked = await projector.blocked_streams()
+        await client.close()
+        return blocked
+
+    straight, buggy = namespace(), namespace()
+    asyncio.run(follow(straight, STORY[:3], apply))
+    (blocked,) = asyncio.run(follow(buggy, STORY[:4], fails))
+    assert (blocked.stream, blocked.version, blocked.events, blocked.reason) == (f"order-{FIRST}", 1, 1, "a bug")
     assert tries == TRIES_MAX
     assert "a bug" in caplog.text
-    assert shown(redis_url, buggy) == shown(redis_url, straight)
+    assert contents(redis_url, buggy) == contents(redis_url, straight)
+
+
+def test_the_low_water_mark_stays_below_what_waits_and_never_goes_back(
+    redis_url: str, namespace: Callable[[], str]
+) -> None:
+    async def marks(name: str) -> list[Position]:
+        client, feed = RedisClient(redis_url, timeout_s=5), ListFeed(STORY, {4, 6})
+        documents = RedisDocuments(client, Keys(name))
+        seen = []
+        projector = await followed(documents, feed, batch_max=1)
+        seen.append((await documents.open()).checkpoint.low_water)
+        feed.poison = {6}
+        await projector.replay()
+        seen.append((await documents.open()).checkpoint.low_water)
+        feed.poison = set()
+        await projector.replay()
+        seen.append((await documents.open()).checkpoint.low_water)
+        await client.close()
+        return seen
+
+    assert asyncio.run(marks(namespace())) == [((1, 4),), ((1, 6),), ((1, 9),)]
 
 
 def test_over_http_poison_is_seen_others_go_on_and_replay_heals_it(fresh_target: Callable[..., Any]) -> None:

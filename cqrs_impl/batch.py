@@ -1,0 +1,155 @@
+"""A batch of events and the documents as it changes them: the guard of versions, the wait for what is still missing,
+the way to the dead letters. Nothing is written here; the projector writes what a batch changed, at once."""
+
+from collections import defaultdict
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import Any
+
+from msgspec import Struct
+
+from contract.errors import StoreGone
+from contract.messages import CustomerView, Event, OrderView, ProductView
+from contract.position import Position, covers
+from cqrs_impl.dead_letters import DeadLetters, Retries
+from cqrs_impl.fold import Missing, fold, key_of, listed, touched
+from cqrs_impl.ports import Documents, DocumentStore, RecordedEvent, Unreadable, V
+
+Apply = Callable[[Event, Documents], Awaitable[None]]
+SUBJECTS: dict[str, type[CustomerView] | type[ProductView] | type[OrderView]] = {
+    "customer": CustomerView,
+    "product": ProductView,
+    "order": OrderView,
+}
+
+
+async def apply(event: Event, documents: Documents) -> None:
+    """Fold the event if it is the next of its stream: an older one is a repeat and changes nothing, one that is too
+    new waits. No feed is in the order of each stream's versions."""
+    subject = await documents.get(SUBJECTS[event.kind], event.id)
+    version = subject.version if subject else 0
+    if event.version > version + 1:
+        raise Missing(event.stream)
+    if event.version == version + 1:
+        await fold(event, documents)
+
+
+class StagedDocuments:
+    """Documents over a store. What one event changes is kept when the event has been applied as a whole."""
+
+    def __init__(self, store: DocumentStore, copies: dict[str, Any]) -> None:
+        """`copies` are documents as the store has them; what is fetched joins them."""
+        self._store, self._copies = store, copies
+        self.documents: dict[str, Struct] = {}  # as the batch leaves them
+        self._lists: dict[str, dict[str, bool]] = defaultdict(dict)  # name → entry → in or out
+        self._staged: dict[str, Struct] = {}  # by the event that is being applied
+        self._staged_entries: dict[tuple[str, str], bool] = {}
+
+    async def get(self, kind: type[V], id: str) -> V | None:
+        key = key_of(kind, id)
+        changed: Any = self._staged.get(key) or self.documents.get(key)
+        if changed is not None:
+            return changed  # type: ignore[no-any-return]
+        if key not in self._copies:
+            self._copies |= await self._store.fetch({key: kind})
+        return self._copies[key]  # type: ignore[no-any-return]
+
+    def put(self, id: str, document: Struct) -> None:
+        self._staged[key_of(type(document), id)] = document
+
+    async def entries(self, name: str) -> Sequence[str]:
+        there = set(await self._store.entries(name))
+        staged = {entry: present for (of, entry), present in self._staged_entries.items() if of == name}
+        for entry, present in (self._lists[name] | staged).items():
+            (there.add if present else there.discard)(entry)
+        return sorted(there)
+
+    def list(self, name: str, entry: str) -> None:
+        self._staged_entries[name, entry] = True
+
+    def drop(self, name: str, entry: str) -> None:
+        self._staged_entries[name, entry] = False
+
+    def keep(self) -> None:
+        self.documents |= self._staged
+        for (name, entry), present in self._staged_entries.items():
+            self._lists[name][entry] = present
+        self.undo()
+
+    def undo(self) -> None:
+        self._staged.clear()
+        self._staged_entries.clear()
+
+    async def prefetch(self, events: Sequence[RecordedEvent]) -> None:
+        wanted = {
+            key_of(kind, id): kind
+            for _, event, _ in events
+            if not isinstance(event, Unreadable)
+            for kind, id in touched(event)
+        }
+        if missing := {key: kind for key, kind in wanted.items() if key not in self._copies}:
+            self._copies |= await self._store.fetch(missing)
+
+    def lists(self) -> Mapping[str, Mapping[str, bool]]:
+        """What comes into lists and leaves them. A total's own entry changes once a batch, however often it did."""
+        for key, total in self.documents.items():
+            for document, present in ((self._copies.get(key), False), (total, True)):
+                if document is not None and (entry := listed(document)):
+                    self._lists[entry[0]][entry[1]] = present
+        return self._lists
+
+
+class EventBatch:
+    """`retries` None says that an event gets one try alone: those that were dead letters before."""
+
+    def __init__(
+        self, documents: StagedDocuments, letters: DeadLetters, retries: Retries | None, apply: Apply = apply
+    ) -> None:
+        self.documents, self.letters = documents, letters
+        self._retries, self._apply = retries, apply
+
+    async def run(self, events: Sequence[RecordedEvent], start: Position) -> Position:
+        """Apply all that can be; an event that comes before what it builds on waits inside the batch. Returns the
+        position before the first that still waits at the end."""
+        await self.documents.prefetch(events)
+        positions = sorted(one.position for one in events)  # of one feed, so each covers the ones before it
+
+        def before(position: Position) -> Position:
+            return max((one for one in positions if one < position), default=start)
+
+        waiting, failed = list(events), list[RecordedEvent]()
+        while True:
+            still = []
+            for recorded in waiting:
+                if self.letters.hold(recorded):
+                    continue
+                try:
+                    if isinstance(recorded.event, Unreadable):
+                        raise ValueError(recorded.event.reason)
+                    await self._apply(recorded.event, self.documents)
+                    self.documents.keep()
+                except Missing as missing:
+                    self.documents.undo()
+                    if self._retries is None or self.letters.begin(missing.stream):
+                        self.letters.add(recorded, before(recorded.position), f"it waits for {missing.stream}")
+                    else:
+                        still.append(recorded)
+                except StoreGone:
+                    raise
+                except Exception as failure:  # noqa: BLE001
+                    # The one place that goes on after a bug: whatever is wrong with one event must not stop all
+                    # others. Nothing is skipped: it is logged, its stream is blocked, counted and can be replayed.
+                    self.documents.undo()
+                    if self._retries is None or self._retries.exhausted(recorded.position):
+                        reason = str(failure) or type(failure).__name__
+                        self.letters.add(recorded, before(recorded.position), reason)
+                    else:
+                        failed.append(recorded)
+            if not still or len(still) == len(waiting):
+                break
+            waiting = still
+        left = min((one.position for one in still + failed), default=None)
+        return max([start, *positions]) if left is None else before(left)
+
+
+def uncovered(events: Sequence[RecordedEvent], position: Position) -> list[RecordedEvent]:
+    return [one for one in events if not covers(position, one.position)]

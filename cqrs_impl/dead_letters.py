@@ -1,0 +1,108 @@
+"""Dead letters: an event that cannot be applied is tried five times, then its stream is blocked and others go on.
+
+A stream waits as a whole, from the failed event on, so that its versions stay in order. An order also waits for the
+registration of its customer and the adding of its products, and for nothing else of theirs: a rename, a price or a
+delivery that waits leaves orders alone, because totals only add up and a replayed rename reaches every order.
+What is shown is thus all events up to the checkpoint but the dead letters, each wholly in or wholly out; the
+checkpoint's low-water mark says from where on that is not all, so that no answer claims to reflect what waits here.
+"""
+
+import logging
+from collections import Counter
+from itertools import zip_longest
+
+import msgspec
+from msgspec import Struct
+from msgspec.structs import replace
+
+from contract.position import Position
+from cqrs_impl.ports import RecordedEvent
+
+TRIES_MAX = 5
+REASON_MAX = 200
+
+
+class BlockedStream(Struct, frozen=True):
+    """A stream whose events from `version` to `last` wait, because the first of them could not be applied."""
+
+    stream: str
+    version: int
+    last: int
+    before: Position  # covers all that come before the first that waits
+    reason: str
+
+    @property
+    def events(self) -> int:
+        return self.last - self.version + 1
+
+
+_encode = msgspec.json.Encoder().encode
+_decode = msgspec.json.Decoder(dict[str, BlockedStream]).decode
+_log = logging.getLogger("crossover.dead_letters")
+
+
+class Retries:
+    """How often each event failed, for as long as this projector runs."""
+
+    def __init__(self) -> None:
+        self._failed = Counter[Position]()
+
+    def exhausted(self, position: Position) -> bool:
+        self._failed[position] += 1
+        if self._failed[position] < TRIES_MAX:
+            return False
+        del self._failed[position]
+        return True
+
+
+class DeadLetters:
+    """The blocked streams while a batch is applied; `text` is what the document store keeps."""
+
+    def __init__(self, text: bytes | None) -> None:
+        self.streams = {} if text is None else _decode(text)
+        self.changed = False
+
+    @property
+    def text(self) -> bytes:
+        return _encode(self.streams)
+
+    def low_water(self, position: Position) -> Position:
+        """The part of `position` that the documents show in full: up to before the first event that waits."""
+        for blocked in self.streams.values():
+            position = tuple(min(pair) for pair in zip_longest(position, blocked.before, fillvalue=(0, 0)))
+        return position
+
+    def hold(self, recorded: RecordedEvent) -> bool:
+        """Whether the event waits behind its blocked stream; it is then a dead letter too."""
+        event = recorded.event
+        blocked = self.streams.get(event.stream) if self.streams else None
+        if blocked is None or event.version < blocked.version:
+            return False
+        if event.version > blocked.last:
+            self._keep(replace(blocked, last=event.version))
+        return True
+
+    def add(self, recorded: RecordedEvent, before: Position, reason: str) -> None:
+        event = recorded.event
+        _log.warning("%s is blocked from version %d on: %s", event.stream, event.version, reason)
+        blocked = BlockedStream(event.stream, event.version, event.version, before, reason[:REASON_MAX])
+        if later := self.streams.get(event.stream):  # a later version came, and failed, first
+            blocked = replace(blocked, last=later.last, before=min(before, later.before))
+        self._keep(blocked)
+
+    def release(self, stream: str) -> None:
+        del self.streams[stream]
+        self.changed = True
+
+    def begin(self, stream: str) -> bool:
+        """Whether a stream is blocked from its first event on, so that its customer, product or order is missing."""
+        return stream in self.streams and self.streams[stream].version == 1
+
+    def _keep(self, blocked: BlockedStream) -> None:
+        self.streams[blocked.stream] = blocked
+        self.changed = True
+
+
+def count(text: bytes | None) -> int:
+    """How many events wait, by the text that a document store keeps."""
+    return 0 if text is None else sum(blocked.events for blocked in _decode(text).values())

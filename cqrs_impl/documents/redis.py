@@ -1,0 +1,128 @@
+"""Documents in Redis: one key a document, one sorted set a list, the checkpoint beside them.
+
+A batch is one optimistic transaction: WATCH the checkpoint, read what the events touch, fold in memory, and write
+everything with the new checkpoint in one MULTI/EXEC. If somebody else wrote meanwhile (a second projector, a rebuild, a
+replay), Redis refuses the whole, and the batch starts over from what is there now.
+"""
+
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+import msgspec
+import redis
+
+from cqrs_impl.checkpoint import CLEARING, AnotherSource, Checkpoint, clearing
+from cqrs_impl.documents.redis_client import Command, RedisClient
+from cqrs_impl.fold import KINDS, key_of
+from cqrs_impl.ports import Changes, Contents
+
+_encode = msgspec.json.Encoder().encode
+_decoders: dict[type, msgspec.json.Decoder[Any]] = {kind: msgspec.json.Decoder(kind) for kind in KINDS}
+
+
+class Keys:
+    """What the documents of a namespace are called."""
+
+    def __init__(self, namespace: str) -> None:
+        self.prefix = f"{namespace}:"
+        self.checkpoint = f"{namespace}:checkpoint"
+        self.parked = f"{namespace}:parked"  # the dead letters
+        self.applied = f"{namespace}:applied"  # how long events took from their recording to here
+
+    def document(self, kind: type, id: str) -> str:
+        return self.prefix + key_of(kind, id)
+
+
+def claim(url: str, keys: Keys, source: str) -> None:
+    """Have the documents follow this log. Those of another are dropped and replayed, and its projector is refused."""
+    with redis.Redis.from_url(url) as client:
+        found: Any = client.get(keys.checkpoint)
+        if found is None:
+            client.set(keys.checkpoint, Checkpoint.begin(source).text, nx=True)
+        elif not found.decode().endswith(source):
+            client.set(keys.checkpoint, clearing(source))  # a projector finds it, and empties the store
+
+
+class RedisDocuments:
+    """The only writer of its keys. Needs a client alone: what is watched belongs to the connection."""
+
+    def __init__(self, client: RedisClient, keys: Keys, source: Callable[[], Awaitable[str]] | None = None) -> None:
+        """`source` tells the identity of the log that is followed, where there could be another."""
+        self._client, self._keys, self._source = client, keys, source
+        self._watching: object = None  # the connection
+
+    async def open(self) -> Contents:
+        checkpoint, source = self._keys.checkpoint, await self._source() if self._source else ""
+        while True:
+            *_, (found, parked) = await self._client.ask(
+                ("UNWATCH",),  # what an earlier look left behind
+                # An empty store says so, and then replays itself; NX because another projector may be there too.
+                ("SET", checkpoint, Checkpoint.begin(source).text, "NX"),
+                ("WATCH", checkpoint),
+                ("MGET", checkpoint, self._keys.parked),
+            )
+            self._watching = self._client.connection
+            if found is None:
+                continue  # emptied just then
+            if found.startswith(CLEARING):
+                await self._empty(found)
+                continue
+            at = Checkpoint.of(found)
+            if at.source != source:
+                raise AnotherSource
+            return Contents(at, parked)
+
+    async def fetch(self, keys: Mapping[str, type]) -> Mapping[str, Any]:
+        (found,) = await self._client.ask(("MGET", *(self._keys.prefix + key for key in keys)))
+        return {
+            key: None if text is None else _decoders[kind].decode(text)
+            for (key, kind), text in zip(keys.items(), found, strict=True)
+        }
+
+    async def entries(self, name: str) -> Sequence[str]:
+        (members,) = await self._client.ask(("ZRANGE", self._keys.prefix + name, 0, -1))
+        return [member.decode() for member in members]
+
+    async def write(self, checkpoint: Checkpoint, changes: Changes) -> bool:
+        commands = (("MULTI",), *self._commands(checkpoint, changes), ("EXEC",))
+        *_, written = await self._client.ask(*commands, on=self._watching)
+        return written is not None
+
+    def _commands(self, checkpoint: Checkpoint, changes: Changes) -> Iterator[Command]:
+        prefix = self._keys.prefix
+        yield "SET", self._keys.checkpoint, checkpoint.text
+        if changes.dead_letters is not None:
+            yield "SET", self._keys.parked, changes.dead_letters
+        if changes.documents:
+            yield "MSET", *(text for key, one in changes.documents.items() for text in (prefix + key, _encode(one)))
+        for name, entries in changes.lists.items():
+            if gone := [entry for entry, present in entries.items() if not present]:
+                yield "ZREM", prefix + name, *gone
+            if come := [entry for entry, present in entries.items() if present]:
+                yield "ZADD", prefix + name, *(word for entry in come for word in ("0", entry))
+        yield "SET", self._keys.applied, changes.ages
+
+    async def clear(self) -> None:
+        mark = clearing(await self._source() if self._source else "")
+        await self._client.ask(("SET", self._keys.checkpoint, mark))
+        await self._empty(mark)
+
+    async def _empty(self, mark: bytes) -> None:
+        """Stops when another has finished, or begun anew: what is there then may be new."""
+        checkpoint, cursor = self._keys.checkpoint, b"0"
+        while True:
+            *_, found, (cursor, keys) = await self._client.ask(
+                ("UNWATCH",),
+                ("WATCH", checkpoint),
+                ("GET", checkpoint),
+                ("SCAN", cursor, "MATCH", f"{self._keys.prefix}*", "COUNT", 1000),
+            )
+            if found != mark:
+                return
+            gone = [key for key in keys if key != checkpoint.encode()]
+            work: list[Command] = [("UNLINK", *gone)] if gone else []
+            if cursor == b"0":
+                work.append(("SET", checkpoint, Checkpoint.begin(mark.split(b" ")[2].decode()).text))
+            *_, written = await self._client.ask(("MULTI",), *work, ("EXEC",), on=self._client.connection)
+            if written is None or cursor == b"0":
+                return

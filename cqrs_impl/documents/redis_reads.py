@@ -1,0 +1,101 @@
+"""What queries ask of the documents in Redis: one round trip each, the checkpoint in it.
+
+The checkpoint is read in the same command as the document, or before it: it moves in one unit with the data and only
+forward, so the answer reflects at least what the checkpoint says.
+"""
+
+from collections.abc import Iterable, Sequence
+
+import msgspec
+
+from contract.errors import Unavailable
+from contract.messages import OrderItem, Readiness
+from contract.position import Position, position_of
+from cqrs_impl import dead_letters
+from cqrs_impl.checkpoint import CLEARING, Checkpoint
+from cqrs_impl.documents.redis import Keys
+from cqrs_impl.documents.redis_client import RedisClient
+from cqrs_impl.fold import with_word
+from cqrs_impl.ports import Backlog
+
+# The newest entries that are in all lists, from KEYS[2] on: walks the shortest and looks the others up.
+SEARCH = """
+local walk = 2
+for i = 3, #KEYS do
+  if redis.call('ZCARD', KEYS[i]) < redis.call('ZCARD', KEYS[walk]) then walk = i end
+end
+local prefix, limit, from = ARGV[1], tonumber(ARGV[2]), '+'
+local items = {}
+while #items < limit do
+  local page = redis.call('ZRANGE', KEYS[walk], from, '-', 'BYLEX', 'REV', 'LIMIT', 0, limit)
+  for _, m in ipairs(page) do
+    local everywhere = #items < limit
+    for i = 2, #KEYS do
+      if i ~= walk and not redis.call('ZSCORE', KEYS[i], m) then everywhere = false; break end
+    end
+    if everywhere then items[#items + 1] = prefix .. string.sub(m, 28) end
+  end
+  if #page < limit then break end
+  from = '(' .. page[#page]
+end
+if #items > 0 then items = redis.call('MGET', unpack(items)) end
+return {redis.call('GET', KEYS[1]), items}
+"""
+
+_ages = msgspec.json.Decoder(tuple[list[int], float]).decode
+
+
+class RedisReads:
+    def __init__(self, client: RedisClient, keys: Keys, backlog: Backlog) -> None:
+        self._client, self._keys, self._backlog = client, keys, backlog
+
+    async def document(self, kind: type, id: str) -> tuple[bytes | None, Position | None]:
+        ((checkpoint, body),) = await self._client.ask(("MGET", self._keys.checkpoint, self._keys.document(kind, id)))
+        return body, _position(checkpoint)
+
+    async def first(self, name: str, limit: int) -> tuple[Sequence[bytes], Position | None]:
+        return await self._range(name, limit)
+
+    async def last(self, name: str, limit: int) -> tuple[Sequence[bytes], Position | None]:
+        return await self._range(name, limit, "REV")
+
+    async def _range(self, name: str, limit: int, *reverse: str) -> tuple[Sequence[bytes], Position | None]:
+        checkpoint, entries = await self._client.ask(
+            ("GET", self._keys.checkpoint), ("ZRANGE", self._keys.prefix + name, 0, limit - 1, *reverse)
+        )
+        return entries, _position(checkpoint)
+
+    async def page(
+        self, name: str, before: str | None, limit: int, *, kind: type, id: str
+    ) -> tuple[Sequence[bytes] | None, Position | None]:
+        start = "+" if before is None else "(" + before
+        checkpoint, entries, exists = await self._client.ask(
+            ("GET", self._keys.checkpoint),
+            ("ZRANGE", self._keys.prefix + name, start, "-", "BYLEX", "REV", "LIMIT", 0, limit),
+            ("EXISTS", self._keys.document(kind, id)),
+        )
+        return entries if exists else None, _position(checkpoint)
+
+    async def search(self, words: Iterable[str], limit: int) -> tuple[Sequence[bytes], Position | None]:
+        keys = [self._keys.checkpoint, *(self._keys.prefix + with_word(word) for word in words)]
+        ((checkpoint, items),) = await self._client.ask(
+            ("EVAL", SEARCH, len(keys), *keys, self._keys.document(OrderItem, ""), limit)
+        )
+        return items, _position(checkpoint)
+
+    async def readiness(self) -> Readiness:
+        keys = self._keys
+        ((checkpoint, parked, applied),) = await self._client.ask(("MGET", keys.checkpoint, keys.parked, keys.applied))
+        lag_events, lag_seconds = await self._backlog.behind(Checkpoint.of(_built(checkpoint)).position)
+        return Readiness(lag_events, lag_seconds, dead_letters.count(parked), applied and _ages(applied))
+
+
+def _position(checkpoint: bytes | None) -> Position:
+    """The low-water mark, which is the first word of the checkpoint."""
+    return position_of(_built(checkpoint).split(b" ", 1)[0].decode())
+
+
+def _built(checkpoint: bytes | None) -> bytes:
+    if checkpoint is None or checkpoint.startswith(CLEARING):
+        raise Unavailable("The read store has not been built yet.")
+    return checkpoint

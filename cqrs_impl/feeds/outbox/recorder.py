@@ -1,0 +1,80 @@
+"""The recorder: writes each event as a row of the outbox, in the transaction of the command that caused it."""
+
+from collections.abc import Iterable
+from importlib.resources import files
+from typing import Any, NamedTuple
+
+import msgspec
+import psycopg
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from contract.messages import Event
+from contract.position import Position
+from crud_impl.connections import Rows, first
+from crud_impl.load import copy
+
+OUTBOX = files("cqrs_impl.feeds.outbox").joinpath("schema.sql").read_text("utf-8")
+
+# The notification is sent at commit; it carries nothing, so that many of one moment are one.
+RECORD = """
+INSERT INTO outbox (stream, version, body) VALUES (%(stream)s, %(version)s, %(body)s)
+RETURNING xid::text::bigint, id, pg_notify(%(channel)s, '')"""
+# For a repeat: not the position of its own old event, or a client that keeps the last token it got would go back.
+LAST = "SELECT o.xid::text::bigint, o.id FROM outbox o ORDER BY o.xid DESC, o.id DESC LIMIT 1"  # outbox_by_position
+BEHIND = """
+SELECT count(*), coalesce(extract(epoch FROM clock_timestamp() - min(recorded_at)), 0)::float8
+FROM (SELECT recorded_at FROM outbox WHERE (xid, id) > (%(xid)s::text::xid8, %(id)s) LIMIT 100001) AS waiting"""
+
+_encode = msgspec.json.Encoder().encode
+
+
+class OutboxPosition(NamedTuple):
+    """The one component of a position in the outbox. Compares like the feed is read."""
+
+    transaction: int
+    sequence: int
+
+
+def beyond(position: Position) -> dict[str, Any]:
+    """The parameters of a statement that reads on from a position."""
+    ((transaction, sequence),) = position
+    return {"xid": str(transaction), "id": sequence}
+
+
+class Outbox:
+    def __init__(self, channel: str) -> None:
+        self._channel = channel
+
+    async def record(self, connection: AsyncConnection, event: Event) -> Position:
+        body = _encode(event).decode()
+        values = {"stream": event.stream, "version": event.version, "body": body, "channel": self._channel}
+        row = await first(connection, RECORD, **values)
+        return (OutboxPosition(row[0], row[1]),)
+
+    async def latest(self, connection: AsyncConnection) -> Position:
+        row = await first(connection, LAST)
+        return (OutboxPosition(*row),)
+
+
+class OutboxBacklog:
+    """What the outbox holds beyond a position, for `/ready` and `/metrics`."""
+
+    def __init__(self, rows: Rows) -> None:
+        self._rows = rows
+
+    async def behind(self, position: Position) -> tuple[int, float]:
+        ((events, seconds),) = await self._rows(BEHIND, beyond(position))
+        return events, max(0.0, seconds)
+
+
+def copy_events(connection: psycopg.Connection, events: Iterable[Event]) -> None:
+    """Record many events at once: those of a data set that is loaded."""
+    rows = ((event.stream, event.version, _encode(event).decode()) for event in events)
+    copy(connection, "outbox (stream, version, body)", rows)
+
+
+def identity_of(url: str, schema: str) -> str:
+    with psycopg.connect(url, options=f"-c search_path={schema}") as connection:
+        row = connection.execute("SELECT id::text FROM outbox_identity").fetchone()
+        assert row is not None, "made with the tables"
+        return str(row[0])

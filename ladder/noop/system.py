@@ -1,0 +1,118 @@
+"""The whole contract in one process's memory: the rules decide, the fold shows.
+
+Nothing here suspends, so one event loop carries out one command after the other: that is its isolation.
+"""
+
+from datetime import datetime
+
+from msgspec.structs import replace
+
+from contract import rules
+from contract.messages import (
+    AddProduct,
+    Command,
+    CommandResult,
+    CustomerRegistered,
+    CustomerRenamed,
+    DeliverStock,
+    Event,
+    OrderCancelled,
+    OrderPlaced,
+    PlaceOrder,
+    ProductAdded,
+    ProductRepriced,
+    Query,
+    QueryResult,
+    Readiness,
+    Receipt,
+    RegisterCustomer,
+    RenameCustomer,
+    RepriceProduct,
+    StockDelivered,
+    Wanted,
+)
+from contract.ports import Clock, recorded_at
+from cqrs_impl.documents.memory import MemoryDocuments
+from cqrs_impl.fold import fold
+from cqrs_impl.queries import DocumentQueries
+
+
+class MemoryOrders:
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._customers: dict[str, rules.Customer] = {}
+        self._products: dict[str, rules.Product] = {}
+        self._orders: dict[str, rules.Order] = {}
+        self._deliveries: dict[tuple[str, str], int] = {}
+        self._events = 0
+        self._documents = MemoryDocuments()
+        self._queries = DocumentQueries(self._documents)
+
+    async def execute(self, command: Command) -> CommandResult:
+        event = self._decide(command, recorded_at(self._clock, command))
+        if event is not None:
+            self._events += 1
+            self._evolve(event)
+            await fold(event, self._documents)
+        created = isinstance(event, CustomerRegistered | ProductAdded | StockDelivered | OrderPlaced)
+        return CommandResult(Receipt(command.id, self._version(command)), created, ((0, self._events),))
+
+    async def answer(self, query: Query) -> QueryResult:
+        return await self._queries.answer(query)
+
+    async def readiness(self) -> Readiness:
+        return await self._queries.readiness()
+
+    def pool_use(self) -> tuple[int, int]:
+        return 0, 0
+
+    async def close(self) -> None:
+        pass
+
+    def _decide(self, command: Command, now: datetime) -> Event | None:
+        match command:
+            case RegisterCustomer():
+                return rules.register(self._customers.get(command.id), command)
+            case RenameCustomer():
+                return rules.rename(self._customers.get(command.id), command)
+            case AddProduct():
+                return rules.add_product(self._products.get(command.id), command)
+            case RepriceProduct():
+                return rules.reprice(self._products.get(command.id), command)
+            case DeliverStock():
+                delivered = self._deliveries.get((command.id, command.delivery_id))
+                return rules.deliver(self._products.get(command.id), delivered, command)
+            case PlaceOrder():
+                customer_known = command.customer_id in self._customers
+                return rules.place(self._orders.get(command.id), customer_known, self._products, command, now)
+            case _:
+                return rules.advance(self._orders.get(command.id), command, now)
+
+    def _evolve(self, event: Event) -> None:
+        match event:
+            case CustomerRegistered() | CustomerRenamed():
+                self._customers[event.id] = rules.evolve_customer(self._customers.get(event.id), event)
+            case ProductAdded() | ProductRepriced() | StockDelivered():
+                self._products[event.id] = rules.evolve_product(self._products.get(event.id), event)
+                if isinstance(event, StockDelivered):
+                    self._deliveries[event.id, event.delivery_id] = event.quantity
+            case _:
+                order = self._orders[event.id] = rules.evolve_order(self._orders.get(event.id), event)
+                if isinstance(event, OrderPlaced):
+                    self._take(order.lines, +1)
+                elif isinstance(event, OrderCancelled):
+                    self._take(order.lines, -1)
+
+    def _take(self, lines: tuple[Wanted, ...], sign: int) -> None:
+        for line in lines:
+            product = self._products[line.product_id]
+            self._products[product.id] = replace(product, stock=product.stock - sign * line.quantity)
+
+    def _version(self, command: Command) -> int:
+        match command:
+            case RegisterCustomer() | RenameCustomer():
+                return self._customers[command.id].version
+            case AddProduct() | RepriceProduct() | DeliverStock():
+                return self._products[command.id].version
+            case _:
+                return self._orders[command.id].version

@@ -1,0 +1,328 @@
+"""What documents must show, wherever they live, and what a store of them must promise; one subclass an adapter."""
+
+import asyncio
+import contextlib
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Coroutine, Iterable
+from datetime import timedelta
+from itertools import islice
+from random import Random
+from typing import Any
+
+import msgspec
+import pytest
+import redis
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from contract.errors import StoreGone, Unavailable
+from contract.messages import (
+    DailySales,
+    Event,
+    GetCustomer,
+    GetHistory,
+    GetOrder,
+    GetProduct,
+    ListOrders,
+    OrderPaid,
+    OrderPlaced,
+    OrderView,
+    ProductAdded,
+    Query,
+    QueryResult,
+    SearchOrders,
+    TopProducts,
+)
+from contract.position import Position, covers
+from cqrs_impl.batch import apply
+from cqrs_impl.checkpoint import AnotherSource
+from cqrs_impl.documents.memory import MemoryDocuments
+from cqrs_impl.documents.redis import Keys, RedisDocuments
+from cqrs_impl.documents.redis_client import RedisClient
+from cqrs_impl.documents.redis_reads import RedisReads
+from cqrs_impl.fold import Missing
+from cqrs_impl.ports import Changes, DocumentReads, DocumentStore
+from cqrs_impl.queries import DocumentQueries
+from tests.story import CUSTOMER, FIRST, POT, SECOND, STORY, T0, TEA, ListFeed, contents, events, followed, line
+
+NOBODY = "00000000-0000-0000-0000-0000000000ff"
+
+
+class NoBacklog:
+    async def behind(self, position: Position) -> tuple[int, float]:
+        return 0, 0.0
+
+
+class Documented(ABC):
+    """Answers from documents of one adapter."""
+
+    @abstractmethod
+    async def reads(self, story: Iterable[Event]) -> DocumentReads:
+        """Fresh documents after a story."""
+
+    def answers(self, story: Iterable[Event], *queries: Query) -> list[QueryResult]:
+        async def asked() -> list[QueryResult]:
+            try:
+                documents = DocumentQueries(await self.reads(story))
+                return [await documents.answer(query) for query in queries]
+            finally:
+                await self.close()
+
+        return asyncio.run(asked())
+
+    async def close(self) -> None:
+        """Of what a test has opened."""
+        return None
+
+    def bodies(self, story: Iterable[Event], *queries: Query) -> list[Any]:
+        return [answer.body and msgspec.json.decode(answer.body) for answer in self.answers(story, *queries)]
+
+
+class ReadsSuite(Documented):
+    def test_documents_are_found_and_what_is_not_there_is_not(self) -> None:
+        queries = GetOrder(FIRST), GetHistory(FIRST), GetCustomer(CUSTOMER), GetProduct(TEA)
+        order, history, customer, product = self.bodies(STORY, *queries)
+        assert (order["status"], order["version"], order["customer"]["name"]) == ("paid", 2, "Bea Lee")
+        assert [change["what"] for change in history["changes"]] == ["placed", "paid"]
+        assert (customer["orders"], customer["spent_cents"]) == (1, 300)
+        assert customer["last_order_at"] == "2026-01-01T00:00:00.000000Z", "the later order was cancelled"
+        assert (product["stock"], product["sold"], product["version"]) == (55, 2, 2)
+        assert (
+            self.bodies(STORY, *(kind(NOBODY) for kind in (GetOrder, GetHistory, GetCustomer, GetProduct)))
+            == [None] * 4
+        )
+
+    def test_a_list_is_paged_newest_first_and_one_without_orders_is_empty(self) -> None:
+        more = [
+            OrderPlaced(f"00000000-0000-0000-0000-0000000001{n:02}", 1, T0, CUSTOMER, (line(POT, "Tea Pot", 1),), 100)
+            for n in range(4)  # all at the time of the first, so that ids decide
+        ]
+        story, expected = [*STORY, *more], [SECOND, *(order.id for order in reversed(more)), FIRST]
+        (whole,) = self.bodies(story, ListOrders(CUSTOMER, 100))
+        assert [order["id"] for order in whole["orders"]] == expected and whole["next"] is None
+        (page,) = self.bodies(story, ListOrders(CUSTOMER, 2))
+        assert [order["id"] for order in page["orders"]] == expected[:2] and page["next"]
+        for at, order in enumerate(whole["orders"]):
+            place = (T0 + timedelta(days=1) if order["id"] == SECOND else T0, order["id"])
+            (rest,) = self.bodies(story, ListOrders(CUSTOMER, 2, place))
+            assert [one["id"] for one in rest["orders"]] == expected[at + 1 : at + 3]
+            assert (rest["next"] is None) == (at + 3 >= len(expected))
+        assert self.bodies(STORY[:1], ListOrders(CUSTOMER, 5)) == [{"orders": [], "next": None}]
+        assert self.bodies(STORY, ListOrders(NOBODY, 5)) == [None]
+
+    def test_totals_are_ranked_and_leave_their_lists_with_the_last_order(self) -> None:
+        top, days = self.bodies(STORY[:8], TopProducts(10), DailySales(10))
+        assert [(one["id"], one["sold"]) for one in top["products"]] == [(TEA, 7), (POT, 1)]
+        assert [(one["day"], one["orders"]) for one in days["days"]] == [("2026-01-02", 1), ("2026-01-01", 1)]
+        top, days = self.bodies(STORY, TopProducts(1), DailySales(10))
+        assert [(one["id"], one["revenue_cents"]) for one in top["products"]] == [(TEA, 200)]
+        assert [one["day"] for one in days["days"]] == ["2026-01-01"]
+        tied = ProductAdded(NOBODY, 1, "Cup", 100, 9)
+        order = OrderPlaced(NOBODY, 1, T0, CUSTOMER, (line(NOBODY, "Cup", 1), line(POT, "Tea Pot", 1)), 200)
+        (top,) = self.bodies([*STORY, tied, order], TopProducts(10))
+        assert [one["id"] for one in top["products"]] == [TEA, POT, NOBODY], "equal revenue: by id"
+
+    def test_a_search_finds_orders_that_hold_every_word(self) -> None:
+        def found(*words: str, limit: int = 9) -> list[str]:
+            (answer,) = self.bodies(STORY, SearchOrders(words, limit))
+            return [order["id"] for order in answer["orders"]]
+
+        assert found("tea") == [SECOND, FIRST] and found("tea", limit=1) == [SECOND]
+        assert found("bea", "pot") == [FIRST] and found("bea", "green", "lee") == [SECOND, FIRST]
+        assert found("ann") == found("te") == found("bea", "ann") == []
+
+    @pytest.mark.parametrize("number", range(8))
+    def test_the_bytes_are_those_of_every_other_adapter(self, number: int) -> None:
+        story = list(islice(events(Random(number)), 40))
+        ids = sorted({event.id for event in story})
+        queries: list[Query] = [TopProducts(9), DailySales(9), SearchOrders(("tea",), 9), SearchOrders(("bea",), 9)]
+        queries += [kind(id) for id in ids for kind in (GetOrder, GetHistory, GetCustomer, GetProduct)]
+        queries += [ListOrders(id, 3) for id in ids]
+        assert [answer.body for answer in self.answers(story, *queries)] == [
+            answer.body for answer in OfMemory().answers(story, *queries)
+        ]
+
+
+class OfMemory(Documented):
+    async def reads(self, story: Iterable[Event]) -> DocumentReads:
+        documents = MemoryDocuments()
+        for event in story:
+            await apply(event, documents)
+        return documents
+
+
+class TestMemory(OfMemory, ReadsSuite):
+    pass
+
+
+class OfRedis:
+    @pytest.fixture(autouse=True)
+    def given(self, redis_url: str, namespace: Callable[[], str]) -> None:
+        self.url, self.namespace = redis_url, namespace
+        self.clients: list[RedisClient] = []
+
+    def client(self) -> RedisClient:
+        self.clients.append(RedisClient(self.url, timeout_s=5))
+        return self.clients[-1]
+
+    async def close(self) -> None:
+        for client in self.clients:
+            await client.close()
+
+
+class TestRedis(OfRedis, ReadsSuite):
+    async def reads(self, story: Iterable[Event]) -> DocumentReads:
+        keys = Keys(self.namespace())
+        await followed(RedisDocuments(self.client(), keys), ListFeed(story), batch_max=7)
+        return RedisReads(self.client(), keys, NoBacklog())
+
+    def test_nothing_is_claimed_before_the_store_is_built(self) -> None:
+        async def unbuilt() -> None:
+            reads = RedisReads(self.client(), Keys(self.namespace()), NoBacklog())
+            for asked in (reads.document(OrderView, ""), reads.first("top", 1), reads.readiness()):
+                with pytest.raises(Unavailable):
+                    await asked
+            await self.close()
+
+        asyncio.run(unbuilt())
+
+
+class StoreSuite(ABC):
+    """Promises of `DocumentStore`."""
+
+    @abstractmethod
+    def store(self, name: str, source: str = "") -> DocumentStore:
+        """Documents that all who know the name share."""
+
+    @abstractmethod
+    def contents(self, name: str) -> dict[str, object]:
+        """Everything they hold, but how it came about."""
+
+    @abstractmethod
+    def name(self) -> str: ...
+
+    @abstractmethod
+    async def close(self) -> None: ...
+
+    def run(self, work: Coroutine[Any, Any, Any]) -> Any:
+        async def done() -> Any:
+            try:
+                return await work
+            finally:
+                await self.close()
+
+        return asyncio.run(done())
+
+    def after(self, story: Iterable[Event], batch_max: int = 500) -> dict[str, object]:
+        name = self.name()
+        self.run(followed(self.store(name), ListFeed(story), batch_max=batch_max))
+        return self.contents(name)
+
+    def test_events_before_what_they_build_on_wait_for_it(self) -> None:
+        """The three-transaction inversion: versions 2 and 1 of one order arrive in this order."""
+        inverted = [*STORY[:3], STORY[4], STORY[3], *STORY[5:]]
+        assert self.after(inverted, batch_max=1) == self.after(STORY)
+
+    def test_any_permutation_with_repeats_gives_the_same_documents(self) -> None:
+        expected = self.after(STORY)
+        assert expected
+
+        @settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
+        @given(st.permutations(STORY), st.lists(st.sampled_from(STORY), max_size=4), st.integers(1, 12))
+        def same(order: list[Event], repeats: list[Event], batch_max: int) -> None:
+            assert self.after([*order, *repeats], batch_max) == expected
+
+        same()
+
+    def test_of_two_that_write_at_once_one_is_refused_and_changes_nothing(self) -> None:
+        name = self.name()
+
+        async def race() -> list[bool]:
+            one, other = self.store(name), self.store(name)
+            checkpoints = [(await store.open()).checkpoint for store in (one, other)]
+            nothing = Changes({}, {}, None, b"[]")
+            return [
+                await store.write(at._replace(position=((1, n),), writes=at.writes + 1), nothing)
+                for n, (store, at) in enumerate(zip((one, other), checkpoints, strict=True), 1)
+            ]
+
+        assert self.run(race()) == [True, False]
+        assert self.run(self.store(name).open()).checkpoint.position == ((1, 1),)
+
+    def test_two_projectors_count_every_event_once(self) -> None:
+        name, feed = self.name(), ListFeed(islice(events(Random(1)), 150))
+
+        async def both() -> None:
+            await asyncio.gather(*(followed(self.store(name), feed, batch_max=size) for size in (3, 5)))
+
+        self.run(both())
+        assert self.contents(name) == self.after(feed.events)
+
+    def test_a_store_that_is_cleared_under_a_projector_is_replayed_from_the_start(self) -> None:
+        name, feed = self.name(), ListFeed(islice(events(Random(2)), 150))
+
+        async def cleared() -> None:
+            projector = await followed(self.store(name), ListFeed(feed.events[:100]))
+            await self.store(name).clear()
+            assert not covers(await projector.position(), ((1, 1),))
+            following = asyncio.ensure_future(followed(self.store(name), feed, batch_max=4))
+            for _ in range(3):
+                await asyncio.sleep(0)
+                await self.store(name).clear()
+            await following
+            await followed(self.store(name), feed)
+
+        self.run(cleared())
+        assert self.contents(name) == self.after(feed.events)
+
+    def test_a_store_that_follows_another_log_is_refused(self) -> None:
+        name = self.name()
+        self.run(self.store(name, "one").open())
+        with pytest.raises(AnotherSource):
+            self.run(self.store(name, "another").open())
+
+
+class TestRedisStore(OfRedis, StoreSuite):
+    def name(self) -> str:
+        return self.namespace()
+
+    def store(self, name: str, source: str = "") -> RedisDocuments:
+        async def identity() -> str:
+            return source
+
+        return RedisDocuments(self.client(), Keys(name), identity)
+
+    def contents(self, name: str) -> dict[str, object]:
+        return contents(self.url, name)
+
+    def test_a_transaction_is_not_sent_on_a_connection_that_watches_nothing(self) -> None:
+        key = f"{self.name()}:key"
+
+        async def cut_between_watch_and_write() -> None:
+            client = self.client()
+            *_, number = await client.ask(("WATCH", key), ("CLIENT", "ID"))
+            watching = client.connection
+            with redis.Redis.from_url(self.url) as other:
+                other.client_kill_filter(_id=number)
+            async with asyncio.timeout(10):
+                while client.connection is watching:
+                    with contextlib.suppress(StoreGone):
+                        await client.ask(("PING",))
+            with pytest.raises(StoreGone):
+                await client.ask(("MULTI",), ("SET", key, "unwatched"), ("EXEC",), on=watching)
+            assert await client.ask(("GET", key)) == [None]
+
+        self.run(cut_between_watch_and_write())
+
+
+def test_an_event_that_is_too_new_changes_nothing() -> None:
+    async def waits() -> bytes | None:
+        documents = MemoryDocuments()
+        for event in STORY[:4]:
+            await apply(event, documents)
+        with pytest.raises(Missing, match=FIRST):
+            await apply(OrderPaid(FIRST, 3, T0), documents)
+        await apply(STORY[3], documents)
+        return (await DocumentQueries(documents).answer(GetOrder(FIRST))).body
+
+    assert b'"version":1,"status":"placed"' in (asyncio.run(waits()) or b"")

@@ -1,0 +1,216 @@
+"""What every feed must do, whatever the order in which transactions commit; one subclass a feed."""
+
+import asyncio
+import threading
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Coroutine, Iterator
+from typing import Any
+from uuid import UUID
+
+import msgspec
+import psycopg
+import pytest
+from psycopg import sql
+
+from contract.messages import CustomerRegistered, CustomerRenamed, Event
+from contract.position import START, Position, covers
+from cqrs_impl.feeds.outbox.feed import READ, OutboxFeed
+from cqrs_impl.feeds.outbox.recorder import LAST, OUTBOX, identity_of
+from cqrs_impl.ports import EventLog, Feed, RecordedEvent, Unreadable
+
+WRITERS, EACH = 8, 25
+
+
+def customer(number: int) -> CustomerRegistered:
+    return CustomerRegistered(str(UUID(int=number)), 1, f"Customer {number}")
+
+
+class FeedSuite(ABC):
+    """Promises of `Feed` and `EventLog`; a transaction is a `psycopg.Connection`, as all write models are there."""
+
+    @abstractmethod
+    def feed(self) -> Any:
+        """A fresh `Feed` that is an `EventLog`, too."""
+
+    @abstractmethod
+    def transaction(self) -> psycopg.Connection: ...
+
+    @abstractmethod
+    def record(self, connection: psycopg.Connection, event: Event) -> None: ...
+
+    @abstractmethod
+    def spoil(self, event: Event) -> None:
+        """Make the recorded body of an event unreadable."""
+
+    def ask(self, work: Callable[[Any], Coroutine[Any, Any, Any]]) -> Any:
+        async def once() -> Any:
+            feed = self.feed()
+            try:
+                return await work(feed)
+            finally:
+                await feed.close()
+
+        return asyncio.run(once())
+
+    def read(self, after: Position = START) -> list[RecordedEvent]:
+        async def batch(feed: Feed) -> list[RecordedEvent]:
+            return list((await feed.read(after, 1000)).events)
+
+        return list(self.ask(batch))
+
+    def events(self) -> list[Event]:
+        return [one.event for one in self.read()]
+
+    def commit(self, *events: Event) -> None:
+        connection = self.transaction()
+        for event in events:
+            self.record(connection, event)
+        connection.commit()
+
+    def test_an_event_whose_transaction_commits_late_is_not_skipped(self) -> None:
+        early, late = self.transaction(), self.transaction()
+        self.record(early, customer(1))
+        self.record(late, customer(2))
+        late.commit()
+        assert self.events() == [], "the second may not be given while the first can still appear before it"
+        early.commit()
+        assert self.events() == [customer(1), customer(2)]
+
+    def test_a_bystander_transaction_delays_the_feed_and_loses_nothing(self) -> None:
+        bystander = self.transaction()
+        bystander.execute("SELECT pg_current_xact_id()")  # holds the horizon without recording an event
+        self.commit(customer(1))
+        assert self.events() == []
+        bystander.rollback()
+        assert self.events() == [customer(1)]
+
+    def test_what_is_rolled_back_is_never_given(self) -> None:
+        connection = self.transaction()
+        self.record(connection, customer(1))
+        connection.rollback()
+        self.commit(customer(2))
+        assert self.events() == [customer(2)]
+
+    def test_under_many_writers_a_reader_that_follows_gets_each_event_once(self) -> None:
+        connections = [self.transaction() for _ in range(WRITERS)]
+
+        def write(writer: int) -> None:
+            for number in range(EACH):
+                self.record(connections[writer], customer(writer * EACH + number))
+                connections[writer].commit()
+
+        threads = [threading.Thread(target=write, args=(writer,)) for writer in range(WRITERS)]
+
+        async def follow(feed: Feed) -> list[Event]:
+            for thread in threads:
+                thread.start()
+            seen, at = [], START
+            async with asyncio.timeout(30):
+                while len(seen) < WRITERS * EACH:
+                    for position, event, _ in (await feed.read(at, 7)).events:
+                        assert covers(position, at) and position != at, "positions only grow"
+                        at = position
+                        seen.append(event)
+            return seen
+
+        seen = self.ask(follow)
+        for thread in threads:
+            thread.join()
+        assert sorted(seen, key=lambda event: event.id) == [customer(n) for n in range(WRITERS * EACH)]
+        assert len(self.read()) == WRITERS * EACH
+
+    def test_a_position_covers_exactly_what_came_before_it(self) -> None:
+        for number in range(3):
+            self.commit(customer(number))
+        first, second, _ = self.read()
+        assert [one.event for one in self.read(first.position)] == [customer(1), customer(2)]
+        assert [one.event for one in self.read(second.position)] == [customer(2)]
+
+    def test_of_two_writers_at_one_version_one_is_refused(self) -> None:
+        self.commit(customer(1))
+        with pytest.raises(psycopg.errors.UniqueViolation):
+            self.record(self.transaction(), customer(1))
+
+    def test_an_unreadable_body_is_given_by_its_stream_and_version_and_stops_nobody(self) -> None:
+        self.commit(customer(1), customer(2))
+        self.spoil(customer(1))
+        spoilt, readable = self.read()
+        assert isinstance(spoilt.event, Unreadable) and readable.event == customer(2)
+        assert (spoilt.event.stream, spoilt.event.version) == (customer(1).stream, 1)
+
+    def test_the_log_gives_one_stream_from_a_version_as_far_as_a_position(self) -> None:
+        renamed = [CustomerRenamed(customer(1).id, version, f"Name {version}") for version in (2, 3, 4)]
+        self.commit(customer(1), customer(2))
+        for event in renamed:
+            self.commit(event)
+        upto = self.read()[-2].position
+
+        async def stream(log: EventLog) -> tuple[list[Event], int]:
+            found = await log.stream(customer(1).stream, 2, upto)
+            return [one.event for one in found], await log.count()
+
+        assert self.ask(stream) == (renamed[:2], 5)
+
+    def test_it_wakes_up_for_news_and_goes_on_after_it_was_closed(self) -> None:
+        async def woken(feed: Feed) -> list[Event]:
+            await feed.read(START, 1)
+            await feed.wait(0.01)  # in vain
+            waiting = asyncio.ensure_future(feed.wait(30))
+            await asyncio.sleep(0)
+            await asyncio.to_thread(self.commit, customer(1))
+            async with asyncio.timeout(10):
+                await waiting
+            await feed.close()
+            return [one.event for one in (await feed.read(START, 10)).events]
+
+        assert self.ask(woken) == [customer(1)]
+
+
+class TestOutbox(FeedSuite):
+    @pytest.fixture(autouse=True)
+    def schema(self, postgres_url: str, namespace: Callable[[], str]) -> Iterator[None]:
+        self.url, self.name = postgres_url, namespace()
+        self.held: list[psycopg.Connection] = []
+        with psycopg.connect(postgres_url, autocommit=True) as connection:
+            connection.execute(sql.SQL("CREATE SCHEMA {0}; SET search_path = {0}").format(sql.Identifier(self.name)))
+            connection.execute(OUTBOX.encode())
+        yield
+        for connection in self.held:
+            connection.close()
+
+    def feed(self) -> OutboxFeed:
+        return OutboxFeed(self.url, self.name)
+
+    def transaction(self) -> psycopg.Connection:
+        self.held.append(psycopg.connect(self.url, options=f"-c search_path={self.name}"))
+        return self.held[-1]
+
+    def record(self, connection: psycopg.Connection, event: Event) -> None:
+        body = msgspec.json.encode(event).decode()
+        row = [event.stream, event.version, body, self.name]
+        connection.execute(
+            "WITH row AS (INSERT INTO outbox (stream, version, body) VALUES (%s, %s, %s)) SELECT pg_notify(%s, '')", row
+        )
+
+    def spoil(self, event: Event) -> None:
+        with self.transaction() as connection:
+            connection.execute("UPDATE outbox SET body = '{' || body WHERE stream = %s", [event.stream])
+
+    @pytest.mark.parametrize("statement", [READ, LAST], ids=["a batch", "the last event"])
+    def test_it_is_read_in_the_order_of_its_index(self, statement: str) -> None:
+        """To sort instead would make each batch cost as much as everything behind it."""
+        connection, body = self.transaction(), msgspec.json.encode(customer(1)).decode()
+        connection.execute(
+            "INSERT INTO outbox (stream, version, body) SELECT 'customer-' || n, 1, %s FROM generate_series(1, 5000) n",
+            [body],
+        )
+        connection.execute("ANALYZE outbox")
+        explain = f"EXPLAIN {statement}".encode()
+        plan = "\n".join(line for (line,) in connection.execute(explain, {"xid": "3", "id": 0, "limit": 500}))
+        assert "outbox_by_position" in plan and "Sort" not in plan
+
+    def test_its_identity_is_its_own_and_stays(self) -> None:
+        async def identity(log: EventLog) -> str:
+            return await log.identity()
+
+        assert self.ask(identity) == self.ask(identity) == identity_of(self.url, self.name) != ""
