@@ -10,14 +10,13 @@ from typing import NamedTuple
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
-from rich import box
-from rich.console import Group, RenderableType
-from rich.table import Table
-from rich.text import Text
+from rich.console import RenderableType
+from scipy.optimize import nnls
 
 from analysis import capacity
-from analysis.costs import in_order
+from analysis.costs import components
 from analysis.findings import SEED
+from analysis.layout import Sheet, page
 from analysis.runs import Run, UnusableRun, open_run, read_manifest
 from analysis.statistics import ROUNDS_MIN, Floats, Interval
 from analysis.validity import judge
@@ -25,16 +24,17 @@ from analysis.validity import judge
 DRAWS = 1_000
 NEAR = 0.5  # of the highest rate that held: far below it an operation takes more CPU than it would there
 MACHINE = "this machine"
-GENERATOR = "generator"
+GENERATOR, APP, PROJECTOR = "generator", "app", "projector"
 
 
 class Servers(NamedTuple):
-    """Processes of the app, replicas of the store that answers reads, partitions of the projector, cores a machine."""
+    """What is planned; a process of ours, and a server of `one_core`, can use one core each."""
 
     app: int = 1
-    replicas: int = 0
-    partitions: int = 1
-    cores: int = 2
+    replicas: int = 0  # of the store that answers the reads
+    partitions: int = 1  # of the projector
+    cores: int = 2  # a machine
+    one_core: frozenset[str] = frozenset()  # components that run on one core, by name
 
 
 class Bound(NamedTuple):
@@ -75,21 +75,23 @@ def measured(folder: str | Path) -> tuple[Run, pl.DataFrame]:
 
 def bounds(target: str, drawn: dict[str, Floats], share: float, servers: Servers, here: int) -> list[Bound]:
     """The tightest first, then that of the measured machine, which has `here` cores."""
-    stores = [name for name in ("redis", "postgres") if name in drawn]
+    stores = [name for name in drawn if name not in (APP, PROJECTOR, GENERATOR)]
+    of_reads = max(stores, key=lambda name: float(drawn[name][0, 0]), default=None)  # where a read costs most
     one = {name: share * us[:, 0] + (1 - share) * us[:, 1] for name, us in drawn.items()}  # µs an operation
     found = []
-    for name in in_order(set(drawn) - {GENERATOR}):
+    for name in drawn.keys() - {GENERATOR}:
         cores, what = _capable(name, servers)
         per_s = _per_s(cores, one[name])
-        if stores and name == stores[0] and servers.replicas:
+        if name == of_reads and servers.replicas:
             # Writes stay on the first; that the replicas repeat them is not counted, which keeps this a bound.
-            per_s = np.minimum(
-                _per_s(cores * (1 + servers.replicas), one[name]), _per_s(cores, (1 - share) * drawn[name][:, 1])
-            )
+            writes = _per_s(cores, (1 - share) * drawn[name][:, 1])
+            per_s = np.minimum(_per_s(cores * (1 + servers.replicas), one[name]), writes)
             what += f" + {servers.replicas} replica{'s' if servers.replicas > 1 else ''}"
         found.append(_bound(target, name, one[name], what, per_s))
-    found.sort(key=lambda bound: bound.per_s)
-    alone = [_per_s(_capable(name, Servers(cores=here))[0], us) for name, us in one.items()]
+    found.sort(key=lambda bound: (bound.per_s, bound.component))
+    alone = [
+        _per_s(_capable(name, servers._replace(app=1, partitions=1, cores=here))[0], us) for name, us in one.items()
+    ]
     whole = np.sum([*one.values()], axis=0)
     per_s = np.min([_per_s(here, whole), *alone], axis=0)
     return [*found, _bound(target, MACHINE, whole, f"{here} cores for all", per_s)]
@@ -103,37 +105,21 @@ def demands(run: Run, slices: pl.DataFrame) -> dict[str, Floats]:
         return {}
     mix = rows.select("reads", "writes").cast(pl.Float64).to_numpy()
     picks = np.random.default_rng(SEED).integers(0, len(mix), (DRAWS, len(mix)))
-    names = {name: name for name in cpu.columns if name != "slice" and rows[name].sum()} | {
-        GENERATOR: "generator_cpu_us"
-    }
-    return {name: _fit(mix, rows[column].fill_null(0).to_numpy(), picks) for name, column in names.items()}
+    columns = {name: name for name in components(run) if rows[name].sum()} | {GENERATOR: "generator_cpu_us"}
+    return {name: _fit(mix, rows[column].fill_null(0).to_numpy(), picks) for name, column in columns.items()}
 
 
 def _fit(mix: Floats, cpu_us: Floats, picks: NDArray[np.int64]) -> Floats:
-    """Least squares of µs on reads and writes, neither below zero."""
-    rows = []
-    for pick in [np.arange(len(mix)), *picks]:
-        x, y = mix[pick], cpu_us[pick]
-        both = np.linalg.lstsq(x, y, rcond=None)[0]
-        if both.min() < 0:  # then the other alone explains the most that can be
-            kept = int(np.argmax(both))
-            both = np.zeros(2)
-            both[kept] = (x[:, kept] @ y) / max(1.0, float(x[:, kept] @ x[:, kept]))
-        rows.append(both)
-    return np.array(rows)
+    """Non-negative least squares of µs on reads and writes."""
+    return np.array([nnls(mix[pick], cpu_us[pick])[0] for pick in [np.arange(len(mix)), *picks]])
 
 
 def _capable(component: str, servers: Servers) -> tuple[int, str]:
-    """Cores that a component can use: a process of ours and Redis run on one core each."""
-    match component:
-        case "app":
-            return servers.app, f"{servers.app} × 1 core"
-        case "projector":
-            return servers.partitions, f"{servers.partitions} × 1 core"
-        case "redis":
-            return 1, "1 core"
-        case _:
-            return servers.cores, f"{servers.cores} cores"
+    """Cores that a component can use."""
+    ours = {APP: servers.app, PROJECTOR: servers.partitions}
+    if component in ours:
+        return ours[component], f"{ours[component]} × 1 core"
+    return (1, "1 core") if component in servers.one_core else (servers.cores, f"{servers.cores} cores")
 
 
 def _per_s(cores: float, demand_us: Floats) -> Floats:
@@ -146,46 +132,34 @@ def _bound(target: str, component: str, demand_us: Floats, servers: str, per_s: 
 
 
 def render(folder: str | Path, read_share_pct: float, servers: Servers) -> RenderableType:
-    table = Table(box=box.SIMPLE_HEAD, show_edge=False, padding=(0, 1, 0, 0))
-    for heading in ("target", "component"):
-        table.add_column(heading, no_wrap=True)
-    for heading in ("CPU µs an\noperation", "planned", "at most operations/s", "95 % interval"):
-        table.add_column(heading, justify="right", no_wrap=True)
-    found = plan(folder, read_share_pct, servers)
-    lines = []
-    for place, bound in enumerate(found):
-        first = place == 0 or found[place - 1].target != bound.target
+    headings = ["CPU µs per\noperation", "planned", "operations/s\nat most", "95% interval"]
+    sheet, answers, last = Sheet(["<target", "<component", *headings], split=4), [], ""
+    for target, component, demand_us, what, per_s, (low, high) in plan(folder, read_share_pct, servers):
+        figures = _count(per_s), f"{_count(low)}–{_count(high)}"
+        first, last = target != last, target
         if first:
-            limit, low, high = (_count(figure) for figure in (bound.per_s, *bound.interval))
-            lines.append(
-                f"{bound.target}: at most {limit} operations/s [{low}–{high}]; its {bound.component} is the bottleneck."
+            answers.append(
+                f"{target}: at most {figures[0]} operations/s [{figures[1]}]; {component} is the bottleneck."
             )
-        table.add_row(
-            Text(bound.target if first else ""),
-            Text(bound.component),
-            f"{bound.demand_us:,.0f}",
-            bound.servers,
-            _count(bound.per_s),
-            f"{_count(bound.interval.low)}–{_count(bound.interval.high)}",
-            style="bold" if first else "dim" if bound.component == MACHINE else "",
-            end_section=bound.component == MACHINE,
-        )
+        machine = component == MACHINE
+        style = "bold" if first else "dim" if machine else ""
+        sheet.add(target if first else "", component, f"{demand_us:,.0f}", what, *figures, style=style, last=machine)
     notes = [
-        f"Measured: the CPU an operation takes in this run, fitted to {read_share_pct:g} % reads. {_load(folder)}",
-        "Computed: all the rest, by the bottleneck law. A bound: waiting, coordination, uneven partitions, replicas "
-        "that repeat the writes, and cores that share a cache keep a real system below it.",
+        f"Measured: the CPU an operation takes in this run, fitted to {read_share_pct:g}% reads. {_load(folder)}",
+        "Computed: all the rest, by the bottleneck law. It is an upper bound: waiting, coordination, uneven "
+        "partitions, replicas that repeat the writes, and cores that share a cache keep a real system below it.",
         f"“{MACHINE}” is the bound of the measured placement, load generator included: `crossover capacity` checks it.",
     ]
-    return Group(table, Text(), *(Text("· " + note) for note in notes), Text("\n" + "\n".join(lines), style="bold"))
+    return page("", sheet, notes=notes, answer="\n".join(answers))
 
 
 def _load(folder: str | Path) -> str:
-    fingerprint = read_manifest(Path(folder)).fingerprint
-    if not fingerprint.rate_per_s or read_manifest(Path(folder)).kind == "capacity":
+    manifest = read_manifest(Path(folder))
+    if not manifest.fingerprint.rate_per_s or manifest.kind == "capacity":
         return "Its load was near capacity."
     return (
-        f"At its {fingerprint.rate_per_s:,.0f} operations/s it may take more than near capacity (idle processes wake "
-        "up too), and then the bounds are too low: plan from a run of `crossover capacity`."
+        f"At its {manifest.fingerprint.rate_per_s:,.0f} operations/s an operation may take more CPU than near capacity "
+        "(idle processes wake up too), which makes the bounds too low: plan from a run of `crossover capacity`."
     )
 
 

@@ -1,45 +1,36 @@
-"""The figures of a run of kind `capacity`: rates against latency, the scalability law, the projector's cliff."""
+"""The figures of a run of kind `capacity`: rates against latency, the scalability law, the projector's limit."""
 
 from pathlib import Path
 
-import matplotlib
 import numpy as np
 import polars as pl
-from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
-from analysis import capacity, colours, scaling
-from analysis.capacity import Found
-from analysis.plots import STYLE, Plot, blank, finish, save
+from analysis import capacity, colours, figures, scaling
+from analysis.capacity import STEADY, Found
+from analysis.figures import Plot, blank, finish, log_axis
 
 
 def write(run_dir: str | Path) -> list[Path]:
     """Every figure as SVG and PNG in `plots/` of the run; raises UnusableRun when the run gives no figures."""
-    found = capacity.find(run_dir)
-    with matplotlib.rc_context(STYLE):
-        drawn = [plot for plot in (rates(found), law(found), cliff(found)) if plot is not None]
-    return save(run_dir, drawn)
+    drawn = figures.all_of(capacity.find(run_dir), (rates, law, cliff))
+    return [path for plot in drawn for path in plot.save(Path(run_dir) / "plots")]
 
 
 def rates(found: Found) -> Plot:
-    """p95 of every trial against its rate; the edge lies between the two vertical lines."""
+    """p95 of every trial against its rate; the capacity lies between the two vertical lines."""
     figure, axes = blank(3.6)
-    colour = colours.of_targets(found.run.rungs)[found.target]
-    trials = found.trials.filter(pl.col("phase") == "capacity")
-    for name, face in (("held", colour), ("did not hold", "none")):
+    colour, trials = _colour(found), found.trials.filter(pl.col("phase") == "capacity")
+    for name, face in (("held", colour), ("failed", "none")):
         rows = trials.filter((pl.col("outcome") == "held") == (name == "held"))
         axes.plot(rows["rate_per_s"], rows["p95_us"] / 1000, "o", color=colour, markerfacecolor=face, label=name)
-    axes.axhline(found.goal[0], color=colour, linestyle="--", linewidth=1, label=f"p95 wanted: {found.goal[0]:g} ms")
-    for edge in found.capacity[:2]:
+    axes.axhline(found.goal[0], color=colour, linestyle="--", linewidth=1, label=f"p95 target: {found.goal[0]:g} ms")
+    for edge in (found.capacity.held_per_s, found.capacity.failed_per_s):
         if edge is not None:
             axes.axvline(edge, color=colour, linewidth=0.8, alpha=0.6)
-    axes.set_xscale("log")
-    axes.set_yscale("log")
-    for axis in (axes.xaxis, axes.yaxis):
-        axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-        axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,g}"))
-        axis.set_minor_locator(NullLocator())
-    axes.set_xlabel("operations offered a second")
-    axes.set_ylabel("p95 from the intended start, ms")
+    log_axis(axes, "x")
+    log_axis(axes, "y")
+    axes.set_xlabel("offered, operations a second")
+    axes.set_ylabel("p95 from scheduled start, ms")
     axes.legend(loc="upper left")
     title = f"{found.target} {capacity.capacity_text(found.capacity)}"
     return finish("capacity", title, capacity.sentences(found)[0], figure)
@@ -50,23 +41,20 @@ def law(found: Found) -> Plot | None:
     if isinstance(found.law, str):
         return None
     figure, axes = blank(3.4)
-    colour = colours.of_targets(found.run.rungs)[found.target]
-    steady = found.trials.filter(
-        (pl.col("phase") == "capacity") & ~pl.col("failures").str.contains("grows|dropped|errors")
-    )
+    colour, most = _colour(found), found.law.in_flight_max
+    steady = found.trials.filter((pl.col("phase") == "capacity") & STEADY)
     axes.plot(steady["in_flight"], steady["throughput_per_s"], "o", color=colour, label="a steady trial")
-    most = found.law.in_flight_max
     for line, ends in (("-", (0.0, most)), ("--", (most, scaling.REACH * most))):
         n = np.linspace(*ends, 100)
         drawn = found.law.throughput(n)
-        axes.plot(n, drawn[0], line, color=colour, label="the law" if line == "-" else "the law, drawn out to twice")
+        axes.plot(n, drawn[0], line, color=colour, label="the law" if line == "-" else "extrapolated, at most twice")
         low, high = np.quantile(drawn[1:], [0.025, 0.975], axis=0)
         axes.fill_between(n, low, high, color=colour, alpha=0.18, linewidth=0)
     axes.set_ylim(bottom=0)
     axes.set_xlabel("operations in flight on average")
     axes.set_ylabel("operations answered a second")
     axes.legend(loc="lower right")
-    peak = f"most throughput with {found.law.peak:.1f} in flight" if found.law.peak else "no peak can be told"
+    peak = f"most throughput with {found.law.peak:.1f} in flight" if found.law.peak else "no peak in reach"
     return finish("law", f"Scalability law of {found.target}: {peak}", capacity.law_text(found.law), figure)
 
 
@@ -76,13 +64,17 @@ def cliff(found: Found) -> Plot | None:
     if trials.is_empty():
         return None
     figure, axes = blank(3.4)
-    colour = colours.of_targets(found.run.rungs)[found.target]
+    colour = _colour(found)
     axes.axhline(0, color=colour, linewidth=1, alpha=0.6)
     axes.vlines(trials["rate_per_s"], trials["lag_slope_low"], trials["lag_slope_high"], color=colour, linewidth=1.4)
     axes.plot(trials["rate_per_s"], trials["lag_slope_per_s"], "o", color=colour, markersize=4)
-    axes.set_xlabel("writes offered a second")
+    axes.set_xlabel("offered, writes a second")
     axes.set_ylabel("lag grows by, events/s")
-    title = "The projector followed as fast as writes could come"
+    title = "The projector kept up with every write rate"
     if found.cliff is not None and found.cliff.limits == "failed":
-        title = f"The projector falls behind from {found.cliff.failed_per_s:,.0f} writes/s on"
+        title = f"The projector falls behind at {found.cliff.failed_per_s:,.0f} writes/s"
     return finish("cliff", title, capacity.cliff_text(found), figure)
+
+
+def _colour(found: Found) -> str:
+    return colours.of_targets(found.run.rungs)[found.target]

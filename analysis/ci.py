@@ -1,15 +1,15 @@
 """Runs and benchmarks as CI wants them: a Markdown summary, JSON for github-action-benchmark, JUnit XML."""
 
 import json
-import xml.etree.ElementTree as xml
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import msgspec
+from junitparser import Failure, JUnitXml, Skipped, TestCase, TestSuite
 from msgspec import Struct
 
-from analysis import gate, words
+from analysis import gate, sentences
 from analysis.findings import Findings, find
 from analysis.runs import UnusableRun
 
@@ -71,20 +71,24 @@ def report(folder: str | Path, history: Path | None) -> Reported:
     if findings.run.manifest.kind == "gate":
         judged = gate.judge(folder, history)
         answer, *notes = gate.lines(judged)
-        reason = f"ratio {words.ratio_text(judged.change)}: {judged.reason}"
+        reason = f"ratio {sentences.ratio_text(judged.change)}: {judged.reason}"
         return Reported(findings, answer, notes, [Case("head against base", judged.answer, reason)])
     cases = [
         Case(
-            f"{cell.target} against {findings.baseline} at {cell.read_share_pct:g} % reads",
+            f"{cell.target} against {findings.baseline} at {cell.read_share_pct:g}% reads",
             cell.comparison.verdict,
-            f"ratio {words.ratio_text(cell.comparison)}: {cell.comparison.reason}",
+            f"ratio {sentences.ratio_text(cell.comparison)}: {cell.comparison.reason}",
         )
         for cell in findings.cells
         if cell.comparison
     ]
-    notes = [*words.doubt_lines(findings), *words.identical_lines(findings), words.validity_line(findings)]
-    notes += [words.detectable_line(findings), words.checks_line(findings)]
-    return Reported(findings, words.answer(findings), notes, cases)
+    notes = [
+        *sentences.inconclusive_lines(findings),
+        *sentences.identical_lines(findings),
+        sentences.validity_line(findings),
+    ]
+    notes += [sentences.detectable_line(findings), sentences.checks_line(findings)]
+    return Reported(findings, sentences.answer(findings), notes, cases)
 
 
 def read_benchmarks(file: Path) -> list[Benchmark]:
@@ -102,13 +106,13 @@ def markdown(reported: Sequence[Reported], benchmarks: Sequence[Benchmark]) -> s
     for run in reported:
         was = run.findings.run.manifest
         lines += [f"### Crossover: {was.kind} `{was.run}`, {was.profile} profile", "", f"**{_plain(run.answer)}**", ""]
-        lines += ["| reads | target | CPU µs per operation | ratio (95 % interval) | verdict |"]
+        lines += ["| reads | target | CPU µs per operation | ratio (95% interval) | verdict |"]
         lines += ["|---:|---|---:|---|---|"]
         for cell in run.findings.cells:
             cost = f"{cell.cost.total_us:,.0f}" if cell.cost else "–"
             judged = cell.comparison.verdict if cell.comparison and was.kind != "gate" else ""
-            ratio = words.ratio_text(cell.comparison) if cell.comparison else "1"
-            lines += [f"| {cell.read_share_pct:g} % | {_plain(cell.target)} | {cost} | {ratio} | {judged} |"]
+            ratio = sentences.ratio_text(cell.comparison) if cell.comparison else "1"
+            lines += [f"| {cell.read_share_pct:g}% | {_plain(cell.target)} | {cost} | {ratio} | {judged} |"]
         lines += ["", *(f"- {_plain(note)}" for note in run.notes), ""]
     if benchmarks:
         lines += ["### Single paths", "", "| benchmark | median | standard deviation | more |", "|---|---:|---:|---|"]
@@ -131,7 +135,7 @@ def entries(reported: Sequence[Reported], benchmarks: Sequence[Benchmark]) -> li
         workload = was.fingerprint.workload
         named = workload.get("name", "") if isinstance(workload, dict) else ""
         for cell in run.findings.cells:
-            name = f"{was.kind} {named} {cell.read_share_pct:g} % reads: {cell.target}"
+            name = f"{was.kind} {named} {cell.read_share_pct:g}% reads: {cell.target}"
             if cell.comparison and cell.comparison.ratio and cell.comparison.interval:
                 low, high = cell.comparison.interval
                 ratio = {"unit": "ratio", "value": cell.comparison.ratio, "range": f"{low:.3f} to {high:.3f}"}
@@ -147,17 +151,17 @@ def entries(reported: Sequence[Reported], benchmarks: Sequence[Benchmark]) -> li
 
 
 def junit(reported: Sequence[Reported]) -> str:
-    root = xml.Element("testsuites")
+    """A case a verdict: `worse` fails, `inconclusive` is skipped, each with its reason."""
+    file = JUnitXml()
     for run in reported:
-        suite = xml.SubElement(root, "testsuite", name=f"crossover {run.findings.run.manifest.run}")
-        for case in run.cases:
-            element = xml.SubElement(suite, "testcase", classname="crossover", name=case.name)
-            if case.verdict in ("worse", "inconclusive"):
-                xml.SubElement(element, "failure" if case.verdict == "worse" else "skipped", message=case.reason)
-        failures, skipped = (str(len(suite.findall(f"testcase/{kind}"))) for kind in ("failure", "skipped"))
-        suite.attrib |= {"tests": str(len(run.cases)), "failures": failures, "skipped": skipped, "errors": "0"}
-    xml.indent(root)
-    return xml.tostring(root, encoding="unicode", xml_declaration=True) + "\n"
+        suite = TestSuite(f"crossover {run.findings.run.manifest.run}")
+        for name, verdict, reason in run.cases:
+            case = TestCase(name, classname="crossover")
+            if verdict in ("worse", "inconclusive"):
+                case.result = [Failure(reason) if verdict == "worse" else Skipped(reason)]
+            suite.add_testcase(case)
+        file.add_testsuite(suite)
+    return str(file.tostring().decode()) + "\n"
 
 
 def _plain(text: str) -> str:

@@ -1,39 +1,41 @@
-"""One colour a rung and one a component, the same in every figure, told apart by colour-blind readers (Okabe & Ito)."""
+"""One colour a rung and one a component, from the name alone: the same in every figure of every run.
 
-RUNGS = {
-    "noop": "#8c8c8c",
-    "crud": "#0072b2",
-    "orm": "#56b4e9",
-    "cache": "#e69f00",
-    "replica": "#f0e442",
-    "handlers": "#009e73",
-    "views": "#cc79a7",
-    "cqrs": "#d55e00",
-    "broker": "#882255",
-    "event-sourced": "#44aa99",
-    "search": "#999933",
-}
-OTHERS = ("#9467bd", "#17a2b8", "#b5651d", "#e377c2", "#8a9a00", "#7a8fd6")
+A checksum of the name picks from a fixed palette (Okabe & Ito and Tol: colour-blind readers tell them apart). The salts
+are those for which the rungs and servers of this project take different colours, each the one it was published with.
+"""
 
-COMPONENTS = {"app": "#4e79a7", "projector": "#f28e2b", "broker": "#b07aa1", "postgres": "#76b7b2", "redis": "#e15759"}
-OTHER_COMPONENTS = ("#9c755f", "#edc948", "#bab0ac")
+from collections.abc import Iterable, Mapping
+from zlib import crc32
 
-
-def of_targets(rungs: dict[str, str]) -> dict[str, str]:
-    """The colour of each target, given the rung of each: a known rung has its own, once; others the next."""
-    colours: dict[str, str] = {}
-    for name, rung in rungs.items():
-        own = RUNGS.get(rung)
-        if own is None or own in colours.values():
-            own = next(
-                (colour for colour in OTHERS if colour not in colours.values()), OTHERS[len(colours) % len(OTHERS)]
-            )
-        colours[name] = own
-    return colours
+RUNG_SALT = 14
+RUNGS = (
+    *("#cc79a7", "#009e73", "#9467bd", "#882255", "#8c8c8c", "#999933", "#0072b2"),
+    *("#d55e00", "#e69f00", "#17a2b8", "#b5651d", "#44aa99", "#56b4e9", "#f0e442"),
+)
+COMPONENT_SALT = 21
+COMPONENTS = (
+    *("#9c755f", "#edc948", "#bab0ac", "#59a14f", "#f28e2b", "#e15759"),
+    *("#76b7b2", "#b07aa1", "#4e79a7", "#ff9da7", "#86bcb6", "#d37295"),
+)
 
 
-def of_components(names: list[str]) -> dict[str, str]:
-    """The colour of each component; unknown ones get the next in order."""
-    unknown = [name for name in names if name not in COMPONENTS]
-    extra = {name: OTHER_COMPONENTS[place % len(OTHER_COMPONENTS)] for place, name in enumerate(unknown)}
-    return {name: COMPONENTS.get(name) or extra[name] for name in names}
+def of_targets(rungs: Mapping[str, str]) -> dict[str, str]:
+    """By target, given the rung of each: the first of a rung has the rung's colour, a second one the next free."""
+    return _picked(rungs, RUNGS, RUNG_SALT)
+
+
+def of_rung(name: str) -> str:
+    return of_targets({name: name})[name]
+
+
+def of_components(names: Iterable[str]) -> dict[str, str]:
+    return _picked({name: name for name in names}, COMPONENTS, COMPONENT_SALT)
+
+
+def _picked(kinds: Mapping[str, str], palette: tuple[str, ...], salt: int) -> dict[str, str]:
+    found: dict[str, str] = {}
+    for name, kind in kinds.items():
+        start = crc32(kind.encode(), salt)
+        turn = [palette[(start + step) % len(palette)] for step in range(len(palette))]
+        found[name] = next((colour for colour in turn if colour not in found.values()), turn[0])
+    return found

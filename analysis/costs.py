@@ -9,8 +9,6 @@ from numpy.typing import NDArray
 from analysis.runs import Run
 from analysis.statistics import Floats
 
-COMPONENTS = ("app", "projector", "broker", "postgres", "redis")  # order of columns and stacks; others follow
-
 
 class Cost(NamedTuple):
     """CPU µs per operation of a target at one read share: all of it, and by component."""
@@ -21,6 +19,11 @@ class Cost(NamedTuple):
     @property
     def operations_per_core_second(self) -> float:
         return 1e6 / self.total_us
+
+
+def components(run: Run) -> list[str]:
+    """Whatever the run recorded, in the order of the alphabet: the same in every run, table and figure."""
+    return sorted(run.cpu["component"].unique())
 
 
 def slice_costs(run: Run) -> pl.DataFrame:
@@ -35,8 +38,10 @@ def log_ratios(costs: pl.DataFrame, baseline: str, target: str) -> pl.DataFrame:
     """By round that has both: restart, read_share_pct and log of (CPU per operation of target over baseline)."""
     known = costs.filter(pl.col("cpu_us") > 0).with_columns(cost=pl.col("cpu_us") / pl.col("operations"))
     keys = ["round", "restart", "read_share_pct"]
-    base = known.filter(pl.col("target") == baseline).select(*keys, base="cost")
-    other = known.filter(pl.col("target") == target).select(*keys, other="cost")
+    base, other = (
+        known.filter(pl.col("target") == name).select(*keys, pl.col("cost").alias(side))
+        for name, side in ((baseline, "base"), (target, "other"))
+    )
     joined = base.join(other, on=keys).with_columns(log_ratio=(pl.col("other") / pl.col("base")).log())
     return joined.sort("round")
 
@@ -55,15 +60,6 @@ def cost_of(run: Run, costs: pl.DataFrame, share: float, target: str) -> Cost | 
     operations = int(slices["operations"].sum())
     if not operations:
         return None
-    parts = (
-        run.cpu.filter(pl.col("slice").is_in(slices["slice"].to_list()))
-        .group_by("component")
-        .agg(pl.col("cpu_us").sum())
-    )
-    found = dict(parts.iter_rows())
-    return Cost(sum(found.values()) / operations, {name: found[name] / operations for name in in_order(set(found))})
-
-
-def in_order(components: set[str]) -> list[str]:
-    """The known components in the order of COMPONENTS, then the others by name."""
-    return [name for name in COMPONENTS if name in components] + sorted(components - set(COMPONENTS))
+    parts = run.cpu.filter(pl.col("slice").is_in(slices["slice"].to_list())).group_by("component")
+    found = dict(parts.agg(pl.col("cpu_us").sum()).sort("component").iter_rows())
+    return Cost(sum(found.values()) / operations, {name: us / operations for name, us in found.items()})

@@ -1,4 +1,4 @@
-"""The read share from which a target needs less CPU than the baseline, with a bootstrap interval over rounds.
+"""The read share from which a target uses less CPU than the baseline, with a bootstrap interval over rounds.
 
 Each target's CPU is fitted as c_read·reads + c_write·writes; the crossover is where the totals of two targets meet.
 """
@@ -8,7 +8,9 @@ from typing import Literal, NamedTuple
 
 import numpy as np
 import polars as pl
+from numpy.typing import NDArray
 
+from analysis.regression import Equations, equations, solve
 from analysis.statistics import (
     ROUNDS_MIN,
     Floats,
@@ -16,19 +18,16 @@ from analysis.statistics import (
     NotComputable,
     expanded_tail,
     hodges_lehmann,
+    multiplicities,
+    quantiles,
     resample_indices,
 )
 
 RESAMPLES = 10_000
 AGREEMENT_MIN = 0.975
-SAYS = {
-    "above": "say from some read share on",
-    "below": "say up to some read share",
-    "always": "say always",
-    "never": "say never",
-}
+KINDS = {"above": "above some read share", "below": "below some read share", "always": "always", "never": "never"}
 
-# "above": the target needs less from the crossover on; "below": up to it.
+# "above": the target uses less above the crossover; "below": below it.
 # "equal": no difference that matters at any measured read share, so there is nothing to cross.
 Answer = Literal["above", "below", "always", "never", "equal", "inconclusive"]
 
@@ -50,7 +49,7 @@ class Check(NamedTuple):
 
 class Crossover(NamedTuple):
     answer: Answer
-    reason: str
+    reason: str = ""
     share_pct: float | None = None  # where the fitted totals meet, if they meet between 0 and 100 %
     interval_pct: Interval | None = None
     baseline: Costs | None = None
@@ -59,9 +58,12 @@ class Crossover(NamedTuple):
     checks: tuple[Check, ...] = ()
     measured_pct: Interval | None = None  # the lowest and highest read share that was measured
 
+    def withdrawn(self, reason: str | None) -> "Crossover":
+        return self if reason is None else self._replace(answer="inconclusive", reason=reason)
+
     @property
     def outside_measured(self) -> bool:
-        """True when the crossover lies where nothing was measured: the fit is drawn out to it."""
+        """True when the crossover lies where nothing was measured: the fit is extrapolated to it."""
         if self.share_pct is None or self.measured_pct is None:
             return False
         return not self.measured_pct.low <= self.share_pct <= self.measured_pct.high
@@ -73,21 +75,19 @@ def find(rounds: pl.DataFrame, baseline: str, target: str, *, seed: int, start_s
     `start_sd` is what a start adds to the log-ratio of all costs: without it a single start would look too certain.
     """
     try:
-        return _find(rounds, baseline, target, seed, start_sd)
+        return _find(_pairs(rounds, baseline, target), seed, start_sd)
     except NotComputable as why:
         return Crossover("inconclusive", str(why))
 
 
 def predicted_ratio(baseline: Costs, target: Costs, read_share: Floats) -> Floats:
     """Cost of the target over cost of the baseline at read shares given as 0..1."""
-    ratio: Floats = (read_share * target.read_us + (1 - read_share) * target.write_us) / (
-        read_share * baseline.read_us + (1 - read_share) * baseline.write_us
-    )
+    other, base = (read_share * cost.read_us + (1 - read_share) * cost.write_us for cost in (target, baseline))
+    ratio: Floats = other / base
     return ratio
 
 
-def _find(rounds: pl.DataFrame, baseline: str, target: str, seed: int, start_sd: float) -> Crossover:
-    pair = _pairs(rounds, baseline, target)
+def _find(pair: pl.DataFrame, seed: int, start_sd: float) -> Crossover:
     shares = sorted(pair["read_share_pct"].unique())
     if len(shares) < 2:
         raise NotComputable("the crossover needs rounds at two read shares at least")
@@ -95,62 +95,39 @@ def _find(rounds: pl.DataFrame, baseline: str, target: str, seed: int, start_sd:
     if fewest < ROUNDS_MIN:
         raise NotComputable(f"{fewest} valid rounds at a read share, an interval needs {ROUNDS_MIN}")
     strata = pair.select(pl.struct("read_share_pct", "restart").rank("dense")).to_series().to_numpy().astype(np.int64)
-    equations = [_normal_equations(pair, side) for side in ("base", "other")]
-    everything = np.ones((1, pair.height))
-    base, other = (_solve(everything @ each)[0] for each in equations)
-    tail = expanded_tail(pair.height, len(np.unique(strata)))
+    sums = [_equations(pair, side) for side in ("base", "other")]
+    base, other = (solve(each)[0] for each in sums)
     rng = np.random.default_rng(seed)
-    picks = resample_indices(strata, RESAMPLES, rng)
-    weights = np.stack([np.bincount(row, minlength=pair.height) for row in picks]).astype(np.float64)
-    drawn_base, drawn_other = [_solve(weights @ each) for each in equations]
+    times = multiplicities(resample_indices(strata, RESAMPLES, rng), pair.height)
+    drawn_base, drawn_other = (solve(each, times) for each in sums)
     drawn_other *= np.exp(rng.normal(0, start_sd / math.sqrt(pair["restart"].n_unique()), (RESAMPLES, 1)))
-    found = decide(base - other, drawn_base - drawn_other, tail)
+    tail = expanded_tail(pair.height, len(np.unique(strata)))
     costs = Costs(*map(float, base)), Costs(*map(float, other))
-    found = found._replace(
+    found = decide(base - other, drawn_base - drawn_other, tail)._replace(
         baseline=costs[0],
         target=costs[1],
         checks=_checks(pair, *costs),
         measured_pct=Interval(float(shares[0]), float(shares[-1])),
     )
-    if min(*costs[0], *costs[1]) <= 0:
-        return found._replace(answer="inconclusive", reason="the fit gives an operation a cost below zero")
-    return found
+    return found.withdrawn("the fit gives an operation a cost below zero" if min(*base, *other) <= 0 else None)
 
 
 def _pairs(rounds: pl.DataFrame, baseline: str, target: str) -> pl.DataFrame:
     """One row a round with both targets side by side: reads, writes and cpu_us with suffixes _base and _other."""
-    keys = ["round", "restart", "read_share_pct"]
-    sides = [
-        rounds.filter(pl.col("target") == name).select(
-            *keys,
-            *[pl.col(column).cast(pl.Float64).alias(f"{column}_{side}") for column in ("reads", "writes", "cpu_us")],
-        )
-        for name, side in ((baseline, "base"), (target, "other"))
-    ]
-    return sides[0].join(sides[1], on=keys, how="inner").sort("round")
-
-
-def _normal_equations(pair: pl.DataFrame, side: str) -> Floats:
-    """By round the sums of least squares (Gauss 1809): reads², reads·writes, writes², reads·cpu, writes·cpu.
-
-    Noise grows with the cost, so each row is divided by the median CPU of its read share: relative errors are squared.
-    """
-    scale = pl.col(f"cpu_us_{side}").median().over("read_share_pct")
-    reads, writes, cpu = (pl.col(f"{name}_{side}") / scale for name in ("reads", "writes", "cpu_us"))
-    return (
-        pair.select(a=reads * reads, b=reads * writes, c=writes * writes, d=reads * cpu, e=writes * cpu)
-        .to_numpy()
-        .astype(np.float64)
+    keys, columns = ["round", "restart", "read_share_pct"], ["reads", "writes", "cpu_us"]
+    base, other = (
+        rounds.filter(pl.col("target") == name).select(*keys, pl.col(columns).cast(pl.Float64).name.suffix(suffix))
+        for name, suffix in ((baseline, "_base"), (target, "_other"))
     )
+    return base.join(other, on=keys).sort("round")
 
 
-def _solve(sums: Floats) -> Floats:
-    """Costs (read, write) in µs for each row of summed normal equations."""
-    a, b, c, d, e = sums.T
-    determinant = a * c - b * b
-    if np.any(determinant <= 1e-12 * a * c):
-        raise NotComputable("reads and writes came in one proportion: their costs cannot be told apart")
-    return np.stack([(c * d - b * e) / determinant, (a * e - b * d) / determinant], axis=1)
+def _equations(pair: pl.DataFrame, side: str) -> Equations:
+    """A round is a block; each row is divided by the median CPU of its read share."""
+    x = pair.select(f"reads_{side}", f"writes_{side}").to_numpy()
+    cpu = pair[f"cpu_us_{side}"].to_numpy()
+    scale = pair.select(pl.col(f"cpu_us_{side}").median().over("read_share_pct")).to_series().to_numpy()
+    return equations(x, cpu, scale, np.arange(pair.height))
 
 
 def decide(saving: Floats, drawn: Floats, tail: float) -> Crossover:
@@ -158,23 +135,18 @@ def decide(saving: Floats, drawn: Floats, tail: float) -> Crossover:
 
     The answer stands when the draws that give another one are fewer than one tail of a 95 % interval.
     """
-    kinds = _kinds(drawn)
-    agreement = {kind: float(np.mean(kinds == kind)) for kind in ("above", "below", "always", "never")}
-    (answer,) = _kinds(saving[None, :])
-    meets = answer in ("above", "below")
-    share = 100 * float(_meeting(saving[None, :])[0]) if meets else None
-    interval = None
-    if meets:
-        low, high = np.quantile(_clipped(drawn, str(answer)), [tail, 1 - tail])
-        interval = Interval(100 * float(low), 100 * float(high))
-    if agreement[str(answer)] < AGREEMENT_MIN:
-        says = [f"{100 * part:.0f} % {SAYS[kind]}" for kind, part in agreement.items() if part >= 0.005]
-        why = f"the resampled rounds disagree ({', '.join(says)})"
-        return Crossover("inconclusive", why, share, interval, None, None, agreement)
-    return Crossover(str(answer), "", share, interval, None, None, agreement)  # type: ignore[arg-type]
+    kinds, answer = _kinds(drawn), str(_kinds(saving[None, :])[0])
+    agreement = {kind: float(np.mean(kinds == kind)) for kind in KINDS}
+    share, interval = None, None
+    if answer in ("above", "below"):
+        share = 100 * float(_meeting(saving[None, :])[0])
+        interval = Interval(*(100 * end for end in quantiles(_clipped(drawn, kinds, answer), tail)))
+    found = Crossover(answer, "", share, interval, agreement=agreement)  # type: ignore[arg-type]
+    said = ", ".join(f"{100 * part:.0f}% say {KINDS[kind]}" for kind, part in agreement.items() if part >= 0.005)
+    return found.withdrawn(f"the resampled rounds disagree ({said})" if agreement[answer] < AGREEMENT_MIN else None)
 
 
-def _kinds(saving: Floats) -> np.ndarray[tuple[int], np.dtype[np.str_]]:
+def _kinds(saving: Floats) -> NDArray[np.str_]:
     read, write = saving[:, 0] > 0, saving[:, 1] > 0
     return np.select([read & write, read & ~write, ~read & write], ["always", "above", "below"], "never")
 
@@ -185,22 +157,22 @@ def _meeting(saving: Floats) -> Floats:
     return share
 
 
-def _clipped(drawn: Floats, answer: str) -> Floats:
+def _clipped(drawn: Floats, kinds: NDArray[np.str_], answer: str) -> Floats:
     """Meeting points in 0..1; a draw in which the totals never meet stands at the end it leans to."""
-    kinds = _kinds(drawn)
-    first, last = (0.0, 1.0) if answer == "above" else (1.0, 0.0)
+    always, never = (0.0, 1.0) if answer == "above" else (1.0, 0.0)
     with np.errstate(divide="ignore", invalid="ignore"):
         inner = np.clip(_meeting(drawn), 0, 1)
-    return np.select([kinds == "always", kinds == "never"], [first, last], inner)
+    return np.select([kinds == "always", kinds == "never"], [always, never], inner)
 
 
 def _checks(pair: pl.DataFrame, baseline: Costs, target: Costs) -> tuple[Check, ...]:
     checks = []
     for (share,), rows in pair.group_by("read_share_pct", maintain_order=True):
         reads, writes = float(rows["reads_base"].sum()), float(rows["writes_base"].sum())
-        actual = np.array([reads / (reads + writes)])
-        cost = [rows[f"cpu_us_{side}"] / (rows[f"reads_{side}"] + rows[f"writes_{side}"]) for side in ("other", "base")]
-        measured = math.exp(hodges_lehmann((cost[0] / cost[1]).log().to_numpy()))
-        predicted = float(predicted_ratio(baseline, target, actual)[0])
+        predicted = float(predicted_ratio(baseline, target, np.array([reads / (reads + writes)]))[0])
+        other, base = (
+            rows[f"cpu_us_{side}"] / (rows[f"reads_{side}"] + rows[f"writes_{side}"]) for side in ("other", "base")
+        )
+        measured = math.exp(hodges_lehmann((other / base).log().to_numpy()))
         checks.append(Check(float(str(share)), predicted, measured))
     return tuple(sorted(checks))

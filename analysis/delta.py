@@ -1,4 +1,4 @@
-"""Two runs of the same thing: by how much run B needs more or less CPU per operation than run A.
+"""Two runs of the same thing: by how much run B uses more or less CPU per operation than run A.
 
 Two days of one machine differ by more than most changes do. So a target is first divided by the baseline of its own
 run, round by round, and the ratios of the two runs are compared: what slows a whole run down then cancels. The baseline
@@ -12,12 +12,12 @@ from typing import NamedTuple
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
-from rich.console import Group, RenderableType
-from rich.text import Text
+from rich.console import RenderableType
 
-from analysis import tables, words
+from analysis import sentences
 from analysis.costs import family
-from analysis.findings import SEED, Findings, find
+from analysis.findings import SEED, Findings, find, gone
+from analysis.layout import Sheet, page
 from analysis.runs import require_alike
 from analysis.statistics import (
     Comparison,
@@ -32,12 +32,12 @@ from analysis.statistics import (
 )
 
 MAY_DIFFER = frozenset({"commit", "dirty"})  # what a comparison of two runs is most often about
-ABSOLUTE = "absolute costs carry the machine's noise of two days"
+ABSOLUTE = "absolute costs include how the machine differs between two days"
 Rows = tuple[Floats, NDArray[np.int64]]  # a log and a start for each round
 
 
 class Change(NamedTuple):
-    """B over A for one target at one read share; `comparison.ratio` below 1 means that B needs less."""
+    """B over A for one target at one read share; `comparison.ratio` below 1 means that B uses less CPU."""
 
     read_share_pct: float
     target: str
@@ -83,7 +83,7 @@ def shift(a: Rows, b: Rows, *, start_sd: float) -> Comparison:
     try:
         one, other = (interval_over_starts(*rows, start_sd=start_sd, seed=SEED) for rows in (a, b))
     except NotComputable as why:
-        return Comparison(rounds, None, None, None, None, "inconclusive", str(why), None, None)
+        return Comparison(rounds, reason=str(why))
     before, after = hodges_lehmann(a[0]), hodges_lehmann(b[0])
     log = after - before
     interval = Interval(
@@ -91,7 +91,7 @@ def shift(a: Rows, b: Rows, *, start_sd: float) -> Comparison:
     )
     ratio, p = math.exp(log), p_of_interval(log, interval)
     shown = Interval(math.exp(interval.low), math.exp(interval.high))
-    return Comparison(rounds, ratio, shown, p, None, "inconclusive", ABSOLUTE, None, None)
+    return Comparison(rounds, ratio, shown, p, reason=ABSOLUTE)
 
 
 def _rows(findings: Findings, share: float, target: str) -> Rows:
@@ -106,47 +106,41 @@ def _rows(findings: Findings, share: float, target: str) -> Rows:
 
 def _judged(a: Findings, b: Findings, share: float, found: Comparison, p_holm: float) -> Comparison:
     for run in (a, b):
-        if any(pair.failed for pair in run.identical):
-            return found._replace(reason=f"the identical pair of run {run.run.manifest.run} differs")
-        if run.validity.too_many_gone(share):
-            return found._replace(reason=f"too many rounds of run {run.run.manifest.run} are void")
+        if why := run.void or gone(run.validity, share):
+            return found._replace(reason=f"run {run.run.manifest.run}: {why}")
     if found.interval is None:
         return found
-    logs = Interval(math.log(found.interval.low), math.log(found.interval.high))
+    logs = Interval(*map(math.log, found.interval))
     verdict, reason = verdict_of(logs, p_holm, a.run.manifest.thresholds.equivalence_delta)
     return found._replace(p_holm=p_holm, verdict=verdict, reason=reason)
 
 
 def render(delta: Delta) -> RenderableType:
-    """For a terminal of 100 columns."""
-    table = tables.empty_table()
-    for heading in ("A, µs", "B, µs", "B/A"):
-        table.add_column(heading, justify="right", no_wrap=True)
-    for heading in ("verdict", "compared"):
-        table.add_column(heading, no_wrap=True)
+    base, sheet = (
+        delta.a.baseline,
+        Sheet(["read", "<target", "A, µs", "B, µs", "B/A", "<verdict", "<compared"], split=5),
+    )
     for share, target, normalised, comparison in delta.changes:
         costs = [run.cell(share, target).cost for run in (delta.a, delta.b)]
-        verdict = comparison.verdict if normalised else "–"
-        table.add_row(
-            f"{share:g} %" if target == delta.a.baseline else "",
-            Text(target),
+        sheet.add(
+            f"{share:g}%" if target == base else "",
+            target,
             *(f"{cost.total_us:,.0f}" if cost else "–" for cost in costs),
-            words.ratio_text(comparison),
-            Text(verdict, style=tables.VERDICT_STYLES.get(verdict, "dim")),
-            Text(f"as a ratio to {delta.a.baseline}" if normalised else "absolute"),
-            end_section=target == delta.a.run.targets[-1],
+            sentences.ratio_text(comparison),
+            comparison.verdict if normalised else "–",
+            f"as a ratio to {base}" if normalised else "absolute",
+            last=target == delta.a.run.targets[-1],
         )
-    title = "CPU µs per operation in runs A and B; B over A with its 95 % interval"
-    return Group(Text(title, style="bold"), table, Text(), *(Text("· " + note) for note in notes(delta)))
+    return page("CPU µs per operation in runs A and B; B over A with its 95% interval", sheet, notes=notes(delta))
 
 
 def notes(delta: Delta) -> list[str]:
     a, b = (
-        f"{was.run} (commit {str(was.fingerprint.commit)[:12]}{', changed since' if was.fingerprint.dirty else ''})"
+        f"{was.run} (commit {str(was.fingerprint.commit)[:12]}{', changed locally' if was.fingerprint.dirty else ''})"
         for was in (delta.a.run.manifest, delta.b.run.manifest)
     )
-    doubts = [
-        f"{change.target} is inconclusive at {change.read_share_pct:g} % reads: {change.comparison.reason}."
+    inconclusive = [
+        f"{change.target} is inconclusive at {change.read_share_pct:g}% reads: {change.comparison.reason}."
         for change in delta.changes
         if change.normalised and change.comparison.verdict == "inconclusive"
     ]
@@ -154,4 +148,4 @@ def notes(delta: Delta) -> list[str]:
         f"Compared is each target's cost over that of {delta.a.baseline} in its own run. The cost of "
         f"{delta.a.baseline} itself is absolute and gets no verdict: {ABSOLUTE}."
     )
-    return [f"A is {a}, B is {b}.", *doubts, how, words.starts_line(delta.a)]
+    return [f"A is {a}, B is {b}.", *inconclusive, how, sentences.starts_line(delta.a)]

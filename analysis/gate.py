@@ -1,4 +1,4 @@
-"""The verdict of a gate: does head need more CPU per operation than base, or can this run not tell?
+"""The verdict of a gate: does head use more CPU per operation than base, or is this run inconclusive?
 
 One figure was announced beforehand: the ratio of head to base over all rounds of all read shares, with an interval that
 allows for starts that differ. Something must show that this interval is wide enough here: the control, base against
@@ -12,10 +12,11 @@ from typing import Literal, NamedTuple
 from rich.console import Group, RenderableType
 from rich.text import Text
 
-from analysis import words
+from analysis import sentences
 from analysis.costs import family
-from analysis.findings import Findings, find, judged
-from analysis.runs import UnusableRun, differing_fields, read_manifest
+from analysis.findings import Findings, find, gone, judged
+from analysis.layout import STYLES
+from analysis.runs import UnusableRun, differences, read_manifest
 from analysis.statistics import Comparison, Interval
 
 HISTORY_MIN = 3  # gates, for the spread of their controls to mean something
@@ -50,9 +51,8 @@ def judge(folder: str | Path, history: str | Path | None = None) -> Gate:
 def _answer(findings: Findings, change: Comparison, control: Comparison | None, history: int) -> tuple[Answer, str]:
     most = 1 + findings.run.manifest.thresholds.equivalence_delta
     for share in findings.read_shares:
-        if findings.validity.too_many_gone(share):
-            gone = 100 * findings.validity.void_share(share)
-            return "inconclusive", f"{gone:.0f} % of the rounds at {share:g} % reads are void"
+        if why := gone(findings.validity, share):
+            return "inconclusive", f"at {share:g}% reads {why}"
     if change.interval is None:
         unmeasured = findings.costs["cpu_us"].is_null().any()
         why = "the CPU of a target was not measured" if unmeasured else f"there is too little data: {change.reason}"
@@ -61,12 +61,12 @@ def _answer(findings: Findings, change: Comparison, control: Comparison | None, 
         why = f"give --again a second instance of base, or --history a folder with {HISTORY_MIN} such gates"
         return "inconclusive", f"nothing shows how much base differs from itself here: {why}"
     if control and control.verdict in ("better", "worse"):
-        return "inconclusive", f"base differs from itself, ratio {words.ratio_text(control)}: too much noise"
+        return "inconclusive", f"base differs from itself, ratio {sentences.ratio_text(control)}: too much noise"
     if change.interval.high <= most:
-        return "same or better", f"at most {100 * (most - 1):g} % more CPU"
+        return "same or better", f"at most {100 * (most - 1):g}% more CPU"
     if change.interval.low > 1:
         return "worse", "the whole interval is above 1"
-    return "inconclusive", "the interval reaches from no more to too much: more rounds are needed"
+    return "inconclusive", f"the interval contains both 1 and {most:g}: more rounds are needed"
 
 
 def _change(findings: Findings) -> Comparison:
@@ -91,7 +91,7 @@ def _controls(findings: Findings, history: str | Path | None) -> list[float]:
     for file in sorted(Path(history).glob("*/manifest.json")) if history else []:
         try:
             other = read_manifest(file.parent)
-            if other.kind == "gate" and other.run != was.run and not set(differing_fields(was, other)) - MAY_DIFFER:
+            if other.kind == "gate" and other.run != was.run and not set(differences(was, other)) - MAY_DIFFER:
                 control = _control(find(file.parent))
                 ratios += [control.ratio] if control and control.ratio else []
         except UnusableRun:
@@ -101,21 +101,22 @@ def _controls(findings: Findings, history: str | Path | None) -> list[float]:
 
 def lines(gate: Gate) -> list[str]:
     """The verdict first, then what it rests on."""
-    base, head, *_ = (f"{target.name} ({target.rung})" for target in gate.findings.run.manifest.fingerprint.targets)
-    says = [f"{gate.answer}: {head} against {base}, {gate.reason}."]
-    both = " (the mean of both)" if gate.control else ""
-    ratio = words.ratio_text(gate.change)
-    says.append(f"CPU per operation of head over base{both}: {ratio}, {gate.change.rounds} rounds.")
-    if gate.control:
-        says.append(f"Control, base over itself: {words.ratio_text(gate.control)}.")
-    if gate.history:
-        says.append(f"History: the controls of {gate.history} gates.")
     run = gate.findings
-    return [*says, words.starts_line(run), words.validity_line(run), words.checks_line(run)]
+    base, head, *_ = (f"{target.name} ({target.rung})" for target in run.run.manifest.fingerprint.targets)
+    both = " (the mean of both)" if gate.control else ""
+    ratio = sentences.ratio_text(gate.change)
+    found = [
+        f"{gate.answer}: {head} against {base}, {gate.reason}.",
+        f"CPU per operation of head over base{both}: {ratio}, {gate.change.rounds} rounds.",
+    ]
+    if gate.control:
+        found.append(f"A/A control, base over itself: {sentences.ratio_text(gate.control)}.")
+    if gate.history:
+        found.append(f"History: the A/A controls of {gate.history} gates.")
+    return [*found, sentences.starts_line(run), sentences.validity_line(run), sentences.checks_line(run)]
 
 
 def render(folder: str | Path, history: str | Path | None = None) -> RenderableType:
     gate = judge(folder, history)
     first, *rest = lines(gate)
-    style = {"worse": "bold red", "inconclusive": "bold yellow"}.get(gate.answer, "bold green")
-    return Group(Text(first, style=style), *(Text("· " + line) for line in rest))
+    return Group(Text(first, style=f"bold {STYLES[gate.answer]}"), *(Text("· " + line) for line in rest))

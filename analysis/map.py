@@ -1,29 +1,27 @@
-"""The map: read share by data size, which target needs the least CPU where, and where nobody can tell."""
+"""The map: read share by data size, which target uses the least CPU where, and where the costs are inconclusive."""
 
 from itertools import groupby
 from pathlib import Path
 from typing import NamedTuple
 
-import matplotlib
 import numpy as np
-from matplotlib.figure import Figure
 from matplotlib.patches import Patch
-from rich.console import Group, RenderableType
-from rich.table import Table
-from rich.text import Text
+from rich.console import RenderableType
 
-from analysis import colours, plots, words
+from analysis import colours, sentences
+from analysis.figures import Plot, blank, finish, legend_above
 from analysis.findings import Findings
+from analysis.layout import Sheet, page
 from analysis.operations import Mix
 from analysis.prediction import MAY_DIFFER, costs_in, crossovers
 from analysis.runs import UnusableRun, require_alike
 
-NOBODY = "nobody can tell"
-NOBODY_COLOUR = "#d0d4d9"
+INCONCLUSIVE = "inconclusive"
+GREY = "#d0d4d9"
 
 
 class Row(NamedTuple):
-    """One data size: the winner at each whole read share from 0 to 100 %, or NOBODY."""
+    """One data size: the winner at each whole read share from 0 to 100 %, or INCONCLUSIVE."""
 
     size: str
     orders: int
@@ -57,72 +55,58 @@ def _winner(findings: Findings, mix: Mix, share: float) -> str:
     weights = costs.weights(mix, share)
     drawn = {name: target.drawn @ weights for name, target in costs.targets.items()}
     best = min(drawn, key=lambda name: float(costs.targets[name].us @ weights))
-    told = all(costs.interval(other / drawn[best]).low > 1 for name, other in drawn.items() if name != best)
-    return best if told and costs.doubt is None else NOBODY
+    cheapest = all(costs.interval(other / drawn[best]).low > 1 for name, other in drawn.items() if name != best)
+    return best if cheapest and costs.void is None else INCONCLUSIVE
 
 
 def table(found: list[Row], mix: Mix) -> RenderableType:
-    shown = Table(title=f"Least CPU per operation of {words.mix_line(mix)}, by read share", title_justify="left")
-    for heading in ("data", "orders", "read share"):
-        shown.add_column(heading, justify="right" if heading == "orders" else "left")
+    sheet = Sheet(["<data", "orders", "<read share"], split=3)
     for row in found:
-        says = [f"{winner} {first}–{last} %" for winner, first, last in row.stretches]
-        shown.add_row(row.size, f"{row.orders:,}", Text(" · ".join(says)))
-    lines = [Text(f"{row.size}: {words.answer(row.findings)}") for row in found]
-    return Group(shown, *lines)
+        sheet.add(
+            row.size, f"{row.orders:,}", " · ".join(f"{name} {first}–{last}%" for name, first, last in row.stretches)
+        )
+    answers = [f"{row.size}: {sentences.answer(row.findings)}" for row in found]
+    return page(
+        f"Least CPU per operation of {sentences.mix_line(mix)}, by read share", sheet, answer="\n".join(answers)
+    )
 
 
 def write(found: list[Row], mix: Mix, folder: Path) -> list[Path]:
     """map.svg and map.png in the folder."""
-    with matplotlib.rc_context(plots.STYLE):
-        figure = _draw(found, mix)
-        paths = [folder / f"map.{suffix}" for suffix in ("svg", "png")]
-        for path in paths:
-            figure.savefig(path, dpi=190, facecolor="white", metadata={"Date": None} if path.suffix == ".svg" else {})
-    return paths
+    return draw(found, mix).save(folder)
 
 
-def _draw(found: list[Row], mix: Mix) -> Figure:
-    figure, axes = plots.blank(1.7 + 0.55 * len(found))
-    palette = colours.of_targets(found[0].findings.run.rungs) | {NOBODY: NOBODY_COLOUR}
+def draw(found: list[Row], mix: Mix) -> Plot:
+    figure, axes = blank(1.7 + 0.55 * len(found))
+    palette = colours.of_targets(found[0].findings.run.rungs) | {INCONCLUSIVE: GREY}
     for place, row in enumerate(found):
         for winner, first, last in row.stretches:
             left, right = max(0.0, first - 0.5), min(100.0, last + 0.5)
             axes.barh(place, right - left, 0.8, left=left, color=palette[winner], linewidth=0)
         for meets in row.findings.crossovers.values():
-            if meets.share_pct is not None and meets.interval_pct is not None:
-                axes.vlines(meets.share_pct, place - 0.4, place + 0.4, color="white", linewidth=2)
-                left = meets.share_pct > 50
-                axes.annotate(
-                    f"{meets.share_pct:.0f} %",
-                    (meets.interval_pct.low - 2 if left else meets.interval_pct.high + 2, place),
-                    ha="right" if left else "left",
-                    va="center",
-                    color="white",
-                    fontweight="bold",
-                )
+            if meets.share_pct is None or meets.interval_pct is None:
+                continue
+            axes.vlines(meets.share_pct, place - 0.4, place + 0.4, color="white", linewidth=2)
+            low, high = meets.interval_pct
+            at, side = (low - 2, "right") if meets.share_pct > 50 else (high + 2, "left")
+            axes.text(at, place, f"{meets.share_pct:.0f}%", ha=side, va="center", color="white", fontweight="bold")
     axes.set_yticks(range(len(found)), [f"{row.orders:,}" for row in found])
     axes.set_xlim(0, 100)
     axes.grid(visible=False, axis="y")
     axes.set_xlabel("read share, %")
     axes.set_ylabel("orders")
     shown = [name for name in palette if any(name in row.winners for row in found)]
-    axes.legend(
-        handles=[Patch(color=palette[name], label=name) for name in shown],
-        loc="lower left",
-        bbox_to_anchor=(0, 1.0),
-        ncols=len(shown),
-    )
-    figure.suptitle(plots.broken(title(found, mix)), x=0.01, ha="left", fontsize=11, fontweight="bold")
-    return figure
+    legend_above(axes, len(shown), handles=[Patch(color=palette[name], label=name) for name in shown])
+    alt = " ".join(f"{row.orders:,} orders: {sentences.answer(row.findings)}" for row in found)
+    return finish("map", title(found, mix), alt, figure)
 
 
 def title(found: list[Row], mix: Mix) -> str:
     """Where the last target wins at the smallest and at the largest size."""
     target = found[0].findings.challengers[-1]
-    says = []
+    parts = []
     for row in (found[0], found[-1]) if len(found) > 1 else found:
         own = np.flatnonzero(np.array(row.winners) == target)
-        where = f"{own[0]}–{own[-1]} %" if len(own) else "no"
-        says.append(f"{where} reads with {row.orders:,} orders")
-    return f"{mix.name}: {target} needs the least CPU at " + ", at ".join(says)
+        where = f"{own[0]}–{own[-1]}%" if len(own) else "no"
+        parts.append(f"{where} reads with {row.orders:,} orders")
+    return f"{mix.name}: {target} uses the least CPU at " + ", at ".join(parts)

@@ -1,8 +1,8 @@
 """CPU µs of each operation by itself: a fit over the cells of a run of kind `costs`, with a bootstrap over its passes.
 
-The CPU of a slice is idle·seconds + Σ cost·count: what a target takes while nobody asks, and what each operation adds;
-the costs solve that by least squares (Gauss 1809) of relative errors. A pass is the turn of all cells once: its
-slices share the machine's mood, so whole passes are resampled, with all targets, within each restart.
+The CPU of a slice is idle·seconds + Σ cost·count: what a target takes while nothing is requested, and what each
+operation adds. A pass is the turn of all cells once: its slices share the machine's state, so whole passes are
+resampled, with all targets, within each restart.
 """
 
 from typing import NamedTuple
@@ -10,11 +10,21 @@ from typing import NamedTuple
 import numpy as np
 import polars as pl
 
-from analysis.costs import in_order
+from analysis.costs import components
 from analysis.crossover import Costs as ReadAndWrite
 from analysis.crossover import Crossover, decide
+from analysis.regression import equations, solve
 from analysis.runs import Run, UnusableRun
-from analysis.statistics import ROUNDS_MIN, Floats, Interval, NotComputable, expanded_tail, resample_indices
+from analysis.statistics import (
+    ROUNDS_MIN,
+    Floats,
+    Interval,
+    NotComputable,
+    expanded_tail,
+    multiplicities,
+    quantiles,
+    resample_indices,
+)
 from analysis.validity import Validity
 
 IDLE, MIX = "idle", "mix "  # cells that are no operation: nothing is asked, and (a prefix) whole workloads as a check
@@ -23,7 +33,7 @@ CPU_FLOOR_US = 1_000.0  # relative errors of slices that cost less than this wou
 
 
 class Mix(NamedTuple):
-    """What is asked: shares of the operations among reads and among writes, in per cent; operations a second."""
+    """What is asked: shares of the operations among reads and among writes, in percent; operations a second."""
 
     name: str
     reads: dict[str, float]
@@ -40,18 +50,17 @@ class TargetCosts(NamedTuple):
 
 
 class OperationCosts(NamedTuple):
-    """`names`: idle and the operations, in the order of the figures; `doubt`: why no verdict may rest on them."""
+    """`names`: idle and the operations, in the order of the figures; `void`: why no verdict may rest on them."""
 
     names: list[str]
     targets: dict[str, TargetCosts]
     mix: Mix  # of the run's own workload
     tail: float  # to cut at each end of the draws for a 95 % interval
     passes: int
-    doubt: str | None
+    void: str | None
 
     def interval(self, drawn: Floats) -> Interval:
-        low, high = np.quantile(drawn, [self.tail, 1 - self.tail])
-        return Interval(float(low), float(high))
+        return quantiles(drawn, self.tail)
 
     def weights(self, mix: Mix, read_share: float) -> Floats:
         """By name what one operation of the mix takes of it: seconds of idling, and its share of each operation."""
@@ -66,7 +75,7 @@ class OperationCosts(NamedTuple):
 
 
 def fit(run: Run, valid: Validity, *, seed: int) -> OperationCosts:
-    """Raises UnusableRun when the valid rounds do not tell the costs apart."""
+    """Raises UnusableRun when the valid rounds do not separate the costs."""
     names, rows = _slices(run, valid)
     try:
         return _fit(run, valid, names, rows, seed)
@@ -75,14 +84,12 @@ def fit(run: Run, valid: Validity, *, seed: int) -> OperationCosts:
 
 
 def crossover(costs: OperationCosts, mix: Mix, baseline: str, target: str) -> Crossover:
-    """The read share of a mix at which both need as much, predicted from the costs of its operations."""
-    ends = [costs.weights(mix, share) for share in (1.0, 0.0)]
-    base, other = (np.stack([costs.targets[name].us @ end for end in ends]) for name in (baseline, target))
-    drawn = [np.stack([costs.targets[name].drawn @ end for end in ends], axis=1) for name in (baseline, target)]
-    found = decide(base - other, drawn[0] - drawn[1], costs.tail)._replace(
-        baseline=ReadAndWrite(*map(float, base)), target=ReadAndWrite(*map(float, other))
-    )
-    return found if costs.doubt is None else found._replace(answer="inconclusive", reason=costs.doubt)
+    """The read share of a mix at which both use as much CPU, predicted from the costs of its operations."""
+    ends = np.stack([costs.weights(mix, share) for share in (1.0, 0.0)], axis=1)
+    base, other = costs.targets[baseline], costs.targets[target]
+    found = decide((base.us - other.us) @ ends, (base.drawn - other.drawn) @ ends, costs.tail)
+    pair = [ReadAndWrite(*map(float, each.us @ ends)) for each in (base, other)]
+    return found._replace(baseline=pair[0], target=pair[1]).withdrawn(costs.void)
 
 
 def _slices(run: Run, valid: Validity) -> tuple[list[str], pl.DataFrame]:
@@ -101,69 +108,44 @@ def _slices(run: Run, valid: Validity) -> tuple[list[str], pl.DataFrame]:
         raise UnusableRun(f"{run.folder} gives no costs of operations: {', '.join(gone)} never happened.")
     cpu = run.cpu.pivot("component", index="slice", values="cpu_us", aggregate_function="sum")
     fitted = pl.col("round").is_in(valid.cpu_rounds()) & ~pl.col("cell").str.starts_with(MIX)
-    rows = measured.filter(fitted).join(counts, on="slice", how="left")
-    return [IDLE, *operations], rows.join(cpu, on="slice", how="inner").sort("round")
+    rows = measured.filter(fitted).join(counts, on="slice", how="left").join(cpu, on="slice", how="inner")
+    return [IDLE, *operations], rows.sort("round")
 
 
 def _fit(run: Run, valid: Validity, names: list[str], rows: pl.DataFrame, seed: int) -> OperationCosts:
-    components = in_order(set(run.cpu["component"].unique()))
-    rows = rows.with_columns(pl.col(*names, *components).fill_null(0).cast(pl.Float64))
-    rows = rows.with_columns(cpu=pl.sum_horizontal(components), unit=pl.struct("restart", "turn").rank("dense") - 1)
-    unmeasured = [name for name in run.targets if not rows.filter(pl.col("target") == name)["cpu"].sum()]
-    if unmeasured:
+    parts = components(run)
+    rows = rows.with_columns(pl.col(*names, *parts).fill_null(0).cast(pl.Float64))
+    rows = rows.with_columns(cpu=pl.sum_horizontal(parts), block=pl.struct("restart", "turn").rank("dense") - 1)
+    if unmeasured := [name for name in run.targets if not rows.filter(pl.col("target") == name)["cpu"].sum()]:
         raise NotComputable(f"the CPU of {unmeasured[0]} was not measured")
-    units = rows.unique("unit").sort("unit")
-    if units.height < ROUNDS_MIN:
-        raise NotComputable(f"{units.height} valid passes, an interval needs {ROUNDS_MIN}")
-    strata = units["restart"].to_numpy().astype(np.int64)
+    passes = rows.unique("block").sort("block")
+    if passes.height < ROUNDS_MIN:
+        raise NotComputable(f"{passes.height} valid passes, an interval needs {ROUNDS_MIN}")
+    strata = passes["restart"].to_numpy().astype(np.int64)
     rng = np.random.default_rng(seed)
-    picks = resample_indices(strata, RESAMPLES, rng)
+    times = multiplicities(resample_indices(strata, RESAMPLES, rng), passes.height)
     # What a start adds to all costs of a target: half of the variance of the log-ratio of two of them.
     start_sd = run.manifest.thresholds.start_sd / np.sqrt(2 * len(np.unique(strata)))
-    times = np.stack([np.bincount(row, minlength=units.height) for row in picks]).astype(np.float64)
     targets = {}
     for name in run.targets:
-        matrix, sides = _normal_equations(
-            rows.filter(pl.col("target") == name), names, ["cpu", *components], units.height
-        )
-        once = np.ones((1, units.height))
-        us, *parts = (_solve(once, matrix, side)[0] for side in sides)
-        by_component = {part: costs for part, costs in zip(components, parts, strict=True) if costs.any()}
-        drawn = _solve(times, matrix, sides[0]) * np.exp(rng.normal(0, start_sd, (RESAMPLES, 1)))
-        targets[name] = TargetCosts(us, drawn, by_component)
+        own = rows.filter(pl.col("target") == name)
+        scale = own.select(pl.col("cpu").median().over("cell").clip(CPU_FLOOR_US)).to_series().to_numpy()
+        x, block = own.select(names).to_numpy(), own["block"].to_numpy().astype(np.int64)
+        total, *sums = (equations(x, own[part].to_numpy(), scale, block) for part in ("cpu", *parts))
+        by_component = {part: solve(each)[0] for part, each in zip(parts, sums, strict=True) if each.right.any()}
+        drawn = solve(total, times) * np.exp(rng.normal(0, start_sd, (RESAMPLES, 1)))
+        targets[name] = TargetCosts(solve(total)[0], drawn, by_component)
     workload = run.manifest.fingerprint.workload
     rate = run.manifest.fingerprint.rate_per_s or workload["rate_per_s"]
     mix = Mix(workload["name"], workload["reads"], workload["writes"], rate)
-    tail = expanded_tail(units.height, len(np.unique(strata)))
-    return OperationCosts(names, targets, mix, tail, units.height, _doubt(run, valid))
+    tail = expanded_tail(passes.height, len(np.unique(strata)))
+    return OperationCosts(names, targets, mix, tail, passes.height, _void(run, valid))
 
 
-def _normal_equations(
-    rows: pl.DataFrame, names: list[str], sides: list[str], units: int
-) -> tuple[Floats, list[Floats]]:
-    """By pass XᵀX and, for each column of CPU, Xᵀy, every slice divided by the median CPU of its cell."""
-    scale = rows.select(pl.col("cpu").median().over("cell").clip(CPU_FLOOR_US)).to_numpy()
-    x = rows.select(names).to_numpy() / scale
-    unit = rows["unit"].to_numpy()
-    matrix = np.zeros((units, len(names), len(names)))
-    np.add.at(matrix, unit, x[:, :, None] * x[:, None, :])
-    right = [np.zeros((units, len(names))) for _ in sides]
-    for side, name in zip(right, sides, strict=True):
-        np.add.at(side, unit, x * rows.select(name).to_numpy() / scale)
-    return matrix, right
-
-
-def _solve(times: Floats, matrix: Floats, side: Floats) -> Floats:
-    """The costs for each row of how often each pass counts."""
-    left = np.einsum("rp,pij->rij", times, matrix)
-    solved: Floats = np.linalg.solve(left, (times @ side)[:, :, None])[:, :, 0]
-    return solved
-
-
-def _doubt(run: Run, valid: Validity) -> str | None:
+def _void(run: Run, valid: Validity) -> str | None:
     cells = run.slices.select("round", "cell").unique().join(valid.rounds, on="round")
     gone = cells.group_by("cell", maintain_order=True).agg(void=1 - pl.col("cpu_ok").mean())
     for cell, void in gone.sort("cell").iter_rows():
         if void > valid.void_share_max:
-            return f"{100 * void:.0f} % of the rounds of {cell} are void"
+            return f"{100 * void:.0f}% of the rounds of {cell} are void"
     return None

@@ -1,5 +1,6 @@
 """What a mix would cost, by the costs of its operations; and how far that is from a run that measured the mix."""
 
+import math
 from typing import NamedTuple
 
 import numpy as np
@@ -98,15 +99,15 @@ def _cells(findings: Findings, weights: Floats, share: float, operation: str | N
 
 
 def _ratio(findings: Findings, costs: OperationCosts, drawn: Floats, base_drawn: Floats) -> Comparison:
-    ratio, interval, verdict, why = None, None, "inconclusive", "a cost cannot be told from none"
-    if min(drawn.min(), base_drawn.min()) > 0:
-        logs = np.log(drawn / base_drawn)
-        low, high = costs.interval(logs)
-        verdict, why = verdict_of(Interval(low, high), 0.0, findings.run.manifest.thresholds.equivalence_delta)
-        ratio, interval = float(np.exp(np.median(logs))), Interval(float(np.exp(low)), float(np.exp(high)))
-    if costs.doubt is not None:
-        verdict, why = "inconclusive", costs.doubt
-    return Comparison(costs.passes, ratio, interval, None, None, verdict, why, None, None)  # type: ignore[arg-type]
+    if min(drawn.min(), base_drawn.min()) <= 0:
+        return Comparison(costs.passes, reason=costs.void or "a cost cannot be distinguished from zero")
+    logs = np.log(drawn / base_drawn)
+    interval = costs.interval(logs)
+    verdict, why = verdict_of(interval, 0.0, findings.run.manifest.thresholds.equivalence_delta)
+    ratio, shown = float(np.exp(np.median(logs))), Interval(*map(math.exp, interval))
+    if costs.void is not None:
+        verdict, why = "inconclusive", costs.void
+    return Comparison(costs.passes, ratio, shown, verdict=verdict, reason=why)
 
 
 def _checked(findings: Findings, run: Run, slices: list[int], share: float) -> list[Checked]:

@@ -9,7 +9,7 @@ from pathlib import Path
 import msgspec
 import polars as pl
 
-from analysis import report, words
+from analysis import report, sentences
 from analysis.findings import Cell, Findings, find
 from analysis.runs import open_run, read_manifest
 from loadtests.format import TABLES
@@ -62,20 +62,20 @@ def answer(findings: Findings, path: str) -> str:
     """The answer in Markdown: picture, sentence, table, price."""
     fingerprint = findings.run.manifest.fingerprint
     workload = fingerprint.workload["name"] if isinstance(fingerprint.workload, dict) else "?"
-    heading = " | ".join(f"{name}, CPU µs an operation" for name in [findings.baseline, *findings.challengers])
-    ratios = " | ".join(f"{name} / {findings.baseline} (95 % interval) | verdict" for name in findings.challengers)
+    heading = " | ".join(f"{name}, CPU µs per operation" for name in [findings.baseline, *findings.challengers])
+    ratios = " | ".join(f"{name} / {findings.baseline} (95% interval) | verdict" for name in findings.challengers)
     columns = 1 + len(findings.challengers) * 3 + 1
     rows = [f"| read share | {heading} | {ratios} |", "|---" * columns + "|"]
     rows += [_row(findings, share) for share in findings.read_shares]
-    price = " ".join(words.staleness_line(findings, name) for name in findings.challengers)
+    price = " ".join(sentences.staleness_line(findings, name) for name in findings.challengers)
     return "\n".join(
         [
-            f"![{words.ratio_title(findings)}]({path}/plots/ratio.png)\n",
-            f"**{words.answer(findings)}**\n",
+            f"![{sentences.ratio_title(findings)}]({path}/plots/ratio.png)\n",
+            f"**{sentences.answer(findings)}**\n",
             f"Workload `{workload}`, size `{fingerprint.size}`, {fingerprint.rate_per_s:g} operations a second, "
             f"{findings.run.manifest.profile} profile; {fingerprint.placement}.\n",
             *rows,
-            f"\nThe price for readers – {price} The run, with its report, is in `{path}/`.",
+            f"\nThe price for readers: {price} The run, with its report, is in `{path}/`.",
         ]
     )
 
@@ -83,9 +83,9 @@ def answer(findings: Findings, path: str) -> str:
 def _row(findings: Findings, share: float) -> str:
     cells = [findings.cell(share, name) for name in [findings.baseline, *findings.challengers]]
     costs = [f"{cell.cost.total_us:,.0f}" if cell.cost else "–" for cell in cells]
-    return f"| {share:g} % | {' | '.join(costs)} | {' | '.join(map(_ratio, cells[1:]))} |"
+    return f"| {share:g}% | {' | '.join(costs)} | {' | '.join(map(_ratio, cells[1:]))} |"
 
 
 def _ratio(cell: Cell) -> str:
     verdict = cell.comparison.verdict if cell.comparison else "–"
-    return f"{words.ratio_text(cell.comparison)} | {verdict}"
+    return f"{sentences.ratio_text(cell.comparison)} | {verdict}"

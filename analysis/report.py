@@ -1,17 +1,15 @@
 """The run as one HTML file that opens offline: the answer first, then what it rests on."""
 
 import json
-import re
 import shlex
 from pathlib import Path
 from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
-from markupsafe import Markup, escape
+from markupsafe import Markup
 
-from analysis import capacity_plots, plots, tables, words
-from analysis.findings import Findings, components_of, find
-from analysis.plots import INK, Plot
+from analysis import capacity_plots, plots, sentences, tables
+from analysis.findings import EXTERNAL, Findings, find
 from analysis.prediction import check_itself, of_operations
 from analysis.runs import read_manifest
 from analysis.validity import REASONS, conditions
@@ -46,12 +44,12 @@ def page(findings: Findings) -> str:
         style=Markup((HERE / "report.css").read_text(encoding="utf-8")),
         findings=findings,
         manifest=findings.run.manifest,
-        words=words,
+        sentences=sentences,
         visible_text=tables.visible_text,
-        components=components_of(findings),
+        components=findings.components,
         itself=check_itself(findings) if findings.operations else {},
         cells=of_operations(findings) if findings.operations else findings.cells,
-        figures={plot.name: {"title": plot.title, "svg": inline_svg(plot)} for plot in plots.draw(findings)},
+        figures={plot.name: {"title": plot.title, "svg": plot.inline_svg()} for plot in plots.draw(findings)},
         strip=_strip(findings),
         reasons=REASONS,
         conditions=conditions(findings.run),
@@ -61,30 +59,16 @@ def page(findings: Findings) -> str:
     )
 
 
-def inline_svg(plot: Plot) -> Markup:
-    """The figure as an element of the page: the page's text colour, ids of its own, nothing that points elsewhere."""
-    svg = plot.svg_untitled()
-    svg = svg[svg.index("<svg") :]
-    svg = re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.DOTALL)
-    svg = re.sub(r"<!--.*?-->", "", svg, flags=re.DOTALL)  # matplotlib writes each text as a comment, names included
-    svg = re.sub(r' xmlns(:\w+)?="[^"]*"', "", svg).replace("xlink:href", "href")
-    svg = re.sub(r'\b(id="|href="#|url\(#)', rf"\g<1>{plot.name}-", svg)
-    svg = re.sub(INK, "currentColor", svg, flags=re.IGNORECASE)
-    svg = re.sub(r'^<svg [^>]*?(viewBox="[^"]*")[^>]*>', r"<svg \1 @@>", svg, count=1)
-    label = f'role="img" aria-label="{escape(plot.alt)}"'
-    return Markup(svg.replace("@@", label, 1))
-
-
 def repeat_command(findings: Findings) -> str:
     """The command line that makes this run again."""
     manifest = findings.run.manifest
     fingerprint = manifest.fingerprint
     parts = ["crossover", manifest.kind]
-    ours = [target.rung for target in fingerprint.targets if target.rung != "external"]
+    ours = [target.rung for target in fingerprint.targets if target.rung != EXTERNAL]
     if ours:
         parts += ["--rungs", ",".join(dict.fromkeys(ours))]
     for target in fingerprint.targets:
-        if target.rung == "external":
+        if target.rung == EXTERNAL:
             parts += ["--target", f"{target.name}={target.url}"]
     workload = fingerprint.workload
     if isinstance(workload, dict) and isinstance(workload.get("name"), str):

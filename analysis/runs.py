@@ -17,7 +17,7 @@ class UnusableRun(Exception):
 
 
 class Run(NamedTuple):
-    """A whole, checked run: its manifest and its four tables over all rounds."""
+    """A whole, checked run: its manifest and its tables over all rounds."""
 
     folder: Path
     manifest: Manifest
@@ -43,9 +43,12 @@ def open_run(folder: str | Path) -> Run:
     manifest = read_manifest(path)
     _refuse_failed_checks(path, manifest)
     _refuse_damage(path, manifest)
-    frames = {table: read_table(path, manifest.files, table) for table in OF_EVERY_RUN}
-    _refuse_unknown_targets(path, manifest, frames["slices"])
-    return Run(path, manifest, **frames)
+    run = Run(path, manifest, **{table: read_table(path, manifest.files, table) for table in OF_EVERY_RUN})
+    if not run.targets or len(run.rungs) != len(run.targets):
+        raise UnusableRun(f"{path} is damaged: its manifest does not name its targets, each once.")
+    if unknown := sorted(set(run.slices["target"].unique()) - set(run.targets)):
+        raise UnusableRun(f"{path} is damaged: its slices name the unknown target {unknown[0]}.")
+    return run
 
 
 def read_manifest(path: Path) -> Manifest:
@@ -58,14 +61,13 @@ def read_manifest(path: Path) -> Manifest:
 
 
 def read_unfinished(path: Path) -> tuple[Manifest, pl.DataFrame]:
-    """The manifest of a run that was stopped, and its undamaged slices, those that it did not come to name included."""
+    """The manifest of a run that was stopped, and its undamaged slices, also those the manifest does not name yet."""
     manifest = read_any_manifest(path)
     if manifest.complete:
         raise UnusableRun(f"{path} is a complete run: there is nothing to resume.")
     _refuse_changes(path, manifest)
     names = [file.relative_to(path).as_posix() for file in (path / "rounds").glob("[0-9]*/slices.parquet")]
-    nothing = pl.DataFrame(schema=TABLES["slices"].schema)
-    return manifest, read_table(path, names, "slices") if names else nothing
+    return manifest, read_table(path, names, "slices") if names else pl.DataFrame(schema=TABLES["slices"].schema)
 
 
 def read_any_manifest(path: Path) -> Manifest:
@@ -77,9 +79,8 @@ def read_any_manifest(path: Path) -> Manifest:
         if (path / "rounds").is_dir():
             raise UnusableRun(f"{path} is an incomplete run: it has rounds but no manifest; run it again.")
         raise UnusableRun(f"{path} is no run: it holds no manifest.json.")
-    raw = file.read_bytes()
     try:
-        head = msgspec.json.decode(raw)
+        head = msgspec.json.decode(file.read_bytes())
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise UnusableRun(f"{path} is damaged: manifest.json is no valid JSON ({error}).") from error
     version = head.get("format") if isinstance(head, dict) else None
@@ -96,24 +97,37 @@ def read_any_manifest(path: Path) -> Manifest:
         raise UnusableRun(f"{path} is damaged: manifest.json does not fit format {FORMAT} ({error}).") from error
 
 
-def differing_fields(one: Manifest, other: Manifest) -> list[str]:
-    """The fingerprint fields in which two runs differ, in the order of the format."""
+def differences(one: Manifest, other: Manifest) -> dict[str, str]:
+    """The fingerprint fields in which two runs differ, in the order of the format, each with what differs in it."""
 
-    def said(manifest: Manifest, field: str) -> Any:
-        value = getattr(manifest.fingerprint, field)
+    def value(manifest: Manifest, field: str) -> Any:
+        found = getattr(manifest.fingerprint, field)
         # Where a target listened, and what stands below its rung, is no part of what was measured.
-        return [(target.name, target.rung) for target in value] if field == "targets" else value
+        return [(target.name, target.rung) for target in found] if field == "targets" else found
 
-    return [field for field in Fingerprint.__struct_fields__ if said(one, field) != said(other, field)]
+    pairs = {field: (value(one, field), value(other, field)) for field in Fingerprint.__struct_fields__}
+    return {field: _difference(*pair) for field, pair in pairs.items() if pair[0] != pair[1]}
+
+
+def _difference(one: Any, other: Any) -> str:
+    """`cpu: X vs Y` of the first key that differs in a mapping; of a plain value `X vs Y`; nothing of a list."""
+    if isinstance(one, dict) and isinstance(other, dict):
+        key = next(key for key in {**one, **other} if one.get(key) != other.get(key))
+        inner = _difference(one.get(key), other.get(key))
+        return f"{key}: {inner}" if inner else str(key)
+    if isinstance(one, dict | list | tuple) or isinstance(other, dict | list | tuple):
+        return ""
+    return f"{'unknown' if one is None else one} vs {'unknown' if other is None else other}"
 
 
 def require_alike(one: Manifest, other: Manifest, *, may_differ: frozenset[str] = frozenset()) -> None:
     """Raises UnusableRun, naming the fields, when two runs did not measure the same thing in the same way."""
-    fields = [field for field in differing_fields(one, other) if field not in may_differ]
-    if fields:
-        raise UnusableRun(
-            f"Runs {one.run} and {other.run} are unlike and cannot be compared: {', '.join(fields)} differ."
+    found = {field: how for field, how in differences(one, other).items() if field not in may_differ}
+    if found:
+        said = ", ".join(
+            f"{field.replace('_', ' ')} ({how})" if how else field.replace("_", " ") for field, how in found.items()
         )
+        raise UnusableRun(f"Runs {one.run} and {other.run} cannot be compared: different {said}.")
 
 
 def _refuse_failed_checks(path: Path, manifest: Manifest) -> None:
@@ -155,7 +169,7 @@ def _refuse_changes(path: Path, manifest: Manifest) -> None:
 
 
 def read_table(path: Path, files: Iterable[str], table: str) -> pl.DataFrame:
-    """One table over all rounds, in the columns and types of the format; no file of it means no rows."""
+    """One table over all rounds, in the columns and types of the format."""
     names = sorted(name for name in files if Path(name).name == f"{table}.parquet")
     schema, later = TABLES[table].schema, [column.name for column in TABLES[table].columns if column.later]
     if not names:
@@ -166,18 +180,9 @@ def read_table(path: Path, files: Iterable[str], table: str) -> pl.DataFrame:
     for name in names:
         try:
             part = pl.read_parquet(path / name)
-            part = part.with_columns(pl.lit(None).alias(name) for name in later if name not in part.columns)
+            part = part.with_columns(pl.lit(None).alias(column) for column in later if column not in part.columns)
             parts.append(part.select([pl.col(column).cast(kind) for column, kind in schema.items()]))
         except pl.exceptions.PolarsError as error:
             reason = str(error).splitlines()[0]
             raise UnusableRun(f"{path} is damaged: {name} does not fit format {FORMAT} ({reason}).") from error
     return pl.concat(parts)
-
-
-def _refuse_unknown_targets(path: Path, manifest: Manifest, slices: pl.DataFrame) -> None:
-    known = {target.name for target in manifest.fingerprint.targets}
-    if len(known) != len(manifest.fingerprint.targets) or not known:
-        raise UnusableRun(f"{path} is damaged: its manifest does not name its targets, each once.")
-    strangers = sorted(set(slices["target"].unique()) - known)
-    if strangers:
-        raise UnusableRun(f"{path} is damaged: its slices name the unknown target {strangers[0]}.")

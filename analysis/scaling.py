@@ -1,17 +1,17 @@
 """The Universal Scalability Law through measured throughputs (Gunther 1993; 2007, "Guerrilla Capacity Planning").
 
 X(N) = λN / (1 + σ(N − 1) + κN(N − 1)): N operations in flight on average, λ the throughput of one alone, σ what they
-wait for one another, κ what they cost one another. Found by least squares of relative errors in its linear form
-N/X = (1 + σ(N − 1) + κN(N − 1)) / λ with σ, κ ≥ 0; intervals by bootstrap over trials.
+wait for one another, κ what they cost one another. Found by non-negative least squares of relative errors in its
+linear form N/X = (1 + σ(N − 1) + κN(N − 1)) / λ; intervals by bootstrap over trials.
 """
 
 import math
-from itertools import combinations
 from typing import NamedTuple
 
 import numpy as np
+from scipy.optimize import nnls
 
-from analysis.statistics import Floats, Interval, NotComputable
+from analysis.statistics import Floats, Interval, NotComputable, quantiles
 
 RATES_MIN = 6  # different loads (Gunther advises at least six)
 SPAN_MIN = 4.0  # between the least and the most in flight: less shows no bend
@@ -35,8 +35,7 @@ class Law(NamedTuple):
         return found
 
     def interval(self, values: Floats) -> Interval:
-        low, high = np.quantile(values[1:], [0.025, 0.975])
-        return Interval(float(low), float(high))
+        return quantiles(values[1:])
 
     @property
     def peak(self) -> float | None:
@@ -60,13 +59,7 @@ def fit(in_flight: Floats, throughput_per_s: Floats, *, seed: int) -> Law:
 
 
 def _fit(n: Floats, x: Floats) -> tuple[float, float, float] | None:
-    """The best of the fits in which σ or κ, or both, may be held at zero; None when a draw fits nothing."""
+    """(λ, σ, κ); None when a draw fits nothing."""
     columns = np.stack([np.ones_like(n), n - 1, n * (n - 1)], axis=1) * (x / n)[:, None]
-    best, found = math.inf, None
-    for kept in [(0, *rest) for size in range(3) for rest in combinations((1, 2), size)]:
-        solved, *_ = np.linalg.lstsq(columns[:, kept], np.ones_like(n), rcond=None)
-        error = float(np.sum((columns[:, kept] @ solved - 1) ** 2))
-        if solved.min() >= 0 < solved[0] and error < best:
-            whole = dict(zip(kept, solved / solved[0], strict=True))
-            best, found = error, (1 / float(solved[0]), float(whole.get(1, 0.0)), float(whole.get(2, 0.0)))
-    return found
+    (one, wait, cross), _ = nnls(columns, np.ones_like(n))
+    return (1 / one, wait / one, cross / one) if one > 0 else None

@@ -5,8 +5,9 @@ from typing import NamedTuple
 
 import numpy as np
 import polars as pl
+from scipy import stats
 
-from analysis.statistics import Interval, NotComputable, bootstrap_interval, hodges_lehmann, wilson
+from analysis.statistics import Interval, NotComputable, bootstrap_interval, hodges_lehmann
 
 
 class Point(NamedTuple):
@@ -27,7 +28,7 @@ class Visibility(NamedTuple):
     p50_us: float | None  # None: that many probes never saw their write
     p99_us: float | None
     stale_first: float  # share of probes whose earliest read was stale
-    first_look_us: float  # median delay of that earliest read: nothing faster can be told apart
+    first_read_us: float  # median delay of that earliest read: nothing faster can be resolved
     behind_max: int  # versions that the stalest read missed
 
 
@@ -42,9 +43,17 @@ def curve(rows: pl.DataFrame) -> list[Point]:
         .sort("bin")
     )
     return [
-        Point(float(delay_us), int(stale), int(reads), stale / reads, wilson(int(stale), int(reads)))
+        Point(delay_us, stale, reads, stale / reads, wilson(stale, reads))
         for delay_us, stale, reads in bins.select("delay_us", "stale", "reads").iter_rows()
     ]
+
+
+def wilson(hits: int, trials: int) -> Interval:
+    """95 % interval of a share (Wilson 1927): sensible at 0 and at 1, where the textbook interval has no width."""
+    if trials <= 0:
+        raise NotComputable("a share of no trials")
+    low, high = stats.binomtest(hits, trials).proportion_ci(method="wilson")
+    return Interval(float(low), float(high))
 
 
 def visibility(rows: pl.DataFrame) -> Visibility | None:
@@ -68,13 +77,13 @@ def visibility(rows: pl.DataFrame) -> Visibility | None:
         p50_us=_quantile(times, 0.50),
         p99_us=_quantile(times, 0.99),
         stale_first=float(probes["stale_first"].cast(pl.Float64).mean()),  # type: ignore[arg-type]
-        first_look_us=float(probes["first_us"].median()),  # type: ignore[arg-type]
+        first_read_us=float(probes["first_us"].median()),  # type: ignore[arg-type]
         behind_max=max(rows["versions_behind"], default=0),
     )
 
 
 class TokenPrice(NamedTuple):
-    """What read-your-writes costs: reads at once after a write, in pairs with its token and without."""
+    """What read-your-writes costs: reads right after a write, in pairs with its token and without."""
 
     pairs: int
     added_ms: float  # Hodges–Lehmann of the differences; with a token less what without
@@ -97,7 +106,7 @@ def token_price(rows: pl.DataFrame, *, seed: int) -> TokenPrice | None:
 
 
 class Applied(NamedTuple):
-    """What the projector says: ages of events when they came into the views, as upper bounds of its buckets."""
+    """Projector lag: ages of events when they were applied to the views, as upper bounds of its histogram's buckets."""
 
     events: int
     p50_ms: float
@@ -105,7 +114,7 @@ class Applied(NamedTuple):
 
 
 def applied(rows: pl.DataFrame) -> Applied | None:
-    """None where nothing was told."""
+    """None where no projector reported."""
     whole = rows.group_by("within_s").agg(pl.col("events").sum()).sort("within_s")
     events = max(whole["events"], default=0)
     if not events:

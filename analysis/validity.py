@@ -14,9 +14,9 @@ from loadtests.format import Thresholds
 # What each reason says to a reader, in the order in which rounds are checked.
 REASONS = {
     "incomplete": "a target is missing from the round",
-    "saturated": "less was done than offered",
+    "saturated": "fewer operations were completed than offered",
     "unlike load": "the targets were not offered the same operations",
-    "steal": "another machine took the CPU (steal)",
+    "steal": "the hypervisor gave the CPU to another machine (steal)",
     "errors": "errors, or more of them on one target",
     "over capacity": "the backlog did not drain in time",
     "generator late": "the load generator was late or busy (latency void, CPU kept)",

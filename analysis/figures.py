@@ -1,0 +1,114 @@
+"""What all figures share: their style, their titles, axes in plain numbers, and how they are written."""
+
+import re
+import textwrap
+from collections.abc import Callable, Iterable
+from io import BytesIO, StringIO
+from pathlib import Path
+from typing import Any, NamedTuple, TypeVar
+
+import matplotlib
+from markupsafe import Markup, escape
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
+
+F = TypeVar("F")
+INK = "#1b1f24"  # text and axes; a page that has a dark side replaces it by its own text colour
+GRID = "#a0a6ad"
+WIDTH_IN = 5.4  # small, so that the text stays readable on a phone
+TITLE_CHARS = 54  # a line
+STYLE: dict[Any, Any] = {
+    "font.size": 10.5, "axes.titlesize": 11, "axes.titleweight": "bold", "axes.titlelocation": "left",
+    "axes.spines.top": False, "axes.spines.right": False, "axes.grid": True, "axes.axisbelow": True,
+    "grid.color": GRID, "grid.alpha": 0.35, "grid.linewidth": 0.7, "legend.frameon": False, "legend.fontsize": 9.5,
+    "text.color": INK, "axes.labelcolor": INK, "axes.edgecolor": INK, "xtick.color": INK, "ytick.color": INK,
+    "svg.fonttype": "path", "svg.hashsalt": "crossover", "text.parse_math": False,
+}  # fmt: skip
+
+
+class Plot(NamedTuple):
+    """A figure with what it says: `title` is its claim, `alt` describes it to those who cannot see it."""
+
+    name: str
+    title: str
+    alt: str
+    figure: Figure
+
+    def __repr__(self) -> str:
+        return f"{self.title}. {self.alt}"
+
+    def _repr_png_(self) -> bytes:
+        """What a notebook shows."""
+        buffer = BytesIO()
+        with matplotlib.rc_context(STYLE):
+            self.figure.savefig(buffer, format="png", dpi=110, facecolor="white", metadata={"Software": None})
+        return buffer.getvalue()
+
+    def save(self, folder: Path) -> list[Path]:
+        """As SVG and PNG."""
+        folder.mkdir(exist_ok=True)
+        paths = [folder / f"{self.name}.{suffix}" for suffix in ("svg", "png")]
+        with matplotlib.rc_context(STYLE):
+            for path in paths:
+                metadata = {"Date": None} if path.suffix == ".svg" else {}
+                self.figure.savefig(path, dpi=190, facecolor="white", metadata=metadata)
+        return paths
+
+    def inline_svg(self) -> Markup:
+        """An element of a page that sets the title as text: the page's text colour, ids of its own, no references."""
+        title = self.figure._suptitle  # type: ignore[attr-defined]
+        title.set_visible(False)
+        title.set_in_layout(False)
+        buffer = StringIO()
+        with matplotlib.rc_context(STYLE):
+            self.figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None})
+        svg = buffer.getvalue()
+        svg = svg[svg.index("<svg") :]
+        # matplotlib writes each text as a comment, names of targets included
+        svg = re.sub(r"<metadata>.*?</metadata>|<!--.*?-->", "", svg, flags=re.DOTALL)
+        svg = re.sub(r' xmlns(:\w+)?="[^"]*"', "", svg).replace("xlink:href", "href")
+        svg = re.sub(r'\b(id="|href="#|url\(#)', rf"\g<1>{self.name}-", svg)
+        svg = re.sub(INK, "currentColor", svg, flags=re.IGNORECASE)
+        label = f'role="img" aria-label="{escape(self.alt)}"'
+        return Markup(
+            re.sub(r'^<svg [^>]*?(viewBox="[^"]*")[^>]*>', lambda old: f"<svg {old[1]} {label}>", svg, count=1)
+        )
+
+
+def blank(height_in: float, width_in: float = WIDTH_IN) -> tuple[Figure, Axes]:
+    with matplotlib.rc_context(STYLE):
+        figure = Figure(figsize=(width_in, height_in), layout="constrained")
+        return figure, figure.subplots()
+
+
+def finish(name: str, title: str, alt: str, figure: Figure) -> Plot:
+    """The title is set over the whole figure and broken where it would leave it."""
+    with matplotlib.rc_context(STYLE):
+        broken = textwrap.fill(title, round(TITLE_CHARS * figure.get_figwidth() / WIDTH_IN))
+        figure.suptitle(broken, x=0.01, ha="left", fontsize=11, fontweight="bold")
+    return Plot(name, title, alt, figure)
+
+
+def all_of(findings: F, drawers: Iterable[Callable[[F], Plot | None]]) -> list[Plot]:
+    """The figures that there is data for, in reading order."""
+    with matplotlib.rc_context(STYLE):
+        return [plot for plot in (drawer(findings) for drawer in drawers) if plot is not None]
+
+
+def log_axis(axes: Axes, which: str, steps: tuple[float, ...] = (1, 2, 5)) -> None:
+    """A logarithmic axis whose ticks are plain numbers."""
+    axis = axes.xaxis if which == "x" else axes.yaxis
+    (axes.set_xscale if which == "x" else axes.set_yscale)("log")
+    axis.set_major_locator(LogLocator(subs=steps))
+    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,g}"))
+    axis.set_minor_locator(NullLocator())
+
+
+def legend_above(axes: Axes, columns: int, **more: Any) -> None:
+    more |= {"loc": "lower left", "bbox_to_anchor": (0, 1.0), "borderaxespad": 0.2, "columnspacing": 1.2}
+    axes.legend(ncols=min(columns, 5), **more)
+
+
+def short(name: str) -> str:
+    return name if len(name) <= 14 else name[:13] + "…"

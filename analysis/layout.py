@@ -1,0 +1,58 @@
+"""Tables and notes for a terminal: a table too wide for it is printed in two parts, one below the other."""
+
+from collections.abc import Iterable, Sequence
+
+from rich import box
+from rich.console import Console, ConsoleOptions, Group, RenderableType, RenderResult
+from rich.table import Table
+from rich.text import Text
+
+STYLES = {
+    **{"better": "bold green", "same or better": "bold green", "yes": "green", "worse": "bold red", "no": "bold red"},
+    **{"equivalent": "cyan", "inconclusive": "yellow"},
+}
+
+
+class Sheet:
+    """Rows under headings; the first `keys` columns are repeated in each part, the second part starts at `split`.
+
+    A heading that starts with `<` is of a column of words: set at its left edge. Strings are text, never markup, since
+    names of targets come from users; a cell that is a verdict is coloured.
+    """
+
+    def __init__(self, headings: Sequence[str], *, split: int, keys: int = 2) -> None:
+        self.headings, self.split, self.keys = headings, split, keys
+        self.rows: list[tuple[list[Text], str, bool]] = []
+
+    def add(self, *cells: str | Text, style: str = "", last: bool = False) -> None:
+        """`last` ends a section."""
+        texts = [cell if isinstance(cell, Text) else Text(cell, STYLES.get(cell, "")) for cell in cells]
+        self.rows.append((texts, style, last))
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        columns = range(len(self.headings))
+        whole = self._table(columns)
+        if console.measure(whole, options=options.update(max_width=1_000)).maximum <= options.max_width:
+            yield whole
+            return
+        yield self._table([*columns[: self.split]])
+        yield Text()
+        yield self._table([*columns[: self.keys], *columns[self.split :]])
+
+    def _table(self, columns: Iterable[int]) -> Table:
+        table = Table(box=box.SIMPLE_HEAD, show_edge=False, padding=(0, 1, 0, 0))
+        for place in columns:
+            heading = self.headings[place]
+            words = heading.startswith("<")
+            table.add_column(heading.removeprefix("<"), justify="left" if words else "right", overflow="fold")
+        for cells, style, last in self.rows:
+            table.add_row(*(cells[place] for place in columns), style=style, end_section=last)
+        return table
+
+
+def page(title: str, *parts: RenderableType, notes: Iterable[str] = (), answer: str = "") -> RenderableType:
+    """A title, what it is of, the notes, and last, where a terminal leaves the eye, the answer."""
+    shown: list[RenderableType] = [Text(title, style="bold")] if title else []
+    lines = [Text("· " + note) for note in notes]
+    shown += [*parts, *([Text(), *lines] if lines else [])]
+    return Group(*shown, Text("\n" + answer, style="bold")) if answer else Group(*shown)
