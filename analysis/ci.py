@@ -161,7 +161,7 @@ def junit(reported: Sequence[Reported]) -> str:
                 case.result = [Failure(reason) if verdict == "worse" else Skipped(reason)]
             suite.add_testcase(case)
         file.add_testsuite(suite)
-    return str(file.tostring().decode()) + "\n"
+    return bytes(file.tostring()).decode() + "\n"  # type: ignore[no-untyped-call]
 
 
 def _plain(text: str) -> str:

@@ -34,7 +34,8 @@ def of_components(names: Iterable[str]) -> dict[str, str]:
 
 def _picked(kinds: Mapping[str, str], palette: tuple[str, ...], salt: int) -> dict[str, str]:
     found: dict[str, str] = {}
-    for name, kind in kinds.items():
+    seconds = [name for place, name in enumerate(kinds) if kinds[name] in [*kinds.values()][:place]]
+    for name, kind in sorted(kinds.items(), key=lambda item: item[0] in seconds):  # who is first of a kind comes first
         start = crc32(kind.encode(), salt)
         turn = [palette[(start + step) % len(palette)] for step in range(len(palette))]
         found[name] = next((colour for colour in turn if colour not in found.values()), turn[0])

@@ -136,10 +136,7 @@ def _costs(findings: Findings, cells: Sequence[Cell]) -> Sheet:
             f"{cell.cost.total_us:,.0f}" if cell.cost else "–",
             *(f"{parts[name]:,.0f}" if name in parts else "" for name in components),
             sentences.half_width(cell) if cell.interval_us else rate,
-            Text(
-                sentences.ratio_text(cell.comparison) if cell.comparison else "1",
-                "" if by_share else STYLES.get(verdict, ""),
-            ),
+            Text(ratio, "" if by_share else STYLES.get(verdict, "")),
             *([verdict] if by_share else []),
             last=by_share and cell.target == findings.run.targets[-1],
         )

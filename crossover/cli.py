@@ -293,7 +293,8 @@ def plan(
     from crossover.compare import usable, wide_console
 
     with usable():
-        wide_console().print(render(folder, read_share, Servers(app, replicas, partitions, cores)))
+        servers = Servers(app, replicas, partitions, cores, one_core=frozenset({"redis"}))
+        wide_console().print(render(folder, read_share, servers))
 
 
 @app.command(rich_help_panel="Trust")

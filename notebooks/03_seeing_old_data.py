@@ -5,7 +5,7 @@
 # cost to never notice? Two rungs run here: `cqrs`, and `crud` as the control that can never be stale.
 
 # %%
-from analysis import lessons, plots, words
+from analysis import lessons, plots, sentences
 from analysis.findings import find
 from crossover.classroom import Classroom
 
@@ -51,7 +51,7 @@ published = find("../results/published/2026-11-23-shop-thorough")
 plots.one(published, "staleness")
 
 # %%
-print(words.staleness_line(published, "cqrs"))
+print(sentences.staleness_line(published, "cqrs"))
 
 # %% [markdown]
 # ## Can a reader insist?

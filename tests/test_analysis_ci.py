@@ -34,14 +34,14 @@ def test_worse_fails_and_inconclusive_is_skipped_with_its_reason(written: Path) 
         ("1", "1", "0"),
         ("1", "0", "1"),
     ]
-    assert compared[0].get("name") == "cq|rs<b> against crud at 50 % reads" and compared[0].find("failure") is not None
+    assert compared[0].get("name") == "cq|rs<b> against crud at 50% reads" and compared[0].find("failure") is not None
     assert "too little data" in str(few[0][0].get("message"))
 
 
 def test_the_summary_leads_with_the_answers_and_no_name_becomes_markup(written: Path) -> None:
     text = (written / "summary.md").read_text()
-    assert "**cq\\|rs\\<b\\> needs less CPU than crud from" in text and "**worse: head (crud@bbb)" in text
-    table = [line for line in text.splitlines() if line.startswith("| 50 %")]
+    assert "**cq\\|rs\\<b\\> uses less CPU than crud above" in text and "**worse: head (crud@bbb)" in text
+    table = [line for line in text.splitlines() if line.startswith("| 50%")]
     assert len(table) == 2 and {line.replace("\\|", "").count("|") for line in table} == {6}
     assert "| b::one | 500.000 ms | 100.000 ms |  |" in text
 
@@ -51,7 +51,7 @@ def test_the_json_is_what_the_benchmark_action_reads(written: Path) -> None:
     assert all({"name", "unit", "value"} <= entry.keys() and entry["value"] > 0 for entry in entries)
     assert all(isinstance(entry.get("range", ""), str) and isinstance(entry["extra"], str) for entry in entries)
     assert len({entry["name"] for entry in entries if "compare" in entry["name"]}) == 6
-    (ratio,) = (entry for entry in entries if entry["name"] == "compare shop 99 % reads: cq|rs<b> over crud")
+    (ratio,) = (entry for entry in entries if entry["name"] == "compare shop 99% reads: cq|rs<b> over crud")
     assert 0.2 < ratio["value"] < 0.6 and " to " in ratio["range"]
 
 

@@ -50,7 +50,9 @@ def test_a_slow_day_alone_is_no_finding(tmp_path: Path) -> None:
     console = Console(width=100, record=True)
     console.print(delta.render(found))
     shown = console.export_text()
-    assert "absolute" in shown and "as a ratio to crud" in shown and "noise of two days" in " ".join(shown.split())
+    assert (
+        "absolute" in shown and "as a ratio to crud" in shown and "differs between two days" in " ".join(shown.split())
+    )
     assert max(map(len, shown.splitlines())) <= 100
 
 
@@ -86,7 +88,7 @@ def test_unlike_runs_are_refused_by_the_fields_that_differ(tmp_path: Path) -> No
     other = write_run(
         tmp_path / "b", rounds=5, probes=0, operations=20, seed=2, targets=(CRUD, replace(CQRS, rung="views"))
     )
-    with pytest.raises(UnusableRun, match="targets, read_shares, seed, rounds differ"):
+    with pytest.raises(UnusableRun, match=r"different targets, read shares, seed \(1 vs 2\), rounds \(12 vs 5\)\."):
         delta.compare(a, other)
     with pytest.raises(UnusableRun, match="is not a folder"):
         delta.compare(a, tmp_path / "none")

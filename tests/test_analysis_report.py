@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 from rich.console import Console
 
-from analysis import colours, plots, report, tables, words
+from analysis import colours, plots, report, sentences, tables
 from analysis.findings import find
 from tests.synthetic_runs import CQRS, CRUD, MEETING_PCT, write_run
 
@@ -32,13 +32,13 @@ def test_the_planted_crossover_lies_in_its_interval_and_in_the_sentence(run_dir:
     found = tables.summary(run_dir)["crossovers"]["cqrs"]
     assert found["answer"] == "above"
     assert found["interval_pct"]["low"] < MEETING_PCT < found["interval_pct"]["high"]
-    assert f"from {found['share_pct']:.3g} % reads on" in tables.sentence(run_dir)
+    assert f"above {found['share_pct']:.3g}% reads" in tables.sentence(run_dir)
 
 
 def test_the_table_fits_100_columns_and_holds_the_key_facts(run_dir: Path) -> None:
     text = printed(run_dir)
     assert max(map(len, text.splitlines())) <= 100
-    for fact in ("projector", "postgres", "ops per", "95 %", "better", "worse", "visible", "All 32 rounds are valid"):
+    for fact in ("projector", "postgres", "ops per", "95%", "better", "worse", "visible", "All 32 rounds are valid"):
         assert fact in text
     assert "…" not in text
     assert tables.sentence(run_dir)[:60] in text
@@ -69,7 +69,7 @@ def test_each_figure_is_written_twice_and_is_not_blank(run_dir: Path) -> None:
 
 
 def test_figures_are_the_same_for_the_same_run(run_dir: Path) -> None:
-    first, second = ([plot.svg_untitled() for plot in plots.draw(find(run_dir))] for _ in range(2))
+    first, second = ([plot.inline_svg() for plot in plots.draw(find(run_dir))] for _ in range(2))
     assert first == second
 
 
@@ -78,7 +78,7 @@ def test_the_report_holds_every_figure_with_a_text_for_those_who_cannot_see_it(r
     labels = re.findall(r'<svg [^>]*role="img" aria-label="([^"]+)"', html)
     assert len(labels) == 4
     assert all(len(label) > 60 for label in labels)
-    assert html.index(words.answer(find(run_dir))) < html.index("<figure>")
+    assert html.index(sentences.answer(find(run_dir))) < html.index("<figure>")
 
 
 def test_the_report_asks_nothing_of_any_other_place(run_dir: Path) -> None:
@@ -121,7 +121,7 @@ def test_a_target_without_pids_has_latency_and_staleness_and_no_verdict(tmp_path
 
 def test_targets_of_equal_cost_are_said_to_be_equal_and_not_to_cross(tmp_path: Path) -> None:
     folder = write_run(tmp_path / "run", targets=(CRUD, replace(CRUD, name="handlers", rung="handlers")), rounds=30)
-    assert tables.sentence(folder) == "handlers needs as much CPU as crud, within 5 %, at every measured read share."
+    assert tables.sentence(folder) == "handlers uses as much CPU as crud at every measured read share, within 5%."
 
 
 def test_one_target_alone_is_described_and_not_compared(tmp_path: Path) -> None:
@@ -154,6 +154,6 @@ def test_the_report_says_how_to_repeat_the_run(tmp_path: Path) -> None:
 
 
 def test_old_data_is_told_and_its_absence_too(run_dir: Path) -> None:
-    lines: dict[str, Any] = {target: words.staleness_line(find(run_dir), target) for target in ("crud", "cqrs")}
+    lines: dict[str, Any] = {target: sentences.staleness_line(find(run_dir), target) for target in ("crud", "cqrs")}
     assert "no read missed" in lines["crud"]
-    assert "of the earliest reads miss the write" in lines["cqrs"]
+    assert "of first reads after the write were stale" in lines["cqrs"]

@@ -138,7 +138,7 @@ def test_what_the_generator_could_not_send_is_no_capacity_of_the_target() -> Non
 
 def test_other_processes_at_work_are_told() -> None:
     shares = [pl.DataFrame({"others_share": [0.01, share, None]}) for share in (0.02, 0.4)]
-    assert capacity.noise_text(shares[0]) == "" and "up to 40 % of the machine" in capacity.noise_text(shares[1])
+    assert capacity.noise_text(shares[0]) == "" and "up to 40% of the machine" in capacity.noise_text(shares[1])
 
 
 def test_a_stolen_trial_does_not_count() -> None:
@@ -173,5 +173,5 @@ def test_a_run_of_another_kind_looked_for_no_capacity(tmp_path: Path) -> None:
 
     folder = write_run(tmp_path / "run", rounds=1)
     assert json.loads((folder / "manifest.json").read_text())["kind"] == "compare"
-    with pytest.raises(UnusableRun, match="looked for no capacity"):
+    with pytest.raises(UnusableRun, match="searched for no capacity"):
         capacity.find(folder)

@@ -78,5 +78,5 @@ def test_the_workload_shown_is_the_file_beside_it() -> None:
 def test_a_workload_of_ones_own_is_compared_as_its_page_says(command: str, tmp_path: Path) -> None:
     ended = compared(command, tmp_path / "run")
     assert ended.returncode == 0, ended.stderr
-    assert "cqrs" in ended.stdout and "At 90 % reads" in ended.stdout
+    assert "cqrs" in ended.stdout and "At 90% reads" in ended.stdout
     wait_until(lambda: (tmp_path / "run" / "report.html").exists())

@@ -52,7 +52,7 @@ def stolen(row: dict[str, Any]) -> None:
         ({"again": 1.2}, "base differs from itself"),
         ({"again": None}, "nothing shows how much base differs from itself"),
         ({"slice_noise": 0.4}, "more rounds are needed"),
-        ({"slice_edits": [stolen]}, "50 % of the rounds at 90 % reads are void"),
+        ({"slice_edits": [stolen]}, "at 90% reads 50% of the rounds are void"),
     ],
 )
 def test_what_cannot_be_told_is_inconclusive_with_its_reason(

@@ -13,7 +13,7 @@ from typing import Any
 import polars as pl
 import pytest
 
-from analysis import words
+from analysis import sentences
 from analysis.findings import find
 from analysis.runs import UnusableRun, open_run, read_unfinished
 from crossover.errors import UserError
@@ -71,7 +71,7 @@ def test_a_run_killed_at_any_moment_goes_on_or_is_seen_to_be_incomplete(tmp_path
         with pytest.raises(UnusableRun, match="incomplete"):
             open_run(tmp_path / "run")
         kept = rounds_of(tmp_path)
-        assert "incomplete" in words.unfinished(tmp_path / "run", *read_unfinished(tmp_path / "run"))[0]
+        assert "incomplete" in sentences.unfinished(tmp_path / "run", *read_unfinished(tmp_path / "run"))[0]
         if rng.random() < 0.4:
             killed(tmp_path, rng, resume=True)
         else:
@@ -123,7 +123,7 @@ def test_a_resumed_part_is_a_restart_of_its_own_and_unclosed_books_are_told(stop
     assert slices.filter(pl.col("round") <= before)["restart"].unique().to_list() == [0]
     assert slices.filter(pl.col("round") > before)["restart"].unique().to_list() == [1]
     assert manifest["sessions"] == 2 and manifest["checks"]["ledger"]["rounds"] == len(rounds_of(stopped)) - before
-    assert f"The books of {before} of" in words.checks_line(find(stopped / "run"))
+    assert f"The writes of {before} of" in sentences.checks_line(find(stopped / "run"))
 
 
 def test_an_interrupted_session_closes_its_books_and_goes_on_upon_targets_that_kept_their_data(tmp_path: Path) -> None:
@@ -138,7 +138,7 @@ def test_an_interrupted_session_closes_its_books_and_goes_on_upon_targets_that_k
     assert done.returncode == 0, done.stderr
     total = manifest_of(tmp_path)["checks"]["ledger"]
     assert total["rounds"] == len(rounds_of(tmp_path)) and total["acknowledged"] > ledger["acknowledged"]
-    assert "never closed" not in words.checks_line(find(tmp_path / "run"))
+    assert "not verified" not in sentences.checks_line(find(tmp_path / "run"))
 
 
 def test_a_session_whose_books_are_wrong_gives_no_figures_for_the_whole_run(stopped: Path) -> None:
