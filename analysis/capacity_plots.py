@@ -70,7 +70,7 @@ def cliff(found: Found) -> Plot | None:
     axes.plot(trials["rate_per_s"], trials["lag_slope_per_s"], "o", color=colour, markersize=4)
     axes.set_xlabel("offered, writes a second")
     axes.set_ylabel("lag grows by, events/s")
-    title = "The projector kept up with every write rate"
+    title = "The projector kept up with the command side at every write rate"
     if found.cliff is not None and found.cliff.limits == "failed":
         title = f"The projector falls behind at {found.cliff.failed_per_s:,.0f} writes/s"
     return finish("cliff", title, capacity.cliff_text(found), figure)

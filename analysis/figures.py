@@ -25,6 +25,7 @@ STYLE: dict[Any, Any] = {
     "text.color": INK, "axes.labelcolor": INK, "axes.edgecolor": INK, "xtick.color": INK, "ytick.color": INK,
     "svg.fonttype": "path", "svg.hashsalt": "crossover", "text.parse_math": False,
 }  # fmt: skip
+styled = matplotlib.rc_context(STYLE)  # a decorator: matplotlib reads a style both when it draws and when it writes
 
 
 class Plot(NamedTuple):
@@ -38,31 +39,31 @@ class Plot(NamedTuple):
     def __repr__(self) -> str:
         return f"{self.title}. {self.alt}"
 
+    @styled
     def _repr_png_(self) -> bytes:
         """What a notebook shows."""
         buffer = BytesIO()
-        with matplotlib.rc_context(STYLE):
-            self.figure.savefig(buffer, format="png", dpi=110, facecolor="white", metadata={"Software": None})
+        self.figure.savefig(buffer, format="png", dpi=110, facecolor="white", metadata={"Software": None})
         return buffer.getvalue()
 
+    @styled
     def save(self, folder: Path) -> list[Path]:
         """As SVG and PNG."""
         folder.mkdir(exist_ok=True)
         paths = [folder / f"{self.name}.{suffix}" for suffix in ("svg", "png")]
-        with matplotlib.rc_context(STYLE):
-            for path in paths:
-                metadata = {"Date": None} if path.suffix == ".svg" else {}
-                self.figure.savefig(path, dpi=190, facecolor="white", metadata=metadata)
+        for path in paths:
+            metadata = {"Date": None} if path.suffix == ".svg" else {}
+            self.figure.savefig(path, dpi=190, facecolor="white", metadata=metadata)
         return paths
 
+    @styled
     def inline_svg(self) -> Markup:
         """An element of a page that sets the title as text: the page's text colour, ids of its own, no references."""
         title = self.figure._suptitle  # type: ignore[attr-defined]
         title.set_visible(False)
         title.set_in_layout(False)
         buffer = StringIO()
-        with matplotlib.rc_context(STYLE):
-            self.figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None})
+        self.figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None})
         svg = buffer.getvalue()
         svg = svg[svg.index("<svg") :]
         # matplotlib writes each text as a comment, names of targets included
@@ -77,23 +78,21 @@ class Plot(NamedTuple):
 
 
 def blank(height_in: float, width_in: float = WIDTH_IN) -> tuple[Figure, Axes]:
-    with matplotlib.rc_context(STYLE):
-        figure = Figure(figsize=(width_in, height_in), layout="constrained")
-        return figure, figure.subplots()
+    figure = Figure(figsize=(width_in, height_in), layout="constrained")
+    return figure, figure.subplots()
 
 
 def finish(name: str, title: str, alt: str, figure: Figure) -> Plot:
     """The title is set over the whole figure and broken where it would leave it."""
-    with matplotlib.rc_context(STYLE):
-        broken = textwrap.fill(title, round(TITLE_CHARS * figure.get_figwidth() / WIDTH_IN))
-        figure.suptitle(broken, x=0.01, ha="left", fontsize=11, fontweight="bold")
+    broken = textwrap.fill(title, round(TITLE_CHARS * figure.get_figwidth() / WIDTH_IN))
+    figure.suptitle(broken, x=0.01, ha="left", fontsize=11, fontweight="bold")
     return Plot(name, title, alt, figure)
 
 
+@styled
 def all_of(findings: F, drawers: Iterable[Callable[[F], Plot | None]]) -> list[Plot]:
     """The figures that there is data for, in reading order."""
-    with matplotlib.rc_context(STYLE):
-        return [plot for plot in (drawer(findings) for drawer in drawers) if plot is not None]
+    return [plot for plot in (drawer(findings) for drawer in drawers) if plot is not None]
 
 
 def log_axis(axes: Axes, which: str, steps: tuple[float, ...] = (1, 2, 5)) -> None:

@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 
 from analysis import colours, sentences
 from analysis.costs import log_ratios
-from analysis.figures import INK, WIDTH_IN, Plot, blank, finish, log_axis
+from analysis.figures import INK, WIDTH_IN, Plot, blank, finish, log_axis, styled
 from analysis.findings import Findings
 from analysis.operations import Mix
 from analysis.prediction import crossovers, predict
@@ -20,6 +20,7 @@ class NothingToShow(ValueError):
     """A figure was asked for without data."""
 
 
+@styled
 def shares_slower(title: str, times_ms: Mapping[str, pl.Series]) -> Plot:
     """The share of operations (percent) slower than t (ms), one line a name, both axes logarithmic."""
     figure, axes = _figure(title, times_ms)
@@ -32,6 +33,7 @@ def shares_slower(title: str, times_ms: Mapping[str, pl.Series]) -> Plot:
     return _labelled(title, "time, ms", "slower than this, %", figure, axes)
 
 
+@styled
 def by_rate(title: str, label: str, rates_per_s: list[float], lines: Mapping[str, list[float]]) -> Plot:
     """Lines over the offered rate (operations a second)."""
     figure, axes = _figure(title, lines)
@@ -46,6 +48,7 @@ def round_ratios(findings: Findings, target: str) -> pl.Series:
     return log_ratios(findings.costs, findings.baseline, target)["log_ratio"].exp()
 
 
+@styled
 def spread(title: str, ratios: pl.Series, interval: tuple[float, float]) -> Plot:
     """Single rounds as dots, all of them together as a band."""
     figure, axes = _figure(title, {"rounds": ratios})
@@ -61,6 +64,7 @@ def answer_for(costs: Findings, mix: Mix) -> str:
     return sentences.answer(costs._replace(crossovers=crossovers(costs, mix)))
 
 
+@styled
 def ratio_of_mix(costs: Findings, mix: Mix, read_share_pct: float) -> Plot:
     """The predicted ratio of a mix at every read share, with its interval, and where the reader's own share lies."""
     predicted = predict(costs, mix, [float(share) for share in range(0, 101, 5)])

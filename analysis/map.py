@@ -9,7 +9,7 @@ from matplotlib.patches import Patch
 from rich.console import RenderableType
 
 from analysis import colours, sentences
-from analysis.figures import Plot, blank, finish, legend_above
+from analysis.figures import Plot, blank, finish, legend_above, styled
 from analysis.findings import Findings
 from analysis.layout import Sheet, page
 from analysis.operations import Mix
@@ -76,6 +76,7 @@ def write(found: list[Row], mix: Mix, folder: Path) -> list[Path]:
     return draw(found, mix).save(folder)
 
 
+@styled
 def draw(found: list[Row], mix: Mix) -> Plot:
     figure, axes = blank(1.7 + 0.55 * len(found))
     palette = colours.of_targets(found[0].findings.run.rungs) | {INCONCLUSIVE: GREY}

@@ -146,7 +146,7 @@ def operations(findings: Findings) -> Plot | None:
     axes.invert_yaxis()
     axes.grid(visible=False, axis="y")
     log_axis(axes, "x", (1,))
-    axes.set_xlabel("CPU of one operation, µs\n(diamond: total, with its 95% interval; dots: components)")
+    axes.set_xlabel("CPU of one operation, µs (diamond: total with\n95% interval; dots: components)")
     legend_above(axes, 4)
     return finish("operations", sentences.operations_title(findings, cells), "; ".join(texts) + ".", figure)
 
