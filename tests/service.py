@@ -4,12 +4,15 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 from uuid import uuid4
 
 import httpx
 import uvicorn
 from starlette.types import ASGIApp
 
+from contract.http.app import make_app
+from contract.ports import OrderSystem
 from ladder.arrival import Arrival
 
 
@@ -32,6 +35,13 @@ def in_thread(app: ASGIApp) -> Iterator[str]:
     finally:
         server.should_exit = True
         thread.join(timeout=10)
+
+
+@contextmanager
+def client_of(system: OrderSystem, **settings: Any) -> Iterator[httpx.Client]:
+    """A client of the contract's app over a system, served in this process."""
+    with in_thread(make_app(system, **settings)) as url, httpx.Client(base_url=url, timeout=30) as client:
+        yield client
 
 
 def wait_until(condition, deadline_s: float = 10.0) -> None:

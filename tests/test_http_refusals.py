@@ -2,21 +2,20 @@
 
 import json
 import socket
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from collections.abc import Iterator
+from functools import cache
 from typing import Any
 
 import httpx
 import pytest
 
 from contract.errors import Unavailable
-from contract.http.app import make_app
 from contract.http.request import Request
 from contract.messages import Command, CommandResult, Query, QueryResult, Readiness
 from contract.ports import utc_now
 from ladder.noop.system import MemoryOrders
 from ladder.rung import rungs
-from tests.service import Shop, fresh_id, in_thread, settle, wait_until
+from tests.service import Shop, client_of, fresh_id, settle, wait_until
 
 Ids = dict[str, str]
 Sent = bytes | dict[str, Any]
@@ -27,40 +26,26 @@ JSON = {"content-type": "application/json"}
 
 @pytest.fixture(scope="module")
 def noop() -> Iterator[httpx.Client]:
-    with in_thread(make_app(MemoryOrders(utc_now))) as url, httpx.Client(base_url=url, timeout=30) as client:
+    with client_of(MemoryOrders(utc_now)) as client:
         yield client
 
 
 @pytest.fixture(scope="module", params=list(rungs()))
 def rung(request: pytest.FixtureRequest) -> Iterator[httpx.Client]:
-    target = request.getfixturevalue("serve")(request.param)
-    with httpx.Client(base_url=target.url, timeout=30) as client:
+    with httpx.Client(base_url=request.getfixturevalue("serve")(request.param).url, timeout=30) as client:
         yield client
 
 
-@pytest.fixture(scope="module")
-def noop_ids(noop: httpx.Client) -> Ids:
-    return one_of_each(noop)
-
-
-@pytest.fixture(scope="module")
-def rung_ids(rung: httpx.Client) -> Ids:
-    return one_of_each(rung)
-
-
-def one_of_each(client: httpx.Client) -> Ids:
-    """The ids of everything that a refusal needs; what is refused leaves all of it as it is."""
+@cache
+def ids_of(client: httpx.Client) -> Ids:
+    """The ids of one of everything that a refusal needs; what is refused leaves all of it as it is."""
     shop = Shop(client)
-    customer, product, sold_out, delivery = shop.customer("Ada"), shop.product(10), shop.product(0), fresh_id()
-    ids = {
-        "placed": shop.order(customer, product),
-        "paid": shop.order(customer, product, then=("pay",)),
-        "shipped": shop.order(customer, product, then=("pay", "ship")),
-        "cancelled": shop.order(customer, product, then=("cancel",)),
-    }
+    customer, product, delivery = shop.customer("Ada"), shop.product(10), fresh_id()
+    transitions = {"placed": (), "paid": ("pay",), "shipped": ("pay", "ship"), "cancelled": ("cancel",)}
+    ids = {name: shop.order(customer, product, then=then) for name, then in transitions.items()}
     assert client.put(f"/products/{product}/deliveries/{delivery}", json={"quantity": 3}).status_code == 201
     settle(client)
-    of_products = {"product": product, "PRODUCT": product.upper(), "sold_out": sold_out, "delivery": delivery}
+    of_products = {"product": product, "PRODUCT": product.upper(), "sold_out": shop.product(0), "delivery": delivery}
     return ids | of_products | {"customer": customer, "new": fresh_id()}
 
 
@@ -234,19 +219,18 @@ CASE = ("expected", "method", "path", "sent")
 
 
 @pytest.mark.parametrize(CASE, BY_HTTP)
-def test_what_http_refuses(noop: httpx.Client, noop_ids: Ids, expected: str, method: str, path: str, sent: Any) -> None:
-    check(noop, noop_ids, expected, method, path, sent)
+def test_what_http_refuses(noop: httpx.Client, expected: str, method: str, path: str, sent: dict[str, Any]) -> None:
+    check(noop, expected, method, path, sent)
 
 
 @pytest.mark.parametrize(CASE, BY_A_SYSTEM)
-def test_what_a_system_refuses(
-    rung: httpx.Client, rung_ids: Ids, expected: str, method: str, path: str, sent: Any
-) -> None:
-    check(rung, rung_ids, expected, method, path, sent)
+def test_what_a_system_refuses(rung: httpx.Client, expected: str, method: str, path: str, sent: dict[str, Any]) -> None:
+    check(rung, expected, method, path, sent)
 
 
-def check(client: httpx.Client, ids: Ids, expected: str, method: str, path: str, sent: dict[str, Any]) -> None:
+def check(client: httpx.Client, expected: str, method: str, path: str, sent: dict[str, Any]) -> None:
     """A refusal has its status, its code and its members, and leaves no trace."""
+    ids = ids_of(client)
     content = sent.get("content")
     for name, id in ids.items():
         path = path.replace(f"${name}", id)
@@ -267,7 +251,8 @@ def check(client: httpx.Client, ids: Ids, expected: str, method: str, path: str,
     assert "consistency-token" not in response.headers and "location" not in response.headers
 
 
-def left_as_they_were(client: httpx.Client, ids: Ids) -> None:
+def left_as_they_were(client: httpx.Client) -> None:
+    ids = ids_of(client)
     settle(client)
     assert client.get(f"/customers/{ids['customer']}").json()["version"] == 1
     product = client.get(f"/products/{ids['product']}").json()
@@ -276,21 +261,21 @@ def left_as_they_were(client: httpx.Client, ids: Ids) -> None:
     assert versions == [1, 2, 3]
 
 
-def test_refusals_by_http_left_everything_as_it_was(noop: httpx.Client, noop_ids: Ids) -> None:
-    left_as_they_were(noop, noop_ids)
+def test_refusals_by_http_left_everything_as_it_was(noop: httpx.Client) -> None:
+    left_as_they_were(noop)
 
 
-def test_refusals_by_a_system_left_everything_as_it_was(rung: httpx.Client, rung_ids: Ids) -> None:
-    left_as_they_were(rung, rung_ids)
+def test_refusals_by_a_system_left_everything_as_it_was(rung: httpx.Client) -> None:
+    left_as_they_were(rung)
 
 
-def test_the_errors_name_known_fields_and_repeat_nothing_hostile(noop: httpx.Client, noop_ids: Ids) -> None:
+def test_the_errors_name_known_fields_and_repeat_nothing_hostile(noop: httpx.Client) -> None:
     def fields(path: str, sent: object) -> list[str]:
         response = noop.put(path, json=sent)
         assert "<script>" not in response.text
         return [error["field"] for error in response.json()["errors"]]
 
-    product = noop_ids["product"]
+    product = ids_of(noop)["product"]
     lines = [{"product_id": product, "quantity": 0}, {"product_id": "<script>", "quantity": 1, "<script>": 1, "b": 1}]
     found = fields("/orders/<script>", {"customer_id": "<script>", "lines": lines, "<script>": 1})
     assert sorted(found) == ["", "customer_id", "id", "lines[0].quantity", "lines[1]", "lines[1].product_id"]
@@ -310,16 +295,22 @@ def test_a_405_names_the_methods(noop: httpx.Client) -> None:
     assert allowed("/search/orders") == {"GET", "HEAD"}
 
 
-def test_head_answers_as_get_without_the_body(noop: httpx.Client, noop_ids: Ids) -> None:
-    for path in (f"/orders/{noop_ids['placed']}", f"/orders/{ID}", "/reports/top-products", "/health", "/openapi.json"):
+def test_head_answers_as_get_without_the_body(noop: httpx.Client) -> None:
+    for path in (
+        f"/orders/{ids_of(noop)['placed']}",
+        f"/orders/{ID}",
+        "/reports/top-products",
+        "/health",
+        "/openapi.json",
+    ):
         head, get = noop.head(path), noop.get(path)
         assert (head.status_code, head.content) == (get.status_code, b"")
         same = ("content-length", "content-type", "consistency-token")
         assert [head.headers.get(name) for name in same] == [get.headers.get(name) for name in same]
 
 
-def test_what_is_odd_and_allowed_is_accepted(rung: httpx.Client, rung_ids: Ids) -> None:
-    placed = rung_ids["placed"]
+def test_what_is_odd_and_allowed_is_accepted(rung: httpx.Client) -> None:
+    placed = ids_of(rung)["placed"]
     assert rung.get(f"/orders/{placed.upper()}").json()["id"] == placed
     assert rung.get(f"/orders/{placed.replace('-', '%2d')}").status_code == 200
     assert rung.get(f"/orders/{placed}?limit=&x=%FF&limit=0").status_code == 200
@@ -334,7 +325,7 @@ def test_what_is_odd_and_allowed_is_accepted(rung: httpx.Client, rung_ids: Ids) 
     settle(rung)
     assert f'"name":"{name}"'.encode() in rung.get(f"/customers/{id}").content
     assert '"name":"\U0001f600"'.encode() in rung.get(f"/customers/{escaped}").content
-    assert rung.post(f"/orders/{rung_ids['paid']}/pay", **plain(b"{" * 64 * KIB, "text/plain")).status_code == 200
+    assert rung.post(f"/orders/{ids_of(rung)['paid']}/pay", **plain(b"{" * 64 * KIB, "text/plain")).status_code == 200
     spaces = body(b'{"name":"x"}' + b" " * (64 * KIB - 12))
     assert rung.put(f"/customers/{fresh_id()}", **spaces).status_code == 201
 
@@ -375,16 +366,6 @@ class Scripted(MemoryOrders):
         self.closed = True
 
 
-@pytest.fixture
-def serving() -> Iterator[Callable[..., httpx.Client]]:
-    """`serving(system, **settings)`: a client of an app over a system."""
-    with ExitStack() as stack:
-        yield lambda system, **settings: stack.enter_context(
-            httpx.Client(base_url=stack.enter_context(in_thread(make_app(system, **settings))))
-        )
-
-
-Serving = Callable[..., httpx.Client]
 BEHIND, UNAVAILABLE = (503, "urn:crossover:behind", "1"), (503, "urn:crossover:unavailable", "1")
 
 
@@ -392,88 +373,93 @@ def refusal(response: httpx.Response) -> tuple[int, str, str | None]:
     return response.status_code, response.json()["type"], response.headers.get("retry-after")
 
 
-def test_a_query_waits_for_its_token_and_is_refused_as_behind_before_its_404(serving: Serving) -> None:
-    client, path = serving(Scripted()), f"/orders/{ID}"
-    assert refusal(client.get(path, headers={"Consistency-Token": "0-1000000", "Prefer": "wait=0"})) == BEHIND
-    assert refusal(client.get(path, headers={"Consistency-Token": "0-1.0-1", "Prefer": "wait=0"})) == BEHIND
-    reached = client.get("/reports/top-products", headers={"Consistency-Token": "0-8", "Prefer": "foo, wait=5"})
-    assert reached.status_code == 200 and reached.headers["consistency-token"] == "0-8"
-    assert refusal(client.get(path, headers={"Consistency-Token": "0-9"})) == (404, "urn:crossover:not-found", None)
+def test_a_query_waits_for_its_token_and_is_refused_as_behind_before_its_404() -> None:
+    with client_of(Scripted()) as client:
+        assert (
+            refusal(client.get(f"/orders/{ID}", headers={"Consistency-Token": "0-1000000", "Prefer": "wait=0"}))
+            == BEHIND
+        )
+        assert (
+            refusal(client.get(f"/orders/{ID}", headers={"Consistency-Token": "0-1.0-1", "Prefer": "wait=0"})) == BEHIND
+        )
+        reached = client.get("/reports/top-products", headers={"Consistency-Token": "0-8", "Prefer": "foo, wait=5"})
+        assert reached.status_code == 200 and reached.headers["consistency-token"] == "0-8"
+        assert refusal(client.get(f"/orders/{ID}", headers={"Consistency-Token": "0-9"})) == (
+            404,
+            "urn:crossover:not-found",
+            None,
+        )
 
 
-@pytest.mark.parametrize(
-    ("prefer", "waits_s"),
-    [
-        (["wait=0"], 0),
-        (["respond-async, WAIT = 2"], 2),
-        (['wait="2"'], 2),
-        (["wait=0", "wait=5"], 0),
-        (["wait=x"], 1),
-        (["wait=-3", "wait=2"], 2),
-        (["wait=1.5"], 1),
-        ([], 1),
-        (["wait=" + "9" * 5000], 5),
-    ],
-)
+PREFERENCES = {
+    0: (["wait=0"], ["wait=0", "wait=5"]),
+    1: ([], ["wait=x"], ["wait=1.5"]),
+    2: (["respond-async, WAIT = 2"], ['wait="2"'], ["wait=-3", "wait=2"]),
+    5: (["wait=" + "9" * 5000],),
+}
+
+
+@pytest.mark.parametrize(("prefer", "waits_s"), [(one, s) for s, several in PREFERENCES.items() for one in several])
 def test_prefer_says_how_long_to_wait_and_what_is_unreadable_is_ignored(prefer: list[str], waits_s: int) -> None:
     assert Request({"headers": [(b"prefer", value.encode()) for value in prefer]}).wait_s() == waits_s
 
 
-def test_a_store_that_cannot_be_asked_is_unavailable(serving: Serving) -> None:
-    client = serving(Scripted(available=False))
-    assert refusal(client.put(f"/customers/{ID}", json={"name": "x"})) == UNAVAILABLE
-    assert refusal(client.get(f"/customers/{ID}")) == UNAVAILABLE
-    assert refusal(client.get(f"/customers/{ID}", headers={"Consistency-Token": "0-99"})) == UNAVAILABLE
+def test_a_store_that_cannot_be_asked_is_unavailable() -> None:
+    with client_of(Scripted(available=False)) as client:
+        assert refusal(client.put(f"/customers/{ID}", json={"name": "x"})) == UNAVAILABLE
+        assert refusal(client.get(f"/customers/{ID}")) == UNAVAILABLE
+        assert refusal(client.get(f"/customers/{ID}", headers={"Consistency-Token": "0-99"})) == UNAVAILABLE
 
 
-def test_ready_refuses_over_the_backlog_limit_and_metrics_still_tell(serving: Serving) -> None:
+def test_ready_refuses_over_the_backlog_limit_and_metrics_still_tell() -> None:
     system = Scripted(lag_events=10)
-    client = serving(system, rung="x", backlog_limit=10)
-    assert client.get("/ready").content == b'{"lag_events":10,"lag_seconds":0.5,"parked_events":1}'
-    system.lag_events = 11
-    assert refusal(client.get("/ready")) == UNAVAILABLE
-    metrics = client.get("/metrics").text
-    assert "\nprojection_lag_events 11.0\n" in metrics and "\nprojection_parked_events 1.0\n" in metrics
-    assert 'http_requests_total{operation="ready",rung="x",status="503"} 1.0' in metrics
-    assert 'http_request_duration_seconds_count{operation="ready",rung="x"} 2.0' in metrics
-    assert client.get("/health").status_code == 200
+    with client_of(system, rung="x", backlog_limit=10) as client:
+        assert client.get("/ready").content == b'{"lag_events":10,"lag_seconds":0.5,"parked_events":1}'
+        system.lag_events = 11
+        assert refusal(client.get("/ready")) == UNAVAILABLE
+        metrics = client.get("/metrics").text
+        assert "\nprojection_lag_events 11.0\n" in metrics and "\nprojection_parked_events 1.0\n" in metrics
+        assert 'http_requests_total{operation="ready",rung="x",status="503"} 1.0' in metrics
+        assert 'http_request_duration_seconds_count{operation="ready",rung="x"} 2.0' in metrics
+        assert client.get("/health").status_code == 200
 
 
-def test_over_the_backlog_limit_commands_are_refused_until_it_is_worked_off_and_queries_go_on(serving: Serving) -> None:
+def test_over_the_backlog_limit_commands_are_refused_until_it_is_worked_off_and_queries_go_on() -> None:
     system, path, sent = Scripted(lag_events=11), f"/customers/{ID}", {"json": {"name": "x"}}
-    client = serving(system, backlog_limit=10)
-    wait_until(lambda: client.put(path, **sent).status_code == 503)
-    assert refusal(client.put(path, **sent)) == UNAVAILABLE
-    asked = system.asked
-    assert all(client.put(path, **sent).status_code == 503 for _ in range(50))
-    assert system.asked - asked < 25, "not each command asks how far behind the read side is"
-    assert client.get("/reports/top-products").status_code == 200
-    system.lag_events = 10
-    wait_until(lambda: client.put(path, **sent).status_code in (200, 201))
+    with client_of(system, backlog_limit=10) as client:
+        wait_until(lambda: client.put(path, **sent).status_code == 503)
+        assert refusal(client.put(path, **sent)) == UNAVAILABLE
+        asked = system.asked
+        assert all(client.put(path, **sent).status_code == 503 for _ in range(50))
+        assert system.asked - asked < 25, "not each command asks how far behind the read side is"
+        assert client.get("/reports/top-products").status_code == 200
+        system.lag_events = 10
+        wait_until(lambda: client.put(path, **sent).status_code in (200, 201))
 
 
-def test_a_configured_token_is_asked_for_before_all(serving: Serving) -> None:
-    client = serving(Scripted(), token="sesame")
-    for path in ("/health", "/nowhere", "/orders/x", "/metrics", "/docs"):
-        for sent in ({}, {"Authorization": "Bearer wrong"}, {"Authorization": "Basic sesame"}):
-            response = client.get(path, headers=sent)
-            assert refusal(response) == (401, "urn:crossover:unauthorized", None)
-            assert response.headers["www-authenticate"] == "Bearer"
-    bearer = {"Authorization": "bearer sesame"}
-    assert client.get("/health", headers=bearer).status_code == 200
-    assert client.get("/nowhere", headers=bearer).status_code == 404
+def test_a_configured_token_is_asked_for_before_all() -> None:
+    with client_of(Scripted(), token="sesame") as client:
+        for path in ("/health", "/nowhere", "/orders/x", "/metrics", "/docs"):
+            for sent in ({}, {"Authorization": "Bearer wrong"}, {"Authorization": "Basic sesame"}):
+                response = client.get(path, headers=sent)
+                assert refusal(response) == (401, "urn:crossover:unauthorized", None)
+                assert response.headers["www-authenticate"] == "Bearer"
+        bearer = {"Authorization": "bearer sesame"}
+        assert client.get("/health", headers=bearer).status_code == 200
+        assert client.get("/nowhere", headers=bearer).status_code == 404
 
 
-def test_a_body_without_end_is_refused_after_64_kib_and_is_not_kept(serving: Serving) -> None:
-    url = serving(Scripted()).base_url
-    with socket.create_connection((url.host, url.port), timeout=10) as connection:
-        head = f"POST /orders/{ID}/pay HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n"
-        connection.sendall(head.encode() + (b"4000\r\n" + b"x" * 0x4000 + b"\r\n") * 5)  # and never a last chunk
-        assert connection.recv(64).startswith(b"HTTP/1.1 413")
+def test_a_body_without_end_is_refused_after_64_kib_and_is_not_kept() -> None:
+    with client_of(Scripted()) as client:
+        url = client.base_url
+        with socket.create_connection((url.host, url.port), timeout=10) as connection:
+            head = f"POST /orders/{ID}/pay HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n"
+            connection.sendall(head.encode() + (b"4000\r\n" + b"x" * 0x4000 + b"\r\n") * 5)  # and never a last chunk
+            assert connection.recv(64).startswith(b"HTTP/1.1 413")
 
 
 def test_a_stopped_app_closes_its_system() -> None:
     system = Scripted()
-    with in_thread(make_app(system)):
+    with client_of(system):
         assert not system.closed
     assert system.closed

@@ -12,11 +12,11 @@ from hypothesis import HealthCheck, settings
 from schemathesis.specs.openapi.checks import positive_data_acceptance
 
 from contract.errors import Refusal
-from contract.http import app as http
+from contract.http.app import make_app
 from contract.http.docs import openapi
 from contract.ports import utc_now
 from ladder.noop.system import MemoryOrders
-from tests.service import in_thread
+from tests.service import client_of
 
 schema = schemathesis.openapi.from_dict(openapi())
 # More by CASES=100 RUNGS=crud,handlers,views,cqrs: the long form, 2,200 cases a rung.
@@ -52,7 +52,7 @@ def test_every_operation_answers_as_described(case: schemathesis.Case, url: str)
 
 @pytest.fixture(scope="module")
 def noop() -> Iterator[httpx.Client]:
-    with in_thread(http.make_app(MemoryOrders(utc_now))) as url, httpx.Client(base_url=url) as client:
+    with client_of(MemoryOrders(utc_now)) as client:
         yield client
 
 
@@ -66,7 +66,7 @@ def test_every_route_is_described_and_every_description_is_served(noop: httpx.Cl
         allowed = set(noop.request("TRACE", re.sub(r"{\w+}", "x", path)).headers["allow"].lower().split(", "))
         described = item.keys() - {"parameters"}
         assert allowed - {"head"} == described, path
-    served = http.make_app(MemoryOrders(utc_now)).router.routes
+    served = make_app(MemoryOrders(utc_now)).router.routes
     assert {route.path for route in served} == set(openapi()["paths"])
 
 
