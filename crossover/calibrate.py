@@ -11,6 +11,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import msgspec
 import numpy as np
 import polars as pl
 from rich.console import Console
@@ -19,10 +20,11 @@ from rich.table import Table
 from analysis.costs import family
 from analysis.findings import find, judged
 from analysis.runs import read_any_manifest
-from crossover.compare import drive, plan_of, started
+from crossover.compare import comparison
 from crossover.errors import Fallen
-from crossover.preflight import PROFILES, Profile, Wish, require_free, wanted
+from crossover.options import PROFILES, Options, Profile, Session, free_folder
 from crossover.progress import Steps
+from crossover.session import drive, job_of, started
 from loadtests.scripted import due_times_us, scripted_us, waits_us
 from servers.supervisor import Processes
 
@@ -36,7 +38,7 @@ MISSES_MAX = 0.15  # of intervals at 95 % that do not hold the truth: 3 of 20
 WRONG_MAX = 0.05  # of A/A verdicts: 1 of 20
 FOUND_MIN = {("standard", 10): 0.95, ("thorough", 10): 0.95, ("thorough", 5): 0.80}  # of planted differences
 LENGTHS = {name: PROFILES[name] for name in ("standard", "thorough")}
-SHORT = {"short": Profile(rounds=5, restarts=4, pair=True)}
+SHORT = {"short": PROFILES["thorough"]._replace(rounds=5, restarts=4)}
 
 
 class Check(NamedTuple):
@@ -64,7 +66,7 @@ def calibrate(out: Path | None, *, quick: bool, repeats: int) -> None:
     """Raises Fallen when this machine cannot be trusted. Each repeat is a run in `out`; those that are there count."""
     out = (out or Path("results") / f"{datetime.now(UTC):%Y%m%d-%H%M%S}-calibrate").absolute()
     if not (out / "pairs-01").exists():
-        require_free(out)
+        free_folder(out)
     try:
         with Steps("calibrate") as steps:
             alone = known(5 if quick else 20, steps)
@@ -171,36 +173,40 @@ def played(rate_per_s: float, seconds: float, seed: int, *script: float) -> tupl
 def pairs(out: Path, number: int, quick: bool, steps: Steps) -> Iterator[Repeat]:
     """One run, judged as runs of each length: crud, its twin, and twins that burn 10 % (and 5 %) more."""
     planted, lengths = (PLANTED_PCT[:1], SHORT) if quick else (PLANTED_PCT, LENGTHS)
-    wish = wanted(
+    length = [*lengths.values()][-1]
+    session = comparison(
+        Options(rate=RATE_PER_S, seed=number, out=out if not out.exists() else None),
         rungs=",".join(["crud"] * (2 + len(planted))),
-        workload="shop",
         read_shares=READ_SHARE,
-        rate_per_s=RATE_PER_S,
         profile="thorough",
-        seed=number,
     )
-    names = dict(zip([*wish.rungs][2:], planted, strict=True))
+    plan = msgspec.structs.replace(
+        session.plan, slice_s=SLICE_S, probes=0, warm_up_s=1.0, rounds=length.rounds, restarts=length.restarts
+    )
+    names = dict(zip([*plan.rungs][2:], planted, strict=True))
     begun = (out / "manifest.json").exists()
     if not begun or not read_any_manifest(out).complete:
-        run(replace(wish, out=out, resume=begun), names, [*lengths.values()][-1], steps)
+        run(Session(plan, replace(session.access, out=out, resume=begun)), names, steps)
     for profile, length in lengths.items():
         yield from repeats_of(out, names, profile, length)
 
 
-def run(wish: Wish, planted: dict[str, int], length: Profile, steps: Steps) -> None:
+def run(session: Session, planted: dict[str, int], steps: Steps) -> None:
     with contextlib.ExitStack() as stack:
         supervisor = stack.enter_context(Processes())
-        targets = [stack.enter_context(started(wish, name, rung, steps)) for name, rung in wish.rungs.items()]
+        targets = [stack.enter_context(started(session, name, steps)) for name in session.plan.rungs]
         for target in targets:
             if target.name in planted:
                 burn = [sys.executable, "-m", "crossover.planted", str(planted[target.name] / 100)]
                 target.processes["planted"] = [target.supervisor.start("planted", burn, env=dict(os.environ))]
-        plan = plan_of(wish, targets) | {"slice_s": SLICE_S, "probes": 0, "warm_up_s": 1.0}
-        plan |= {"rounds": length.rounds, "restarts": length.restarts}
-        for described in plan["targets"]:
-            if described["name"] in planted:
-                described["rung"] = f"crud + {planted[described['name']]} %"
-        drive(plan, supervisor, targets, steps)
+        job = job_of(session, targets)
+        endpoints = tuple(
+            msgspec.structs.replace(endpoint, rung=f"crud + {planted[endpoint.name]} %")
+            if endpoint.name in planted
+            else endpoint
+            for endpoint in job.endpoints
+        )
+        drive(msgspec.structs.replace(job, endpoints=endpoints), supervisor, targets, steps)
 
 
 def repeats_of(folder: Path, planted: dict[str, int], profile: str, length: Profile) -> Iterator[Repeat]:

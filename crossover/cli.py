@@ -14,8 +14,10 @@ from rich.console import Console
 from rich.markup import escape
 from typer.exceptions import TyperException
 
-from crossover.errors import UserError
-from servers.server import Failed, Unusable
+from crossover.errors import UserError, refusals
+from crossover.flatten import flatten
+from crossover.options import Options
+from servers.server import Failed
 
 app = typer.Typer(
     help="When does CQRS pay off over CRUD, and what does it cost? Measure it on this machine.",
@@ -23,31 +25,23 @@ app = typer.Typer(
     invoke_without_command=True,
     pretty_exceptions_enable=False,
 )
+LOOK, COMPARE, TRUST, KEEP = "Look", "Compare", "Trust", "Keep and compare runs"
 
-RungName = Annotated[str, typer.Argument(metavar="RUNG", help="One of the ladder: see `crossover rungs`.")]
-Port = Annotated[int, typer.Option(min=0, max=65535, help="0 takes any free port.")]
-Host = Annotated[str, typer.Option(help="Other than loopback only with CROSSOVER_TOKEN set.")]
-Size = Annotated[str, typer.Option(help="empty, s (10 thousand orders), m (100 thousand) or l (1 million).")]
-Seed = Annotated[int, typer.Option(help="The same seed names the same data everywhere.")]
-DatabaseUrl = Annotated[str | None, typer.Option(envvar="DATABASE_URL", help="A PostgreSQL of yours, 14 or newer.")]
-RedisUrl = Annotated[str | None, typer.Option(envvar="REDIS_URL", help="A Redis or Valkey of yours, with noeviction.")]
-Durability = Annotated[str, typer.Option(help="full, or relaxed: PostgreSQL acknowledges before it has written.")]
-Token = Annotated[str | None, typer.Option(envvar="CROSSOVER_TOKEN", help="What every request must then carry.")]
-Rungs = Annotated[str, typer.Option(help="Rungs to compare, by commas; the first is the baseline.")]
-WorkloadName = Annotated[str, typer.Option(help="shop, backoffice, checkout, or a TOML file.")]
-Rate = Annotated[float | None, typer.Option(help="Operations a second; otherwise the workload's.")]
+RungName = Annotated[str, typer.Argument(metavar="RUNG", help="A rung of the ladder: see `crossover rungs`.")]
+Rungs = Annotated[str, typer.Option(help="Comma-separated list of rungs; the first is the baseline.")]
+Urls = Annotated[list[str] | None, typer.Option("--url", metavar="NAME=URL", help="Your own server, by name.")]
+Token = Annotated[str | None, typer.Option(envvar="CROSSOVER_TOKEN", help="Bearer token required on every request.")]
+Durability = Annotated[str, typer.Option(help="full, or relaxed: private servers acknowledge writes before disk.")]
 ProfileName = Annotated[str, typer.Option(help="quick, standard or thorough.")]
-Out = Annotated[Path | None, typer.Option(help="Folder of the run; otherwise a new one in results/.")]
-Operations = Annotated[str, typer.Option(help="Whose costs to measure: all, or by commas; otherwise the workload's.")]
-CostsRun = Annotated[Path, typer.Argument(metavar="RUN", help="The folder of a run of `crossover costs`.")]
-MixName = Annotated[str | None, typer.Option("--workload", help="A workload, or a TOML file; otherwise the run's.")]
-
-Folder = Annotated[Path, typer.Argument(metavar="DIR", help="The folder of a run.")]
-
-
-def urls_of(database_url: str | None, redis_url: str | None) -> dict[str, str]:
-    """Server name → URL of the user's own servers."""
-    return {name: url for name, url in (("postgres", database_url), ("redis", redis_url)) if url}
+ReadShares = Annotated[str, typer.Option(help="Comma-separated shares of reads, in percent.")]
+Pids = Annotated[
+    list[str] | None,
+    typer.Option(metavar="NAME=PID[,PID]", help="Processes of a --target; their CPU, children included, is its cost."),
+]
+Folder = Annotated[Path, typer.Argument(metavar="DIR", help="Directory of a run.")]
+MixName = Annotated[str | None, typer.Option("--workload", help="A workload or a TOML file (default: the run's).")]
+History = Annotated[Path | None, typer.Option(metavar="DIR", help="Directory of the runs of earlier gates.")]
+NewFolder = Annotated[Path | None, typer.Option(help="Output directory (default: a new one under results/).")]
 
 
 @app.callback()
@@ -56,44 +50,44 @@ def help_without_command(context: typer.Context) -> None:
         typer.echo(context.get_help())
 
 
-@app.command(rich_help_panel="Look")
+@app.command(rich_help_panel=LOOK)
 def serve(
     rung: RungName,
-    port: Port = 8000,
-    host: Host = "127.0.0.1",
-    size: Size = "empty",
-    seed: Seed = 1,
-    database_url: DatabaseUrl = None,
-    redis_url: RedisUrl = None,
+    port: Annotated[int, typer.Option(min=0, max=65535, help="Port; 0 takes any free one.")] = 8000,
+    host: Annotated[str, typer.Option(help="Other than loopback only with CROSSOVER_TOKEN set.")] = "127.0.0.1",
+    size: Annotated[str, typer.Option(help="empty, s (10,000 orders), m (100,000) or l (1,000,000).")] = "empty",
+    seed: Annotated[int, typer.Option(help="The same seed gives the same data everywhere.")] = 1,
+    url: Urls = None,
     durability: Durability = "full",
     token: Token = None,
 ) -> None:
     """Serve a rung with its workers in the foreground, until Ctrl-C."""
     from crossover.progress import Steps
     from crossover.targets import serving
+    from crossover.urls import given_urls
 
     with contextlib.ExitStack() as stack:
         with Steps("serve") as steps:
-            target = stack.enter_context(
-                serving(
-                    rung,
-                    host=host,
-                    port=port,
-                    size=size,
-                    seed=seed,
-                    token=token,
-                    urls=urls_of(database_url, redis_url),
-                    durability=durability,
-                    progress=steps,
-                )
+            urls = given_urls(url or ())
+            served = serving(
+                rung,
+                host=host,
+                port=port,
+                urls=urls,
+                token=token,
+                size=size,
+                seed=seed,
+                durability=durability,
+                progress=steps,
             )
+            target = stack.enter_context(served)
         print(f"{rung} is served at {target.url}\nIts docs page is  {target.url}/docs\nCtrl-C stops it.", flush=True)
         while True:
             time.sleep(0.2)
             target.check()
 
 
-@app.command(rich_help_panel="Look")
+@app.command(rich_help_panel=LOOK)
 def rungs() -> None:
     """Show the ladder: each rung, its parent and the one idea it adds."""
     from crossover.ladder_view import ladder_table
@@ -101,7 +95,7 @@ def rungs() -> None:
     Console().print(ladder_table())
 
 
-@app.command(rich_help_panel="Look")
+@app.command(rich_help_panel=LOOK)
 def diff(rung: RungName) -> None:
     """Show what a rung changes in its parent's composition."""
     from crossover.ladder_view import show_diff
@@ -109,198 +103,184 @@ def diff(rung: RungName) -> None:
     show_diff(Console(soft_wrap=True), rung)
 
 
-@app.command(rich_help_panel="Look")
-def rebuild(rung: RungName, database_url: DatabaseUrl = None, redis_url: RedisUrl = None) -> None:
-    """Clear a rung's read store and build it anew from its events, on servers of yours."""
+@app.command(rich_help_panel=LOOK)
+def rebuild(rung: RungName, url: Urls = None) -> None:
+    """Clear a rung's read store and rebuild it from its events, on your own servers."""
     from crossover.parked import rebuild_views
     from crossover.progress import Steps
+    from crossover.urls import given_urls
 
     with Steps("rebuild") as steps:
-        rebuilt = rebuild_views(rung, urls_of(database_url, redis_url), steps)
-    print(f"The views of {rung} were built anew from {rebuilt:,} events.")
+        rebuilt = rebuild_views(rung, given_urls(url or ()), steps)
+    print(f"The views of {rung} were rebuilt from {rebuilt:,} events.")
 
 
-@app.command(rich_help_panel="Look")
-def parked(rung: RungName, database_url: DatabaseUrl = None, redis_url: RedisUrl = None) -> None:
-    """Show the streams that wait because an event of theirs could not be applied, on servers of yours."""
+@app.command(rich_help_panel=LOOK)
+def parked(rung: RungName, url: Urls = None) -> None:
+    """Show the streams that are blocked because an event could not be applied, on your own servers."""
     from crossover.parked import kept_on, show_parked
+    from crossover.urls import given_urls
 
-    show_parked(Console(), rung, kept_on(rung, "Looking", urls_of(database_url, redis_url)))
+    show_parked(Console(), rung, kept_on(rung, "Looking", given_urls(url or ())))
 
 
-@app.command(rich_help_panel="Look")
-def replay(rung: RungName, database_url: DatabaseUrl = None, redis_url: RedisUrl = None) -> None:
-    """Try the parked streams again, once what was wrong is mended, on servers of yours."""
+@app.command(rich_help_panel=LOOK)
+def replay(rung: RungName, url: Urls = None) -> None:
+    """Retry the parked events after the cause is fixed, on your own servers."""
     from crossover.parked import kept_on, replay_parked
+    from crossover.urls import given_urls
 
-    replay_parked(Console(), rung, kept_on(rung, "Replaying", urls_of(database_url, redis_url)))
+    replay_parked(Console(), rung, kept_on(rung, "Replaying", given_urls(url or ())))
 
 
-@app.command(rich_help_panel="Look")
-def doctor(database_url: DatabaseUrl = None, redis_url: RedisUrl = None) -> None:
+@app.command(rich_help_panel=LOOK)
+def doctor(url: Urls = None) -> None:
     """Show which servers and versions would be used, what the machine offers, and what is missing."""
     from crossover.doctor import examine
+    from crossover.urls import given_urls
 
-    raise typer.Exit(0 if examine(Console(soft_wrap=True), urls_of(database_url, redis_url)) else 1)
+    raise typer.Exit(0 if examine(Console(soft_wrap=True), given_urls(url or ())) else 1)
 
 
-@app.command(rich_help_panel="Compare")
+@app.command(rich_help_panel=COMPARE)
+@flatten
 def compare(
     context: typer.Context,
-    rungs: Annotated[str, typer.Option(help="Rungs to compare, by commas; empty for --target alone.")] = "crud,cqrs",
+    options: Options,
+    rungs: Annotated[str, typer.Option(help="Comma-separated list of rungs; empty for --target alone.")] = "crud,cqrs",
     target: Annotated[
-        list[str] | None, typer.Option(metavar="NAME=URL", help="A service of yours that speaks the contract.")
+        list[str] | None, typer.Option(metavar="NAME=URL", help="Your own service that speaks the contract.")
     ] = None,
-    pids: Annotated[
-        list[str] | None,
-        typer.Option(
-            metavar="NAME=PID[,PID]", help="Processes of a --target, whose CPU (with all their children's) is its cost."
-        ),
-    ] = None,
-    workload: WorkloadName = "shop",
-    read_shares: Annotated[str, typer.Option(help="Shares of reads, in per cent, by commas.")] = "50,80,95,99",
-    rate: Rate = None,
-    size: Size = "s",
+    pids: Pids = None,
+    read_shares: ReadShares = "50,80,95,99",
     profile: ProfileName = "quick",
-    seed: Seed = 1,
-    out: Out = None,
-    resume: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="Go on with a run that was stopped, with its own settings.")
-    ] = None,
-    database_url: DatabaseUrl = None,
-    redis_url: RedisUrl = None,
     durability: Durability = "full",
-    token: Token = None,
+    resume: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Continue a run that was stopped, with its own settings.")
+    ] = None,
 ) -> None:
-    """Compare rungs, and services of yours, under the same load: the main job."""
-    from crossover.compare import compare as run
-    from crossover.preflight import resumed, wanted
+    """Compare rungs, and your own services, under the same load: the main job."""
+    from crossover.compare import comparison, resumed
+    from crossover.session import measure
+    from crossover.show import show, write
 
     if resume is not None:
         given = [name for name in context.params if str(context.get_parameter_source(name)).endswith("COMMANDLINE")]
-        if other := [name for name in given if name not in ("resume", "pids", "database_url", "redis_url", "token")]:
-            flag = "--" + other[0].replace("_", "-")
-            raise UserError(f"A resumed run keeps its own settings: leave out {flag}.")
-        return run(resumed(resume, pids=pids or [], database_url=database_url, redis_url=redis_url, token=token))
-    wish = wanted(
-        rungs=rungs,
-        targets=target or [],
-        pids=pids or [],
-        workload=workload,
-        read_shares=read_shares,
-        rate_per_s=rate,
-        size=size,
-        profile=profile,
-        seed=seed,
-        out=out,
-        database_url=database_url,
-        redis_url=redis_url,
-        durability=durability,
-        token=token,
-    )
-    run(wish)
+        if other := [name for name in given if name not in ("resume", "pids", "url", "token")]:
+            raise UserError(f"A resumed run keeps its own settings: leave out --{other[0].replace('_', '-')}.")
+        session = resumed(resume, pids=pids or (), url=options.url or (), token=options.token)
+    else:
+        session = comparison(
+            options,
+            rungs=rungs,
+            targets=target or (),
+            pids=pids or (),
+            read_shares=read_shares,
+            profile=profile,
+            durability=durability,
+        )
+    measure(session)
+    write(session.access.out)
+    show(session.access.out)
 
 
-@app.command(rich_help_panel="Compare")
+@app.command(rich_help_panel=COMPARE)
+@flatten
 def costs(
+    options: Options,
     rungs: Rungs = "crud,cqrs",
-    workload: WorkloadName = "shop",
-    operations: Operations = "",
-    rate: Rate = None,
-    size: Size = "s",
+    operations: Annotated[
+        str, typer.Option(help="Comma-separated operations to measure, or all (default: the workload's).")
+    ] = "",
     profile: ProfileName = "quick",
-    seed: Seed = 1,
-    out: Out = None,
-    database_url: DatabaseUrl = None,
-    redis_url: RedisUrl = None,
 ) -> None:
     """Measure what each operation costs by itself, from which any mix of them can be predicted."""
-    from crossover.compare import compare as run
-    from crossover.costs import wanted_costs
+    from crossover.costs import costs_of
+    from crossover.session import measure
+    from crossover.show import show, write
 
-    wish = {"rungs": rungs, "workload": workload, "rate_per_s": rate, "size": size, "profile": profile, "seed": seed}
-    run(wanted_costs(operations, out=out, database_url=database_url, redis_url=redis_url, **wish))
+    session = costs_of(options, rungs=rungs, operations=operations, profile=profile)
+    measure(session)
+    write(session.access.out)
+    show(session.access.out)
 
 
-@app.command(rich_help_panel="Compare")
+@app.command(rich_help_panel=COMPARE)
 def predict(
-    folder: CostsRun,
+    folder: Annotated[Path, typer.Argument(metavar="RUN", help="Directory of a run of `crossover costs`.")],
     workload: MixName = None,
-    read_shares: Annotated[str, typer.Option(help="Shares of reads, in per cent, by commas.")] = "50,80,90,95,99",
-    rate: Annotated[float | None, typer.Option(help="Operations a second; otherwise those of the run.")] = None,
-    against: Annotated[list[Path] | None, typer.Option(help="A run that measured mixes: how far are we off?")] = None,
+    read_shares: ReadShares = "50,80,90,95,99",
+    rate: Annotated[float | None, typer.Option(help="Operations per second (default: those of the run).")] = None,
+    against: Annotated[list[Path] | None, typer.Option(help="A run of mixes to check the prediction against.")] = None,
 ) -> None:
-    """Predict from a run of costs what a mix would cost and where the rungs meet, or check that against a mixed run."""
+    """Predict from a run of costs what a mix costs and where the rungs meet, or check that against a mixed run."""
     from crossover.costs import predict as show
 
     show(folder, workload, read_shares, rate, against or [])
 
 
-@app.command(rich_help_panel="Compare")
+@app.command(rich_help_panel=COMPARE)
 def map(
     folders: Annotated[list[Path] | None, typer.Argument(metavar="[RUN]...", help="Runs of costs, one a size.")] = None,
-    sizes: Annotated[str, typer.Option(help="Sizes to measure first, by commas, for instance s,m.")] = "",
+    sizes: Annotated[str, typer.Option(help="Comma-separated sizes to measure first, for instance s,m.")] = "",
     rungs: Rungs = "crud,cqrs",
     workload: MixName = None,
-    rate: Rate = None,
+    rate: Annotated[float | None, typer.Option(help="Operations per second (default: the workload's).")] = None,
     profile: ProfileName = "quick",
-    out: Annotated[Path, typer.Option(help="Folder of the map and of its runs.")] = Path("results/map"),
+    out: Annotated[Path, typer.Option(help="Output directory of the map and its runs.")] = Path("results/map"),
 ) -> None:
-    """Draw the map of read share by data size: who needs the least CPU where, and where nobody can tell."""
+    """Draw the map of read share by data size: who uses the least CPU where, and where that is inconclusive."""
     from crossover.costs import draw_map, measured
 
-    runs = measured(sizes, rungs, workload or "shop", rate, profile, out) + (folders or [])
-    draw_map(runs, workload, rate, out)
+    options = Options(workload=workload or "shop", rate=rate)
+    runs = measured(sizes, options, rungs=rungs, profile=profile, out=out)
+    draw_map(runs + (folders or []), workload, rate, out)
 
 
-@app.command(rich_help_panel="Compare")
+@app.command(rich_help_panel=COMPARE)
+@flatten
 def capacity(
+    options: Options,
     rung: Annotated[str, typer.Option(help="The rung to try: see `crossover rungs`.")] = "",
-    target: Annotated[
-        str | None, typer.Option(metavar="NAME=URL", help="Instead of a rung, a service of yours.")
-    ] = None,
-    p95_ms: Annotated[float, typer.Option(help="95 % of operations are to be answered within this.")] = 50.0,
-    freshness_ms: Annotated[float, typer.Option(help="95 % of writes are to be seen after this.")] = 100.0,
-    workload: WorkloadName = "shop",
-    read_share: Annotated[float | None, typer.Option(help="Reads in per cent; otherwise the workload's.")] = None,
-    size: Size = "s",
-    seed: Seed = 1,
-    out: Out = None,
-    database_url: DatabaseUrl = None,
-    redis_url: RedisUrl = None,
-    token: Token = None,
+    target: Annotated[str | None, typer.Option(metavar="NAME=URL", help="Your own service, instead of a rung.")] = None,
+    p95_ms: Annotated[float, typer.Option(help="95% of operations must be answered within this many ms.")] = 50.0,
+    freshness_ms: Annotated[float, typer.Option(help="95% of writes must be visible within this many ms.")] = 100.0,
+    read_share: Annotated[float | None, typer.Option(help="Reads, in percent (default: the workload's).")] = None,
 ) -> None:
-    """Find the highest rate that keeps a latency and a freshness, and the write rate that a projector cannot follow."""
-    from crossover.capacity import wanted_capacity
-    from crossover.compare import compare as run
+    """Find the highest rate that meets a latency and a freshness target, and the writes a projector can follow."""
+    from crossover.capacity import capacity_of
+    from crossover.session import measure
+    from crossover.show import show, write
 
-    servers = {"database_url": database_url, "redis_url": redis_url, "token": token}
-    wish = {"workload": workload, "size": size, "seed": seed, "out": out} | servers
-    run(wanted_capacity(rung, target, p95_ms, freshness_ms, read_share, **wish))
+    session = capacity_of(
+        options, rung=rung, target=target, p95_ms=p95_ms, freshness_ms=freshness_ms, read_share=read_share
+    )
+    measure(session)
+    write(session.access.out)
+    show(session.access.out)
 
 
-@app.command(rich_help_panel="Compare")
+@app.command(rich_help_panel=COMPARE)
 def plan(
-    folder: Annotated[Path, typer.Argument(metavar="RUN", help="The folder of a run of compare.")],
-    read_share: Annotated[float, typer.Option(min=0, max=100, help="Reads in per cent of the operations.")],
+    folder: Annotated[Path, typer.Argument(metavar="RUN", help="Directory of a run of compare or of capacity.")],
+    read_share: Annotated[float, typer.Option(min=0, max=100, help="Reads, in percent of the operations.")],
     app: Annotated[int, typer.Option(min=1, help="Processes of the application.")] = 1,
     replicas: Annotated[int, typer.Option(min=0, help="Replicas of the store that answers the reads.")] = 0,
     partitions: Annotated[int, typer.Option(min=1, help="Partitions of the projector.")] = 1,
     cores: Annotated[int, typer.Option(min=1, help="Cores of each machine.")] = 2,
 ) -> None:
-    """Compute from measured costs how far each rung could go with more servers, and what limits it first."""
+    """Compute from measured costs how far each rung can go with more servers, and what limits it first."""
     from analysis.bounds import Servers, render
-    from crossover.compare import usable, wide_console
+    from crossover.show import wide_console
 
-    with usable():
-        servers = Servers(app, replicas, partitions, cores, one_core=frozenset({"redis"}))
-        wide_console().print(render(folder, read_share, servers))
+    servers = Servers(app, replicas, partitions, cores, one_core=frozenset({"redis"}))
+    wide_console().print(render(folder, read_share, servers))
 
 
-@app.command(rich_help_panel="Trust")
+@app.command(rich_help_panel=TRUST)
 def gallery(
-    name: Annotated[str | None, typer.Argument(metavar="NAME", help="One mistake as a lesson; all without it.")] = None,
-    list_only: Annotated[bool, typer.Option("--list", help="Only name them.")] = False,
+    name: Annotated[str | None, typer.Argument(metavar="NAME", help="One mistake as a lesson (default: all).")] = None,
+    list_only: Annotated[bool, typer.Option("--list", help="Only list their names.")] = False,
 ) -> None:
     """Show the classic mistakes failing on real servers, and the remedy of each holding in the same scenario."""
     from crossover.gallery import MISTAKES
@@ -314,25 +294,25 @@ def gallery(
     show()
 
 
-@app.command(rich_help_panel="Keep and compare runs")
+@app.command(rich_help_panel=KEEP)
 def show(folder: Folder) -> None:
     """Show a run's table and where its files are; of a run that was stopped, how far it came."""
-    from crossover.compare import show as show_run
+    from crossover.show import show as show_run
 
     show_run(folder)
 
 
-@app.command(rich_help_panel="Keep and compare runs")
+@app.command(rich_help_panel=KEEP)
 def report(folder: Folder) -> None:
     """Write a run's report and plots again, and show it."""
-    from crossover.compare import show as show_run
-    from crossover.compare import write
+    from crossover.show import show as show_run
+    from crossover.show import write
 
     write(folder)
     show_run(folder)
 
 
-@app.command(rich_help_panel="Keep and compare runs")
+@app.command(rich_help_panel=KEEP)
 def publish(folder: Folder) -> None:
     """Keep a run in results/published, compacted, and write the README's answer from it."""
     from crossover.publish import publish as keep
@@ -340,13 +320,13 @@ def publish(folder: Folder) -> None:
     keep(folder)
 
 
-@app.command(rich_help_panel="Trust")
+@app.command(rich_help_panel=TRUST)
 def torture(
     rung: RungName,
-    seconds: Annotated[float, typer.Option(min=1, help="How long load and faults last; checking comes after.")] = 60,
-    seed: Annotated[int | None, typer.Option(help="The same seed deals the same faults; otherwise a new one.")] = None,
-    faults: Annotated[str, typer.Option(help="all, or kinds of fault by commas.")] = "all",
-    out: Annotated[Path | None, typer.Option(help="Folder of the history; otherwise a new one in results/.")] = None,
+    seconds: Annotated[float, typer.Option(min=1, help="Length of load and faults; checking comes after.")] = 60,
+    seed: Annotated[int | None, typer.Option(help="The same seed schedules the same faults (default: random).")] = None,
+    faults: Annotated[str, typer.Option(help="Comma-separated kinds of fault, or all.")] = "all",
+    out: NewFolder = None,
 ) -> None:
     """Kill, pause and cut off a rung's parts under load, on private servers, and check that nothing is lost."""
     import secrets
@@ -357,89 +337,64 @@ def torture(
     raise typer.Exit(0 if run(rung, seconds=seconds, seed=seed, faults=faults, out=out).clean else 1)
 
 
-@app.command(rich_help_panel="Keep and compare runs")
+@app.command(rich_help_panel=KEEP)
 def delta(
-    run_a: Annotated[Path, typer.Argument(metavar="RUN_A", help="The folder of the run to compare with.")],
-    run_b: Annotated[Path, typer.Argument(metavar="RUN_B", help="The folder of the run that is compared.")],
+    run_a: Annotated[Path, typer.Argument(metavar="RUN_A", help="Directory of the run to compare with.")],
+    run_b: Annotated[Path, typer.Argument(metavar="RUN_B", help="Directory of the run that is compared.")],
 ) -> None:
     """Compare two runs of the same thing: the CPU per operation of B over that of A."""
     from analysis.delta import compare, render
-    from crossover.compare import usable, wide_console
+    from crossover.show import wide_console
 
-    with usable():
-        wide_console().print(render(compare(run_a, run_b)))
+    wide_console().print(render(compare(run_a, run_b)))
 
 
-@app.command(rich_help_panel="Keep and compare runs")
+@app.command(rich_help_panel=KEEP)
+@flatten
 def gate(
+    options: Options,
     base: Annotated[str, typer.Option(help="What is changed: a git revision, or NAME=URL.")],
     head: Annotated[str, typer.Option(help="The change: a git revision, or NAME=URL.")] = "HEAD",
     again: Annotated[str | None, typer.Option(metavar="NAME=URL", help="A second instance of a base at a URL.")] = None,
-    pids: Annotated[list[str] | None, typer.Option(metavar="NAME=PID[,PID]", help="As in compare.")] = None,
+    pids: Pids = None,
     rung: Annotated[str, typer.Option(help="The rung that is served at both revisions.")] = "cqrs",
-    workload: WorkloadName = "shop",
-    read_shares: Annotated[str, typer.Option(help="Shares of reads, in per cent, by commas.")] = "90",
-    rate: Rate = None,
-    size: Size = "s",
+    read_shares: ReadShares = "90",
     profile: ProfileName = "standard",
-    seed: Seed = 1,
-    history: Annotated[Path | None, typer.Option(metavar="DIR", help="Folder of earlier gates' runs.")] = None,
-    out: Out = None,
-    database_url: DatabaseUrl = None,
-    redis_url: RedisUrl = None,
-    token: Token = None,
+    history: History = None,
 ) -> None:
     """Judge a change for CI: 0 same or better, 1 worse or wrong, 3 inconclusive."""
-    from dataclasses import replace
+    from crossover.gate import gate_of, sides, verdict
+    from crossover.session import measure
 
-    from crossover.gate import gate as run
-    from crossover.gate import sides
-    from crossover.preflight import wanted
-
-    revisions, addresses = sides(base, head, again, rung)
-    wish = wanted(
-        rungs=rung if revisions else "",
-        targets=addresses,
-        pids=pids or [],
-        workload=workload,
-        read_shares=read_shares,
-        rate_per_s=rate,
-        size=size,
-        profile=profile,
-        seed=seed,
-        out=out,
-        database_url=database_url,
-        redis_url=redis_url,
-        token=token,
-    )
-    raise typer.Exit(run(replace(wish, kind="gate", rungs=dict.fromkeys(revisions, rung)), revisions, history))
+    compared = sides(base, head, again, rung)
+    session = gate_of(options, compared, rung=rung, pids=pids or (), read_shares=read_shares, profile=profile)
+    measure(session)
+    raise typer.Exit(verdict(session.access.out, history))
 
 
-@app.command(rich_help_panel="Keep and compare runs")
+@app.command(rich_help_panel=KEEP)
 def ci_report(
-    runs: Annotated[list[Path], typer.Argument(metavar="RUN...", help="Folders of runs, of compare or of gate.")],
-    out: Annotated[Path, typer.Option(help="Folder for summary.md, benchmarks.json and verdicts.xml.")] = Path(
+    runs: Annotated[list[Path], typer.Argument(metavar="RUN...", help="Directories of runs of compare or of gate.")],
+    out: Annotated[Path, typer.Option(help="Directory for summary.md, benchmarks.json, verdicts.xml.")] = Path(
         "ci-report"
     ),
     benchmarks: Annotated[Path | None, typer.Option(metavar="FILE", help="What pytest --benchmark-json wrote.")] = None,
-    history: Annotated[Path | None, typer.Option(metavar="DIR", help="As in gate.")] = None,
+    history: History = None,
 ) -> None:
     """Write runs for CI: a Markdown summary, JSON for github-action-benchmark, JUnit XML of the verdicts."""
     from analysis.ci import write
-    from crossover.compare import usable
 
-    with usable():
-        for path in write(runs, out, benchmarks=benchmarks, history=history):
-            print(path)
+    for path in write(runs, out, benchmarks=benchmarks, history=history):
+        print(path)
 
 
-@app.command(rich_help_panel="Trust")
+@app.command(rich_help_panel=TRUST)
 def calibrate(
-    quick: Annotated[bool, typer.Option("--quick", help="A minute and a half: fewer starts, and +10 % alone.")] = False,
+    quick: Annotated[bool, typer.Option("--quick", help="A minute and a half: fewer starts, and +10% alone.")] = False,
     repeats: Annotated[
         int, typer.Option(min=1, help="Runs of identical and of planted targets, 4 min each; those in --out count.")
     ] = 1,
-    out: Annotated[Path | None, typer.Option(help="Folder of its runs; otherwise a new one in results/.")] = None,
+    out: NewFolder = None,
 ) -> None:
     """Measure what is known, truth beside measurement: can this machine be trusted, and for what differences?"""
     from crossover.calibrate import calibrate as run
@@ -448,7 +403,7 @@ def calibrate(
 
 
 class Stopped(BaseException):
-    """A signal asked for the end; the stack is left in order on the way out."""
+    """A signal asked for the end; everything is stopped in order on the way out."""
 
     def __init__(self, number: int) -> None:
         self.number = number
@@ -464,12 +419,10 @@ def main() -> None:
     sys.exit(outcome())
 
 
-def outcome() -> int:
+def outcome(words: list[str] | None = None) -> int:
     """The exit code: 0 done, 1 something failed, 2 bad input, 128 + n stopped by a signal."""
     try:
-        return int(app(standalone_mode=False) or 0)
-    except Unusable as error:
-        return say(str(error), 2)
+        return int(app(words, standalone_mode=False) or 0)
     except TyperException as error:
         return say(f"{error.format_message().rstrip('.')}: see `crossover --help`.", 2)
     except Failed as error:
@@ -481,6 +434,8 @@ def outcome() -> int:
     except BrokenPipeError:  # whoever read our output left: `crossover rungs | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 128 + signal.SIGPIPE
+    except refusals() as error:
+        return say(str(error), 2)
 
 
 def say(sentence: str, code: int) -> int:

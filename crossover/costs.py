@@ -3,12 +3,14 @@
 import math
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from crossover.compare import compare, usable, wide_console
 from crossover.errors import UserError
-from crossover.preflight import Wish, share_of, wanted, words
+from crossover.options import Options, Session, known_profile, listed, named_rungs, session_of, shares_of
+from crossover.session import measure
+from crossover.show import wide_console, write
 from loadtests import workload as workloads
+from loadtests.costs import cells_of
 from loadtests.dataset import SIZES
 from loadtests.workload import READS, WRITES
 
@@ -17,14 +19,17 @@ if TYPE_CHECKING:  # it brings numpy and matplotlib, which other commands need n
     from analysis.operations import Mix
 
 
-def wanted_costs(operations: str, **wish: Any) -> Wish:
-    """A run of kind `costs` that can be carried out, `wish` being as for any run; raises UserError."""
-    known = (*READS, *WRITES)
-    asked = known if operations == "all" else tuple(words(operations))
+def costs_of(options: Options, *, rungs: str, operations: str = "", profile: str = "quick") -> Session:
+    """A run whose cells are operations: those named, `all`, or by default those of the workload."""
+    known, workload = (*READS, *WRITES), workloads.load(options.workload)
+    asked = known if operations == "all" else tuple(listed(operations))
     if unknown := [name for name in asked if name not in known]:
-        raise UserError(f"There is no operation '{unknown[0]}': choose of {', '.join(known)}, or all.")
-    found = wanted(read_shares="50", **wish)  # of no meaning here: its cells are operations
-    return replace(found, kind="costs", operations=asked, read_shares=())
+        raise UserError(f"There is no operation '{unknown[0]}': choose from {', '.join(known)}, or all.")
+    shares = workload.reads | workload.writes
+    mixes = [*map(workloads.load, workloads.names()), workload]
+    cells = cells_of(asked or [name for name, share in shares.items() if share], mixes)
+    ours = named_rungs(rungs, pair=known_profile(profile).pair)
+    return session_of("costs", options, [cells], rungs=ours, profile=profile, probes=0)
 
 
 def predict(
@@ -34,24 +39,25 @@ def predict(
     from analysis import prediction, tables
     from analysis.findings import find
 
-    with usable():
-        findings = find(folder)
-        for other in against:
-            mixed = find(other)
-            wide_console().print(tables.checks(mixed, prediction.check(findings, mixed)))
-        if not against:
-            mix = mix_of(findings, workload, rate_per_s)
-            shares = [workloads.check_read_share(share_of(word)) for word in words(read_shares)]
-            wide_console().print(tables.predictions(findings, mix, prediction.predict(findings, mix, shares)))
+    findings = find(folder)
+    for other in against:
+        mixed = find(other)
+        wide_console().print(tables.checks(mixed, prediction.check(findings, mixed)))
+    if not against:
+        mix = mix_of(findings, workload, rate_per_s)
+        shown = prediction.predict(findings, mix, shares_of(read_shares))
+        wide_console().print(tables.predictions(findings, mix, shown))
 
 
-def measured(sizes: str, rungs: str, workload: str, rate: float | None, profile: str, out: Path) -> list[Path]:
+def measured(sizes: str, options: Options, *, rungs: str, profile: str, out: Path) -> list[Path]:
     """The folders of runs of costs, one for each of these sizes, measured now."""
-    wish: dict[str, Any] = {"rungs": rungs, "workload": workload, "rate_per_s": rate, "profile": profile}
-    wishes = [wanted_costs("", size=size, out=out / size, **wish) for size in words(sizes)]
-    for each in wishes:
-        compare(each)
-    return [each.out for each in wishes]
+    sessions = [
+        costs_of(replace(options, size=size, out=out / size), rungs=rungs, profile=profile) for size in listed(sizes)
+    ]
+    for session in sessions:
+        measure(session)
+        write(session.access.out)
+    return [session.access.out for session in sessions]
 
 
 def draw_map(folders: list[Path], workload: str | None, rate_per_s: float | None, out: Path) -> None:
@@ -61,13 +67,12 @@ def draw_map(folders: list[Path], workload: str | None, rate_per_s: float | None
 
     if not folders:
         raise UserError("Give runs of costs, or --sizes to measure some, for instance --sizes s,m.")
-    with usable():
-        runs = [find(folder) for folder in folders]
-        mix = mix_of(runs[0], workload, rate_per_s)
-        found = map.rows([(orders_of(run), run) for run in runs], mix)
-        wide_console().print(map.table(found, mix))
-        out.mkdir(parents=True, exist_ok=True)
-        print(f"Map: {map.write(found, mix, out)[-1]}")
+    runs = [find(folder) for folder in folders]
+    mix = mix_of(runs[0], workload, rate_per_s)
+    found = map.rows([(orders_of(run), run) for run in runs], mix)
+    wide_console().print(map.table(found, mix))
+    out.mkdir(parents=True, exist_ok=True)
+    print(f"Map: {map.write(found, mix, out)[-1]}")
 
 
 def mix_of(findings: "Findings", workload: str | None, rate_per_s: float | None) -> "Mix":
@@ -79,7 +84,7 @@ def mix_of(findings: "Findings", workload: str | None, rate_per_s: float | None)
         asked = workloads.load(workload)
         mix = mix._replace(name=asked.name, reads=asked.reads, writes=asked.writes)
     if rate_per_s is not None and not (math.isfinite(rate_per_s) and rate_per_s > 0):
-        raise UserError(f"--rate is above 0 operations a second, not {rate_per_s:g}.")
+        raise UserError(f"--rate is above 0 operations per second, not {rate_per_s:g}.")
     return mix if rate_per_s is None else mix._replace(rate_per_s=rate_per_s)
 
 

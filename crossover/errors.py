@@ -9,3 +9,12 @@ class UserError(Unusable):
 
 class Fallen(Failed):
     """A check failed, or a process that must run has ended: one clear sentence; exit code 1."""
+
+
+def refusals() -> tuple[type[Exception], ...]:
+    """Bad input, as any package calls it: imported only once something was raised."""
+    from analysis.runs import UnusableRun
+    from loadtests.plan import BadPlan
+    from loadtests.workload import WorkloadError
+
+    return Unusable, UnusableRun, BadPlan, WorkloadError

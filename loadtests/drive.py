@@ -1,82 +1,85 @@
-"""Drives one run: `python -m loadtests.drive PLAN.json` checks, loads and checks again, and writes the results.
+"""Drives one run: `python -m loadtests.drive JOB.json` checks the targets, loads them, checks again, and writes.
 
-Progress goes to stdout as JSON lines {"phase","done","total","note"}; with several restarts it says {"phase":"restart"}
-and reads one line {"targets":[…]} from stdin with the new addresses and pids. Exit codes: 0 done, 1 a check failed or a
-target broke down, 2 bad input (one sentence on stderr), 130 interrupted.
+Progress goes to stdout as JSON lines {"phase","done","total","note"}. With several starts it prints
+{"phase":"restart"} and reads one line {"endpoints":[…]} from stdin, with the new addresses and pids. Exit codes: 0
+done, 1 a check failed or a target broke down, 2 bad input (one sentence on stderr), 130 interrupted.
 """
 
-import datetime
 import random
 import signal
 import sys
 from collections import Counter
-from pathlib import Path
-from typing import Any
+from collections.abc import Sequence
+from typing import NamedTuple, NoReturn
 
 import locust  # noqa: F401 - first of all modules with sockets: it monkey-patches the process
 import msgspec
 
-from loadtests import conformance, results
+from loadtests import conformance
 from loadtests.dataset import POPULATION, Dataset
 from loadtests.fill import FillRefused, fill
-from loadtests.format import OF_EVERY_RUN, THRESHOLDS, Conformance, Ledger
-from loadtests.http import HttpClient, Unreachable
-from loadtests.operations import OperationStream, Round
+from loadtests.format import OF_EVERY_RUN, Conformance, Ledger
+from loadtests.http import Unreachable
+from loadtests.operations import OperationStream
 from loadtests.oracle import NotFilled
-from loadtests.plan import MIX_WARM_UP_S, PROBES_PER_S, WATCHED, BadPlan, Cell, Plan, PlannedTarget, read
-from loadtests.slices import Bench, ComponentGone, Figures, completed
+from loadtests.plan import MIX_WARM_UP_S, PROBES_PER_S, BadPlan, Cell, Endpoint, Job, Plan, read_job
+from loadtests.readiness import require_contract
+from loadtests.results import FolderTaken, RunFolder
+from loadtests.target import ComponentGone, Figures, Rows, TargetUnderTest
+from loadtests.warmth import Warmth
 
 SETTLE_S = 60.0
-WARM_WITHIN = 0.05  # three windows of 1 s whose CPU an operation lies this close together are warm
+WATCHED = 500  # customers, and products, whose totals the ledger follows
 
 
 class Stopped(Exception):
-    """Somebody wants the run to end; what is measured stays."""
+    """The run is asked to end; what was measured stays."""
 
 
 class CheckFailed(Exception):
-    """The targets do not agree, or a ledger does not: no figures; the message is one sentence."""
+    """The targets do not agree, or the ledger does not: no figures; the message is one sentence."""
+
+
+class NotSettled(Exception):
+    """A target does not catch up; the message is one sentence."""
+
+
+class Block(NamedTuple):
+    """What is missing of one start of a block: rounds of each cell, and whether its staleness."""
+
+    cells: Sequence[Cell]
+    rounds: list[int]
+    probing: bool
 
 
 class Run:
-    """One run from its first question to its last manifest."""
+    """One session of a run, from its first request to its last manifest."""
 
-    def __init__(self, plan: Plan) -> None:
-        self.plan, self.stopping = plan, False
-        data = plan.data if plan.size.customers and plan.size.products else POPULATION
-        self.dataset = Dataset(plan.seed, *data)
-        self.benches = [Bench(target) for target in plan.targets]
-        self.books_open = False
+    def __init__(self, job: Job) -> None:
+        self.job, self.plan, self.stopping = job, job.plan, False
+        size = self.plan.size
+        populated = (size.customers, size.products, size.orders) if size.customers and size.products else POPULATION
+        self.dataset = Dataset(self.plan.seed, *populated)
+        self.must_fill = self.plan.fill_over_http or not (size.customers and size.products)
+        self.targets = [TargetUnderTest(endpoint) for endpoint in job.endpoints]
+        self.has_baseline = False
 
     def go(self) -> None:
-        self._speak()
-        self._begin()
+        self._require_contract()
+        self._open_folder()
         try:
             self._fill()
-            self._conform()
-            self._open_books()
+            self._require_conformance()
+            self._take_baseline()
             self._measure()
-            self._close_books()
+            self._verify()
         except BaseException as reason:
-            if isinstance(reason, Stopped) and self.books_open:
-                self._close_books()  # while the targets are there to ask; a second signal does not wait for it
-            self.folder.write_manifest(finished_at=_now())
+            if isinstance(reason, Stopped) and self.has_baseline:
+                self._verify()  # while the targets are there to ask; a second signal does not wait for it
+            if not isinstance(reason, CheckFailed):
+                self.folder.end(complete=False)
             raise
-        self.folder.write_manifest(complete=True, finished_at=_now())
-
-    def _begin(self) -> None:
-        """A new run, or one more session of a run that was stopped: its targets are fresh, so it is a new restart."""
-        plan = self.plan
-        start = results.RunFolder.reopened if plan.resume else results.RunFolder
-        self.folder = start(Path(plan.out), _manifest(plan))
-        session, last = self.folder.manifest["sessions"], self.folder.last
-        self.earlier = self.rounds = last("round") or 0
-        self.slices, before = last("slice") or 0, last("restart")
-        self.restart = 0 if before is None else before + 1
-        # Ids of its own: a target that is not ours still holds what an earlier session placed.
-        self.nonce = plan.run if session == 1 else f"{plan.run}/{session}"
-        self.stream = OperationStream(self.dataset, plan.load, self.nonce)
-        self.rng = random.Random(f"{plan.seed}/{self.nonce}/order of targets")
+        self.folder.end(complete=True)
 
     def stop(self, *_: object) -> None:
         """A second signal does not wait."""
@@ -84,302 +87,197 @@ class Run:
             raise KeyboardInterrupt
         self.stopping = True
 
-    def say(self, phase: str, done: int, total: int, note: str = "") -> None:
+    def report(self, phase: str, done: int, total: int, note: str = "") -> None:
         if self.stopping:
             raise Stopped
-        _say(phase, done, total, note)
+        _report(phase, done, total, note)
 
-    def _speak(self) -> None:
-        """Each target answers and speaks the contract: told before anything is written."""
-        for number, bench in enumerate(self.benches):
-            self.say("contract", number, len(self.benches), bench.name)
-            _require_contract(bench.target, bench.client, self.plan.asked)
+    def _require_contract(self) -> None:
+        """Before anything is written."""
+        for number, target in enumerate(self.targets):
+            self.report("contract", number, len(self.targets), target.name)
+            require_contract(target.name, target.client, self.plan.operations)
+
+    def _open_folder(self) -> None:
+        """Of a new run, or for one more session of a stopped one: its targets are fresh, so it is a new restart."""
+        self.folder = RunFolder(self.job)
+        session, last = self.folder.manifest.sessions, self.folder.last
+        self.earlier = self.rounds = last("round") or 0
+        self.slices, before = last("slice") or 0, last("restart")
+        self.restart = 0 if before is None else before + 1
+        # Ids of its own: an external target still holds what an earlier session placed.
+        self.nonce = self.plan.run if session == 1 else f"{self.plan.run}/{session}"
+        self.stream = OperationStream(self.dataset, self.plan.workload, self.nonce)
+        self.rng = random.Random(f"{self.plan.seed}/{self.nonce}/order of targets")
 
     def _fill(self) -> None:
-        if self.plan.fill_over_http or self.dataset.size != self.plan.data:
-            for bench in self.benches:
-                fill(bench.client, self.dataset, lambda done, total, what: self.say("fill", done, total, what))
-                self._settle(bench)
+        for target in self.targets if self.must_fill else ():
+            fill(target.client, self.dataset, lambda done, total, what: self.report("fill", done, total, what))
+            self._settle(target)
 
-    def _conform(self) -> None:
-        verdict = conformance.check(
-            [(bench.name, bench.client) for bench in self.benches],
+    def _require_conformance(self) -> None:
+        found = conformance.check(
+            [(target.name, target.client) for target in self.targets],
             seed=self.plan.seed,
             nonce=self.nonce,
-            only=self.plan.asked if self.plan.has_strangers else None,
-            progress=lambda done, total, tempo: self.say("conformance", done, total, tempo),
+            only=self.plan.operations if self.plan.external else None,  # a service of the user's may lack the others
+            progress=lambda done, total, tempo: self.report("conformance", done, total, tempo),
         )
-        self._checked(conformance=verdict)
-        if not verdict.ok:
-            # The ledger was never opened; a reader is told the first reason first.
-            self._checked(ledger=Ledger(False, first="no load: the targets do not answer the same"))
-            self.folder.write_manifest(complete=True, finished_at=_now())
-            raise CheckFailed(
-                f"The targets do not answer the same, so nothing was measured: {verdict.first_difference}"
-            )
+        self.folder.check(conformance=found)
+        if not found.ok:
+            # No ledger was kept; a reader is told the first reason first.
+            self.folder.check(ledger=Ledger(False, first="no load: the targets do not answer the same"))
+            self._fail(f"The targets do not answer the same, so nothing was measured: {found.first_difference}")
 
-    def _open_books(self) -> None:
+    def _take_baseline(self) -> None:
         customers, products = self.stream.watched(WATCHED)
-        for number, bench in enumerate(self.benches):
-            self.say("baseline", number, len(self.benches), bench.name)
-            self._settle(bench)
-            bench.oracle.baseline(customers, products)
-        self.books_open = True
+        for number, target in enumerate(self.targets):
+            self.report("baseline", number, len(self.targets), target.name)
+            self._settle(target)
+            target.oracle.baseline(customers, products)
+        self.has_baseline = True
 
     def _measure(self) -> None:
-        """What is not yet on disk: each repeat of each block of cells, with fresh processes for every repeat."""
+        """What is not yet on disk: each start of each block of cells, with fresh processes for every start."""
         begun, done = False, self.folder.measured()
-        for repeat in range(self.plan.restarts):
-            todo = [block for cells in self.plan.blocks if (block := _missing(self.plan, done, repeat, cells))]
-            if todo and begun:
-                self._restart(repeat)
-            begun = begun or bool(todo)
-            for number, (cells, rounds, probing) in enumerate(todo):
-                self._load(cells, self.plan.warm_up_most_s if number == 0 else MIX_WARM_UP_S, rounds, probing)
+        for start in range(self.plan.restarts):
+            blocks = [block for cells in self.plan.blocks if (block := missing(self.plan, done, start, cells))]
+            if blocks and begun:
+                self._restart(start)
+            begun = begun or bool(blocks)
+            for number, block in enumerate(blocks):
+                warm_up_s = self.plan.warm_up_s
+                self._measure_block(block, warm_up_s if number == 0 else min(MIX_WARM_UP_S, warm_up_s))
 
-    def _load(self, cells: list[Cell], warm_up_s: float, rounds: list[int], probing: bool) -> None:
-        plan, restart = self.plan, self.restart
-        note = "operations" if plan.kind == "costs" else f"{cells[0].read_share_pct:g} % reads"
+    def _measure_block(self, block: Block, warm_up_s: float) -> None:
+        cells = block.cells
+        note = "operations" if cells[0].name else f"{cells[0].read_share_pct:g}% reads"
         warmth = Warmth()
-        while not warmth.enough(min(warm_up_s, plan.warm_up_most_s)):
+        while not warmth.enough(warm_up_s):
             for cell in cells:
-                self.say("warm-up", int(warmth.seconds * 10), int(warm_up_s * 10), note)
-                warmth.add(plan.slice_s, self._round(restart, cell, "warmup"))
-        orders = [self.rng.sample(range(len(cells)), len(cells)) for _ in range(plan.rounds)]
-        turns = [cells[place] for number, order in enumerate(orders) for place in order if number < rounds[place]]
+                self.report("warm-up", int(warmth.seconds * 10), int(warm_up_s * 10), note)
+                warmth.add(self.plan.slice_s, self._round(cell, "warmup"))
+        orders = [self.rng.sample(range(len(cells)), len(cells)) for _ in range(self.plan.rounds)]
+        turns = [cells[place] for number, order in enumerate(orders) for place in order if number < block.rounds[place]]
         for number, cell in enumerate(turns):
-            self.say("load", number, len(turns), note)
-            self._round(restart, cell, "measure")
-        self.say("load", len(turns), len(turns), note)
-        if probing:
-            self.say("staleness", 0, 1, note)
-            self._round(restart, cells[0], "staleness")
-            self.say("staleness", 1, 1, note)
+            self.report("load", number, len(turns), note)
+            self._round(cell, "measure")
+        self.report("load", len(turns), len(turns), note)
+        if block.probing:
+            self.report("staleness", 0, 1, note)
+            self._round(cells[0], "staleness")
+            self.report("staleness", 1, 1, note)
 
-    def _round(self, restart: int, cell: Cell, phase: str) -> dict[str, Figures]:
+    def _round(self, cell: Cell, phase: str) -> dict[str, Figures]:
         """Every target once, in random order, with the same operations; on disk when all had their turn."""
-        plan, round_number = self.plan, self.rounds + 1
+        plan, number = self.plan, self.rounds + 1
         probes = plan.probes_a_start if phase == "staleness" else 0
         slice_s = max(plan.slice_s, probes / PROBES_PER_S) if probes else plan.slice_s
         work = self.stream.round(
-            cell.read_share_pct, round_number, slice_s=slice_s, rate_per_s=plan.rate, probes=probes, shares=cell.shares
+            cell.read_share_pct, number, slice_s=slice_s, rate_per_s=plan.rate_per_s, probes=probes, shares=cell.shares
         )
-        tables: dict[str, list[tuple[Any, ...]]] = {table: [] for table in OF_EVERY_RUN}
+        tables: Rows = {table: [] for table in OF_EVERY_RUN}
         found = {}
-        for bench in self.rng.sample(self.benches, len(self.benches)):
+        for target in self.rng.sample(self.targets, len(self.targets)):
             self.slices += 1
-            figures = found[bench.name] = bench.run(work, slice_s)
-            where = (round_number, restart, cell.read_share_pct, cell.name, bench.name, phase)
-            add_rows(tables, self.slices, where, work, figures)
+            figures = found[target.name] = target.run(work, slice_s)
+            rows = figures.rows(self.slices, number, self.restart, cell.read_share_pct, cell.name, target.name, phase)
+            for table, added in rows.items():
+                tables[table] += added
             if self.stopping:
                 raise Stopped
-            if any(pair.stale_with for pair in figures.tokens):
-                self._refuse(f"{bench.name} answers a read that carries a command's token without that command")
-        self.folder.write_round(round_number, tables)
-        self.rounds = round_number
+            if any(row.stale_with for row in figures.tokens):
+                self._refuse(f"{target.name} answers a read that carries a command's token without that command")
+        self.folder.write_round(number, tables)
+        self.rounds = number
         return found
 
     def _refuse(self, difference: str) -> None:
-        """What breaks the contract under load gives no figures either."""
-        found = msgspec.convert(self.folder.manifest["checks"]["conformance"], Conformance)
-        self._checked(
+        """A target that breaks the contract under load gives no figures either."""
+        found = self.folder.manifest.checks.conformance or Conformance(True)
+        self.folder.check(
             conformance=msgspec.structs.replace(found, ok=False, first_difference=difference),
             ledger=Ledger(False, first=difference),
         )
-        self.folder.write_manifest(complete=True, finished_at=_now())
-        raise CheckFailed(f"There are no figures: {difference}.")
+        self._fail(f"There are no figures: {difference}.")
 
-    def _restart(self, repeat: int) -> None:
+    def _restart(self, start: int) -> None:
         self.restart += 1
-        self.say("restart", repeat, self.plan.restarts, "waiting for fresh processes")
+        self.report("restart", start, self.plan.restarts, "waiting for fresh processes")
         line = sys.stdin.readline()
         try:
-            targets = {target.name: target for target in msgspec.json.decode(line, type=_Fresh).targets}
-            for bench in self.benches:
-                bench.attach(targets[bench.name])
-                _require_contract(bench.target, bench.client, self.plan.asked)
-                self._settle(bench)
+            endpoints = {endpoint.name: endpoint for endpoint in msgspec.json.decode(line, type=_Fresh).endpoints}
+            for target in self.targets:
+                target.attach(endpoints[target.name])
         except (msgspec.DecodeError, KeyError) as error:
-            raise BadPlan(f"A restart needs one line with all targets on stdin, not {line[:80]!r}.") from error
+            raise BadPlan(f"A restart needs one line with all endpoints on stdin, not {line[:80]!r}.") from error
+        for target in self.targets:
+            require_contract(target.name, target.client, self.plan.operations)
+            self._settle(target)
 
-    def _close_books(self) -> None:
-        verdicts = []
-        for bench in self.benches:
-            self._settle(bench)
-            verdict = bench.oracle.verify(lambda done, total, name=bench.name: _say("ledger", done, total, name))  # type: ignore[misc]
-            verdicts.append(
-                verdict if verdict.ok else msgspec.structs.replace(verdict, first=f"{bench.name}: {verdict.first}")
-            )
-        before = self.folder.manifest["checks"]["ledger"]  # of earlier sessions that came to close their books
-        before = msgspec.convert(before, Ledger) if before else Ledger(True, rounds=0)
-        rounds = (before.rounds or 0) + self.rounds - self.earlier
-        total = msgspec.structs.replace(_together([before, *verdicts]), rounds=rounds)
-        self._checked(ledger=total)
+    def _verify(self) -> None:
+        """The ledger of this session, added to those of earlier sessions that came to verify theirs."""
+        ledgers = [self.folder.manifest.checks.ledger or Ledger(True, rounds=0)]
+        for target in self.targets:
+            self._settle(target)
+            found = target.oracle.verify(lambda done, total, name=target.name: _report("ledger", done, total, name))  # type: ignore[misc]
+            ledgers.append(found if found.ok else msgspec.structs.replace(found, first=f"{target.name}: {found.first}"))
+        rounds = (ledgers[0].rounds or 0) + self.rounds - self.earlier
+        total = msgspec.structs.replace(together(ledgers), rounds=rounds)
+        self.folder.check(ledger=total)
         if not total.ok:
-            self.folder.write_manifest(complete=True, finished_at=_now())
             counts = f"{total.lost} lost, {total.phantom} phantom, {total.differing} differing"
-            raise CheckFailed(f"The ledger found wrong data, so there are no figures ({counts}); first: {total.first}")
+            self._fail(f"The ledger found wrong data, so there are no figures ({counts}); first: {total.first}")
 
-    def _settle(self, bench: Bench) -> None:
-        if not bench.client.settle(SETTLE_S):
-            raise CheckFailed(f"Target {bench.name} has not worked off its backlog after {SETTLE_S:g} s.")
+    def _fail(self, sentence: str) -> NoReturn:
+        """A run whose checks failed is complete: there is nothing to resume."""
+        self.folder.end(complete=True)
+        raise CheckFailed(sentence)
 
-    def _checked(self, **check: Conformance | Ledger) -> None:
-        checks = self.folder.manifest["checks"] | msgspec.to_builtins(check)
-        self.folder.write_manifest(checks=checks)
-
-
-class Warmth:
-    """Whether the targets have warmed up: their CPU an operation in the last three windows of 1 s."""
-
-    def __init__(self) -> None:
-        self.seconds = 0.0
-        self._windows: dict[str, list[float]] = {}
-        self._open: dict[str, tuple[float, int, int]] = {}  # seconds, µs, operations of the window under way
-
-    def add(self, slice_s: float, found: dict[str, Figures]) -> None:
-        self.seconds += slice_s
-        for target, figures in found.items():
-            seconds, cpu_us, operations = self._open.get(target, (0.0, 0, 0))
-            seconds, cpu_us = seconds + slice_s, cpu_us + sum(figures.cpu_us.values())
-            operations += len(figures.played.samples)
-            if seconds >= 1.0:
-                self._windows.setdefault(target, []).append(cpu_us / max(1, operations))
-                seconds, cpu_us, operations = 0.0, 0, 0
-            self._open[target] = seconds, cpu_us, operations
-
-    def enough(self, at_most_s: float) -> bool:
-        if self.seconds >= at_most_s:
-            return True
-        lasts = [windows[-3:] for windows in self._windows.values()]
-        return bool(lasts) and all(len(last) == 3 and 0 < max(last) <= min(last) * (1 + WARM_WITHIN) for last in lasts)
+    def _settle(self, target: TargetUnderTest) -> None:
+        if not target.client.settle(SETTLE_S):
+            raise NotSettled(f"Target {target.name} has not worked off its backlog after {SETTLE_S:g} s.")
 
 
 class _Fresh(msgspec.Struct):
-    targets: list[PlannedTarget]
+    endpoints: list[Endpoint]
 
 
-def _require_contract(target: PlannedTarget, client: HttpClient, asked: frozenset[str]) -> None:
-    """One question of each kind that the run will ask."""
-    who = f"Target {target.name} at {client.url}"
-    try:
-        health, ready = client.get("/health"), client.get("/ready")
-        report = client.get("/reports/top-products?limit=1") if "top_products" in asked else None
-        lag = client.lag_events()
-    except Unreachable as error:
-        raise BadPlan(f"Target {target.name}: {error} Start it, or correct its address.") from error
-    if 401 in (health.status, ready.status):
-        raise BadPlan(f"{who} wants a token: give the one it was started with.")
-    if health.status != 200:
-        raise BadPlan(f"{who} says it cannot serve: GET /health answers {health.status}.")
-    if lag is None:
-        raise BadPlan(f"{who} does not speak the contract: GET /ready answers {ready.status} without lag_events.")
-    if report and (report.status != 200 or not report.body.startswith(b'{"products":[')):
-        raise BadPlan(f"{who} does not speak the contract: GET /reports/top-products answers {report.status}.")
-
-
-def _manifest(plan: Plan) -> dict[str, Any]:
-    targets = [{"name": t.name, "rung": t.rung, "parent": t.parent, "url": t.url} for t in plan.targets]
-    fingerprint = plan.fingerprint | {
-        "targets": targets,
-        "workload": msgspec.to_builtins(plan.load),
-        "read_shares": plan.read_shares,
-        "cells": msgspec.to_builtins(plan.blocks[0]) if plan.kind == "costs" else [],
-        "rate_per_s": plan.rate,
-        "size": plan.size.name,
-        "seed": plan.seed,
-        "rounds": plan.rounds,
-        "slice_s": plan.slice_s,
-        "restarts": plan.restarts,
-    }
-    return {
-        "kind": plan.kind,
-        "run": plan.run,
-        "created_at": _now(),
-        "finished_at": None,
-        "profile": plan.profile,
-        "fingerprint": fingerprint,
-        "checks": {"conformance": None, "ledger": None},
-        "thresholds": THRESHOLDS,
-        "goal": msgspec.to_builtins(plan.goal),
-    }
-
-
-def _missing(
-    plan: Plan, done: Counter[tuple[str, str | None, float]], repeat: int, cells: list[Cell]
-) -> tuple[list[Cell], list[int], bool] | None:
-    """What a repeat of a block lacks: rounds of each cell, and whether staleness; what is there fills early repeats."""
+def missing(
+    plan: Plan, done: Counter[tuple[str, str | None, float]], start: int, cells: Sequence[Cell]
+) -> Block | None:
+    """What a start of a block lacks; what is on disk counts for the early starts."""
     counts = [done["measure", cell.name, cell.read_share_pct] for cell in cells]
-    rounds = [min(plan.rounds, max(0, (repeat + 1) * plan.rounds - count)) for count in counts]
-    probing = bool(plan.probes_a_start) and done["staleness", cells[0].name, cells[0].read_share_pct] <= repeat
-    return (cells, rounds, probing) if probing or any(rounds) else None
+    rounds = [min(plan.rounds, max(0, (start + 1) * plan.rounds - count)) for count in counts]
+    probing = bool(plan.probes_a_start) and done["staleness", cells[0].name, cells[0].read_share_pct] <= start
+    return Block(cells, rounds, probing) if probing or any(rounds) else None
 
 
-def add_rows(
-    tables: dict[str, list[tuple[Any, ...]]], number: int, where: tuple[Any, ...], work: Round, figures: Figures
-) -> None:
-    played, counts = figures.played, completed(figures.played)
-    reads = sum(operation.kind == "read" for operation in work.operations)
-    tables["samples"] += [
-        (
-            number,
-            s.operation.name,
-            s.operation.kind,
-            s.operation.due_us,
-            s.sent_us,
-            s.done_us,
-            s.status,
-            s.outcome,
-            s.size,
-        )
-        for s in played.samples
-    ]
-    tables["slices"].append(
-        (
-            *(number, *where),
-            *(played.started_at_us, played.wall_us, figures.drain_us),
-            *(len(work.operations), counts["ok"] + counts["refused"], counts["refused"]),
-            *(counts["dropped"], counts["error"], reads, len(work.operations) - reads),
-            *(played.generator_cpu_us, figures.steal_share, figures.drained, figures.lag_events_at_end),
-        )
-    )
-    tables["cpu"] += [(number, component, cpu_us) for component, cpu_us in figures.cpu_us.items()]
-    tables["staleness"] += [(number, *row) for row in figures.staleness]
-    tables["applied"] += [(number, *bucket) for bucket in figures.applied]
-    tables["tokens"] += [(number, *pair) for pair in figures.tokens]
+def together(ledgers: list[Ledger]) -> Ledger:
+    """The ledgers of all targets as one."""
+    first = next((ledger.first for ledger in ledgers if ledger.first), None)
+    sums = {
+        field: sum(getattr(ledger, field) for ledger in ledgers)
+        for field in ("operations", "acknowledged", "unknown", "lost", "phantom", "differing")
+    }
+    return Ledger(ok=all(ledger.ok for ledger in ledgers), first=first, **sums)
 
 
-def _together(verdicts: list[Ledger]) -> Ledger:
-    """The books of all targets as one verdict."""
-
-    def total(field: str) -> int:
-        return sum(getattr(verdict, field) for verdict in verdicts)
-
-    counts = {field: total(field) for field in Ledger.__struct_fields__ if field not in ("ok", "first", "rounds")}
-    first = next((verdict.first for verdict in verdicts if verdict.first), None)
-    return Ledger(ok=all(verdict.ok for verdict in verdicts), first=first, **counts)
-
-
-def _say(phase: str, done: int, total: int, note: str) -> None:
+def _report(phase: str, done: int, total: int, note: str) -> None:
     print(msgspec.json.encode({"phase": phase, "done": done, "total": total, "note": note}).decode(), flush=True)
 
 
-def _now() -> str:
-    return datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
-
-
-def main(arguments: list[str], kind: type[Run] = Run) -> int:
+def main(arguments: list[str], mode: type[Run] = Run) -> int:
     if len(arguments) != 1:
-        print("Usage: python -m loadtests.drive PLAN.json", file=sys.stderr)
-        return 2
+        return _end("Usage: python -m loadtests.drive JOB.json", 2)
     try:
-        run = kind(read(arguments[0]))
+        run = mode(read_job(arguments[0]))
         signal.signal(signal.SIGINT, run.stop)
         signal.signal(signal.SIGTERM, run.stop)
         run.go()
-    except (BadPlan, results.FolderTaken, NotFilled, FillRefused) as error:
+    except (BadPlan, FolderTaken, NotFilled, FillRefused) as error:
         return _end(str(error), 2)
-    except (CheckFailed, ComponentGone, Unreachable) as error:
+    except (CheckFailed, NotSettled, ComponentGone, Unreachable) as error:
         return _end(str(error), 1)
     except (Stopped, KeyboardInterrupt):
         return _end("Stopped: what was measured is on disk, marked as incomplete.", 130)

@@ -314,6 +314,10 @@ class Manifest(Struct, frozen=True, kw_only=True):
     finished_at: Annotated[str | None, Meta(description="RFC 3339 time of its end")] = None
     profile: Annotated[str, Meta(description="`quick`, `standard` or `thorough`")]
     sessions: Annotated[int, Meta(description="1, and 1 more each time the run was resumed")] = 1
+    plan: Annotated[
+        dict[str, Any] | None,
+        Meta(description="the whole `loadtests.plan.Plan`; null in early runs, which cannot be resumed"),
+    ] = None
     fingerprint: Annotated[
         Fingerprint, Meta(description=f"what two runs must share to be compared: {_fields(Fingerprint)}")
     ]

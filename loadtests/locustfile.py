@@ -42,7 +42,7 @@ def _read_share(text: str) -> str:
 @events.init_command_line_parser.add_listener  # type: ignore[untyped-decorator]
 def _arguments(parser: Any) -> None:
     parser.add_argument("--workload", type=_workload, default="shop", help=f"{', '.join(workloads.names())} or a .toml")
-    parser.add_argument("--read-share", type=_read_share, default="", help="per cent; empty: the workload's")
+    parser.add_argument("--read-share", type=_read_share, default="", help="percent; empty: the workload's")
     parser.add_argument("--seed", type=int, default=1, help="of the data the target was filled with")
     parser.add_argument("--size", choices=sorted(SIZES), default="s", help="of the data the target was filled with")
     parser.add_argument("--bearer", default=os.environ.get("CROSSOVER_TOKEN", ""), is_secret=True, help="access token")

@@ -1,42 +1,98 @@
-"""What a run is to do: the driver's only input, one JSON file, checked before anything starts."""
+"""What a run is to do: one frozen plan, made once, passed whole, stored whole in the manifest, read back to resume."""
 
 import math
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import msgspec
 from msgspec import Struct
 
-from loadtests import workload as workloads
-from loadtests.dataset import Size
-from loadtests.trials import Goal
-from loadtests.workload import READS, WRITES, Workload
+from loadtests.workload import Workload
 
-WARM_UP_S = {"quick": 3.0, "standard": 10.0, "thorough": 10.0}  # at most, for each target, after each start
-MIX_WARM_UP_S = 2.0  # at most, for each further read share of a start: processes that are warm meet another mix
-PROBES = {"quick": 12, "standard": 30, "thorough": 90}  # of staleness, for each target and read share
 PROBES_PER_S = 8.0  # few enough that their reads add little to the load
-COMPANY = {  # what shares a cell with an operation, in per cent; an operation not named here is alone
-    "top_products": {"order": 90.0},
-    "daily_sales": {"order": 50.0},
-    "search": {"order": 70.0},
-    "place": {"order": 67.0},
-    "pay": {"order": 60.0, "place": 20.0},
-    "ship": {"order": 50.0, "place": 17.0, "pay": 16.0},
-    "cancel": {"order": 60.0, "place": 20.0},
-    "rename": {"order": 67.0},
-    "reprice": {"order": 67.0},
-    "deliver": {"order": 67.0},
-}
-WATCHED = 500  # customers, and products, whose totals the ledger follows
+MIX_WARM_UP_S = 2.0  # at most, for each further block of a start: processes that are warm meet another mix
 
 
 class BadPlan(ValueError):
     """One clear sentence about what cannot be run and what to do."""
 
 
-class PlannedTarget(Struct, frozen=True):
-    """`processes` gives the root pids by component; without them a target has no CPU figures."""
+class Cell(Struct, frozen=True):
+    """What a slice asks: the workload at a read share or, where `shares` (in percent) are given, these operations."""
+
+    read_share_pct: float
+    name: str | None = None
+    shares: dict[str, float] | None = None
+
+
+class Goal(Struct, frozen=True):
+    """95% of operations take at most `p95_ms` from scheduled start, 95% of writes are visible after `freshness_ms`."""
+
+    p95_ms: float
+    freshness_ms: float
+
+
+class DataSize(Struct, frozen=True):
+    name: str
+    customers: int
+    products: int
+    orders: int
+
+
+class Plan(Struct, frozen=True, kw_only=True):
+    """Nothing in it is secret, and nothing in it differs between the sessions of a run.
+
+    `kind` says what the results are about: "compare", "costs", "capacity" or "gate". The cells of a block are measured
+    together, in random order within each round of them, after a warm-up of their own.
+    """
+
+    kind: str
+    run: str
+    rungs: dict[str, str] = {}  # name of a target → its rung
+    external: dict[str, str] = {}  # name of an external target → its URL
+    revisions: dict[str, str] = {}  # of a gate: name of a target → its commit
+    workload: Workload
+    blocks: tuple[tuple[Cell, ...], ...]
+    rate_per_s: float
+    size: DataSize
+    fill_over_http: bool = False
+    seed: int = 1
+    durability: str = "full"
+    profile: str = "quick"
+    rounds: int  # of each start
+    restarts: int = 1  # starts, the first included
+    slice_s: float = 0.5
+    warm_up_s: float = 10.0  # at most, for each target, after each start
+    probes: int = 0  # of staleness, for each target and block
+    goal: Goal | None = None  # of a run of kind capacity, which has one target and one cell
+
+    def __post_init__(self) -> None:
+        if problem := _problem(self):
+            raise BadPlan(problem)
+
+    @property
+    def read_shares(self) -> tuple[float, ...]:
+        """Those at which the workload is measured as a whole."""
+        return tuple(cell.read_share_pct for block in self.blocks for cell in block if cell.name is None)
+
+    @property
+    def cells(self) -> tuple[Cell, ...]:
+        """Those that measure single operations."""
+        return tuple(cell for block in self.blocks for cell in block if cell.name is not None)
+
+    @property
+    def operations(self) -> frozenset[str]:
+        """The operations that the workload may ask for."""
+        mixed = self.workload
+        return frozenset(name for shares in (mixed.reads, mixed.writes) for name, share in shares.items() if share)
+
+    @property
+    def probes_a_start(self) -> int:
+        return math.ceil(self.probes / self.restarts)
+
+
+class Endpoint(Struct, frozen=True):
+    """Where a target listens; `processes` are the root pids by component, without which it has no CPU figures."""
 
     name: str
     url: str
@@ -46,157 +102,35 @@ class PlannedTarget(Struct, frozen=True):
     processes: dict[str, list[int]] = {}
 
 
-class PlannedSize(Struct, frozen=True):
-    name: str
-    customers: int
-    products: int
-    orders: int
+class Job(Struct, frozen=True, kw_only=True):
+    """The driver's only input, one JSON file: the plan, and what differs by session. It may hold a token."""
 
-
-class Cell(Struct, frozen=True):
-    """What a slice asks: the workload at a read share or, where `shares` (in per cent) are given, these operations."""
-
-    read_share_pct: float
-    name: str | None = None
-    shares: dict[str, float] | None = None
-
-
-class Plan(Struct, frozen=True):
-    """`rate_per_s` null: the workload's. `restarts`: after each but the last the driver asks for fresh processes.
-
-    `workload`: a name, a path, or the workload itself. `resume`: go on with the stopped run that is in `out`.
-    """
-
+    plan: Plan
     out: str
-    run: str
-    targets: tuple[PlannedTarget, ...]
-    workload: str | Workload
-    read_shares: tuple[float, ...]
-    rounds: int
-    size: PlannedSize
-    rate_per_s: float | None = None
-    slice_s: float = 0.5
-    restarts: int = 1
-    seed: int = 1
-    fill_over_http: bool = False
-    resume: bool = False
-    profile: Literal["quick", "standard", "thorough"] = "quick"
-    fingerprint: dict[str, Any] = {}
-    warm_up_s: float | None = None  # None: the profile's
-    probes: int | None = None  # None: the profile's
-    kind: Literal["compare", "costs", "capacity", "gate"] = "compare"
-    goal: Goal | None = None  # of a run of kind capacity, which has one target and one read share
-    operations: tuple[str, ...] = ()  # whose costs are asked; none: those of the workload
-
-    @property
-    def load(self) -> Workload:
-        return self.workload if isinstance(self.workload, Workload) else workloads.load(self.workload)
-
-    @property
-    def blocks(self) -> list[list[Cell]]:
-        """Cells that are measured together, in random order within each round of them, after a warm-up of their own."""
-        if self.kind != "costs":
-            return [[Cell(share)] for share in self.read_shares]
-        cells = cells_of_operations(set(self.operations or self.asked))
-        mixed = {workload.name: workload for workload in (*map(workloads.load, workloads.names()), self.load)}
-        mixes = [mix_of(workload) for workload in mixed.values()]
-        return [cells + [mix for mix in mixes if set(mix.shares or ()) <= {cell.name for cell in cells}]]
-
-    @property
-    def asked(self) -> frozenset[str]:
-        """The operations that the load may ask for."""
-        mixed = self.load
-        return frozenset(name for shares in (mixed.reads, mixed.writes) for name, share in shares.items() if share)
-
-    @property
-    def has_strangers(self) -> bool:
-        """Whether a target is not one of ours: it may have the load's operations alone."""
-        return any(target.rung == "external" for target in self.targets)
-
-    @property
-    def rate(self) -> float:
-        return self.rate_per_s or self.load.rate_per_s
-
-    @property
-    def probes_a_start(self) -> int:
-        """For each target and read share."""
-        return math.ceil((PROBES[self.profile] if self.probes is None else self.probes) / self.restarts)
-
-    @property
-    def warm_up_most_s(self) -> float:
-        return WARM_UP_S[self.profile] if self.warm_up_s is None else self.warm_up_s
-
-    @property
-    def data(self) -> Size:
-        return Size(self.size.customers, self.size.products, self.size.orders)
-
-
-def cells_of_operations(names: set[str]) -> list[Cell]:
-    """As many cells as unknown costs: each operation in one of its own, and one in which nothing is asked.
-
-    All cells have one rate, because the cost of an operation depends on it; a heavy read has light ones beside it, so
-    that no cell saturates its target. So has a write: what carries events takes those that come close together at
-    once, which makes a write cheaper the more of them there are. A transition has the makers of its orders.
-    """
-    for _ in COMPANY:  # company may want company
-        names = names | {other for name in names for other in COMPANY.get(name, ())}
-    cells = [Cell(0, "idle", {})]
-    for name in (*READS, *WRITES):
-        if name in names:
-            company = COMPANY.get(name, {})
-            shares = company | {name: 100 - sum(company.values())}
-            read_share_pct = sum(share for other, share in shares.items() if other in READS)
-            cells.append(Cell(read_share_pct, name, shares))
-    return cells
-
-
-def mix_of(workload: Workload) -> Cell:
-    """A workload's shares, to which no cost is fitted: they show whether the costs of operations add up to a mix's."""
-    parts = ((workload.reads, workload.read_share_pct), (workload.writes, 100 - workload.read_share_pct))
-    shares = {name: share * part / 100 for shares, part in parts for name, share in shares.items() if share * part}
-    return Cell(workload.read_share_pct, f"mix {workload.name}", shares)
-
-
-def read(path: str) -> Plan:
-    try:
-        plan = msgspec.json.decode(Path(path).read_bytes(), type=Plan)
-    except OSError as error:
-        raise BadPlan(f"The plan {path} cannot be read: {error.strerror}.") from error
-    except msgspec.DecodeError as error:
-        raise BadPlan(f"The plan {path} does not fit: {error}.") from error
-    try:
-        for share in plan.read_shares:
-            workloads.check_read_share(share)
-        workload = plan.load
-    except workloads.WorkloadError as error:
-        raise BadPlan(str(error)) from error
-    if problem := _problem(plan):
-        raise BadPlan(f"The plan {path} does not fit: {problem}.")
-    assert workload.name, "a loaded workload has a name"
-    return plan
+    endpoints: tuple[Endpoint, ...]
+    facts: dict[str, Any] = {}  # about machine, code and servers, for the fingerprint
+    resume: bool = False  # go on with the stopped run that is in `out`
 
 
 def _problem(plan: Plan) -> str | None:
-    names = [target.name for target in plan.targets]
-    rate = plan.rate
-    if not names:
-        return "it names no target"
-    if len(set(names)) != len(names):
-        return "two targets have the same name"
-    if plan.kind == "costs" and (unknown := set(plan.operations) - {*READS, *WRITES}):
-        return f"there is no operation {min(unknown)!r}, only {', '.join((*READS, *WRITES))}"
-    if (plan.kind != "costs" and not plan.read_shares) or len(set(plan.read_shares)) != len(plan.read_shares):
-        return "it needs at least one read share, each once"
+    if len(set(plan.read_shares)) != len(plan.read_shares) or not all(plan.blocks) or not plan.blocks:
+        return "Give at least one read share, each once: for instance --read-shares 50,80,95."
     if plan.rounds < 1 or plan.restarts < 1:
-        return "rounds and restarts must be at least 1"
-    if not (math.isfinite(plan.slice_s) and 0.05 <= plan.slice_s <= 600):
-        return "slice_s must be 0.05 to 600 seconds"
-    if not (math.isfinite(rate) and 0 < rate <= 100_000):
-        return f"rate_per_s must be above 0 and at most 100,000, not {rate:g}"
-    if rate * plan.slice_s < 1:
-        return f"at {rate:g} operations a second a slice of {plan.slice_s:g} s would mostly be empty"
-    if plan.kind == "capacity" and (plan.goal is None or len(plan.targets) != 1 or len(plan.read_shares) != 1):
-        return "a run of kind capacity has a goal, one target and one read share"
-    if min(plan.data) < 0:
-        return "a size is never negative"
+        return "A run has at least one round and one start."
+    if not 0.05 <= plan.slice_s <= 600:
+        return f"A slice takes 0.05 to 600 seconds, not {plan.slice_s:g}."
+    least = 2 / plan.slice_s  # fewer, and most slices would be empty
+    if not (math.isfinite(plan.rate_per_s) and least <= plan.rate_per_s <= 100_000):
+        return f"--rate is {least:g} to 100,000 operations a second, not {plan.rate_per_s:g}."
+    if plan.goal and (len(plan.rungs) + len(plan.external) != 1 or len(plan.read_shares) != 1):
+        return "A run of kind capacity has one target and one read share."
     return None
+
+
+def read_job(path: str) -> Job:
+    try:
+        return msgspec.json.decode(Path(path).read_bytes(), type=Job)
+    except OSError as error:
+        raise BadPlan(f"The job {path} cannot be read: {error.strerror}.") from error
+    except msgspec.DecodeError as error:
+        raise BadPlan(f"The job {path} does not fit: {error}") from error

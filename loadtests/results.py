@@ -6,63 +6,102 @@ import os
 import shutil
 from collections import Counter
 from collections.abc import Iterable, Mapping
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import msgspec
 import polars as pl
 
-from loadtests.format import FORMAT, TABLES
+from loadtests.format import FORMAT, TABLES, THRESHOLDS, Checks, Conformance, Fingerprint, Ledger, Manifest, TargetInfo
+from loadtests.plan import Endpoint, Job
 
 
 class FolderTaken(Exception):
     """The folder holds something else already, or another run; the message is one sentence."""
 
 
+def new_manifest(job: Job) -> Manifest:
+    plan, facts = job.plan, job.facts
+    fingerprint = Fingerprint(
+        targets=tuple(target_info(endpoint) for endpoint in job.endpoints),
+        workload=msgspec.to_builtins(plan.workload),
+        read_shares=plan.read_shares,
+        cells=msgspec.to_builtins(plan.cells),
+        rate_per_s=plan.rate_per_s,
+        size=plan.size.name,
+        seed=plan.seed,
+        rounds=plan.rounds,
+        slice_s=plan.slice_s,
+        restarts=plan.restarts,
+        **facts,
+    )
+    return Manifest(
+        format=FORMAT,
+        kind=plan.kind,
+        complete=False,
+        run=plan.run,
+        created_at=now(),
+        profile=plan.profile,
+        plan=msgspec.to_builtins(plan),
+        fingerprint=fingerprint,
+        checks=Checks(),
+        thresholds=THRESHOLDS,
+        goal=msgspec.to_builtins(plan.goal),
+        files={},
+    )
+
+
+def target_info(endpoint: Endpoint) -> TargetInfo:
+    return TargetInfo(endpoint.name, endpoint.rung, endpoint.parent, endpoint.url)
+
+
+def now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
+
+
 class RunFolder:
     """The folder of one run; only this process writes to it."""
 
-    def __init__(self, path: Path, manifest: dict[str, Any]) -> None:
-        """Starts an incomplete run in an empty or new folder."""
-        if path.exists() and (not path.is_dir() or any(path.iterdir())):
-            raise FolderTaken(f"{path} is not empty: give a new folder for the results.")
-        path.mkdir(parents=True, exist_ok=True)
-        self._hold(path)
-        self.manifest = {"format": FORMAT, "complete": False, "sessions": 1} | manifest | {"files": {}}
+    def __init__(self, job: Job) -> None:
+        """Start a run in an empty or new folder or, where the job says so, go on with the one that is there."""
+        self.path = Path(job.out)
+        taken = self.path.exists() and (not self.path.is_dir() or any(self.path.iterdir()))
+        if taken and not job.resume:
+            raise FolderTaken(f"{self.path} is not empty: give a new folder for the results.")
+        self.path.mkdir(parents=True, exist_ok=True)
+        self._lock()
+        self.manifest = new_manifest(job)
         self.slices = pl.DataFrame(schema=TABLES["slices"].schema)  # of earlier sessions
-        self.write_manifest()
-        (path / "rounds").mkdir()
+        self.rounds = self.path / "rounds"
+        if job.resume:
+            self._reopen()
+        self.update()
+        self.rounds.mkdir(exist_ok=True)
 
-    @classmethod
-    def reopened(cls, path: Path, manifest: dict[str, Any]) -> "RunFolder":
-        """Goes on with a run that was stopped: every whole round in it stays, whatever was half done goes."""
-        folder = cls.__new__(cls)
-        folder._hold(path)
-        found = msgspec.json.decode((path / "manifest.json").read_bytes())
-        if found["complete"] or found["format"] != FORMAT:
-            raise FolderTaken(f"{path} holds a complete run, or one of another format: it cannot be resumed.")
-        if unlike := _unlike(found["fingerprint"], manifest["fingerprint"]):
-            raise FolderTaken(f"{path} cannot be resumed, because these differ now: {', '.join(unlike)}.")
-        folder.manifest = found | {"sessions": found.get("sessions", 1) + 1, "finished_at": None}
-        rounds = path / "rounds"
-        rounds.mkdir(exist_ok=True)
-        for unfinished in rounds.glob(".tmp-*"):
+    def _reopen(self) -> None:
+        """Every whole round of the stopped run stays, whatever was half done goes."""
+        found = msgspec.json.decode((self.path / "manifest.json").read_bytes(), type=Manifest)
+        if found.complete or found.format != FORMAT:
+            raise FolderTaken(f"{self.path} holds a complete run, or one of another format: it cannot be resumed.")
+        if unlike := differing(found.fingerprint, self.manifest.fingerprint):
+            raise FolderTaken(f"{self.path} cannot be resumed, because these differ now: {', '.join(unlike)}.")
+        self.manifest = msgspec.structs.replace(found, sessions=found.sessions + 1, finished_at=None)
+        for unfinished in self.rounds.glob(".tmp-*"):
             shutil.rmtree(unfinished)
-        for whole in sorted(rounds.iterdir()):  # a round that the manifest had not named yet when it was killed
-            if f"rounds/{whole.name}/slices.parquet" not in found["files"]:
-                folder._name(whole)
-        parts = [pl.read_parquet(file) for file in sorted(rounds.glob("*/slices.parquet"))]
-        folder.slices = pl.concat([pl.DataFrame(schema=TABLES["slices"].schema), *parts])
-        folder.write_manifest()
-        return folder
+        for whole in sorted(self.rounds.glob("*")):  # a round that the manifest had not named yet when it was killed
+            if f"rounds/{whole.name}/slices.parquet" not in found.files:
+                self._name(whole)
+        parts = [pl.read_parquet(file) for file in sorted(self.rounds.glob("*/slices.parquet"))]
+        self.slices = pl.concat([self.slices, *parts])
 
-    def _hold(self, path: Path) -> None:
+    def _lock(self) -> None:
         """Nobody else writes here until this process ends, however it ends."""
-        self.path, self._held = path, os.open(path, os.O_RDONLY)
+        self._descriptor = os.open(self.path, os.O_RDONLY)
         try:
-            fcntl.flock(self._held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            raise FolderTaken(f"{path} is being written by a run that still goes on.") from None
+            raise FolderTaken(f"{self.path} is being written by a run that still goes on.") from None
 
     def measured(self) -> Counter[tuple[str, str | None, float]]:
         """Rounds of earlier sessions by (phase, cell, read share)."""
@@ -75,8 +114,7 @@ class RunFolder:
 
     def write_round(self, number: int, tables: Mapping[str, Iterable[tuple[Any, ...]]]) -> None:
         """Rows of each table, in the order of its columns; the round is there when its folder has its name."""
-        rounds = self.path / "rounds"
-        building, final = rounds / f".tmp-{number:05}", rounds / f"{number:05}"
+        building, final = self.rounds / f".tmp-{number:05}", self.rounds / f"{number:05}"
         building.mkdir()
         for table, rows in tables.items():
             frame = pl.DataFrame(list(rows), schema=TABLES[table].schema, orient="row")
@@ -86,17 +124,18 @@ class RunFolder:
                 os.fsync(file.fileno())
         _sync_folder(building)
         building.rename(final)
-        _sync_folder(rounds)
+        _sync_folder(self.rounds)
         self._name(final)
 
     def _name(self, whole: Path) -> None:
         """The manifest knows the files of a round."""
         for file_path in sorted(whole.iterdir()):
             name = file_path.relative_to(self.path).as_posix()
-            self.manifest["files"][name] = hashlib.sha256(file_path.read_bytes()).hexdigest()
+            self.manifest.files[name] = hashlib.sha256(file_path.read_bytes()).hexdigest()
 
-    def write_manifest(self, **changes: Any) -> None:
-        self.manifest |= changes
+    def update(self, **changes: Any) -> None:
+        """Write the manifest, with these changes."""
+        self.manifest = msgspec.structs.replace(self.manifest, **changes)
         temporary, final = self.path / ".manifest.tmp", self.path / "manifest.json"
         with temporary.open("wb") as file:
             file.write(msgspec.json.format(msgspec.json.encode(self.manifest), indent=2) + b"\n")
@@ -105,17 +144,23 @@ class RunFolder:
         temporary.rename(final)
         _sync_folder(self.path)
 
+    def check(self, **checks: Conformance | Ledger) -> None:
+        self.update(checks=msgspec.structs.replace(self.manifest.checks, **checks))
 
-def _unlike(recorded: dict[str, Any], wanted: dict[str, Any]) -> list[str]:
-    """The fields of two fingerprints that differ; where a target of ours listens is another port each time."""
+    def end(self, *, complete: bool) -> None:
+        self.update(complete=complete, finished_at=now())
 
-    def comparable(fingerprint: dict[str, Any]) -> dict[str, Any]:
-        plain = msgspec.json.decode(msgspec.json.encode(fingerprint))
+
+def differing(recorded: Fingerprint, wanted: Fingerprint) -> list[str]:
+    """The fields of two fingerprints that differ; a target of ours listens at another port each time."""
+
+    def comparable(fingerprint: Fingerprint) -> dict[str, Any]:
+        plain: dict[str, Any] = msgspec.json.decode(msgspec.json.encode(fingerprint))
         ours = [target | {"url": None} if target["rung"] != "external" else target for target in plain["targets"]]
-        return dict(plain, targets=ours)
+        return plain | {"targets": ours}
 
     one, other = comparable(recorded), comparable(wanted)
-    return [field for field in one | other if one.get(field) != other.get(field)]
+    return [field for field in one if one[field] != other[field]]
 
 
 def _sync_folder(path: Path) -> None:

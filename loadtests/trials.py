@@ -4,10 +4,10 @@ import math
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
-from msgspec import Struct
 from scipy import stats
 
 from loadtests.format import THRESHOLDS
+from loadtests.plan import Goal
 from loadtests.staleness import StalenessRow
 
 if TYPE_CHECKING:  # importing it would bring Locust, which patches the process
@@ -23,13 +23,6 @@ RATES_MAX = 20
 RATE_MIN, RATE_MAX = 1.0, 50_000.0
 
 Outcome = Literal["held", "failed", "generator", "other", "void"]
-
-
-class Goal(Struct, frozen=True):
-    """95% of operations take at most `p95_ms` from scheduled start, 95% of writes are visible after `freshness_ms`."""
-
-    p95_ms: float
-    freshness_ms: float
 
 
 class Trend(NamedTuple):

@@ -41,7 +41,7 @@ class Basket(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Workload(Struct, frozen=True, forbid_unknown_fields=True):
-    """`reads` and `writes` are shares in per cent by operation; each of the two adds up to 100."""
+    """`reads` and `writes` are shares in percent by operation; each of the two adds up to 100."""
 
     read_share_pct: float
     rate_per_s: float
@@ -89,7 +89,7 @@ def parse(text: str, *, name: str, source: str) -> Workload:
 
 def check_read_share(read_share_pct: float) -> float:
     if not (math.isfinite(read_share_pct) and 0 <= read_share_pct <= 100):
-        raise WorkloadError(f"A read share is a number from 0 to 100 per cent, not {read_share_pct:g}.")
+        raise WorkloadError(f"A read share is a number from 0 to 100 percent, not {read_share_pct:g}.")
     return read_share_pct
 
 

@@ -11,7 +11,7 @@ import pytest
 from crossover import calibrate
 from crossover.calibrate import Repeat, found, identical
 from crossover.errors import Fallen, UserError
-from crossover.preflight import PROFILES, Wish
+from crossover.options import PROFILES, Session
 from loadtests.cpu import process_clock_ns
 from loadtests.scripted import due_times_us, waits_us
 from servers.server import SERVER_ENV
@@ -110,9 +110,9 @@ def test_a_long_run_holds_a_shorter_one_that_sees_less(tmp_path: Path) -> None:
 def test_repeats_that_are_there_are_not_measured_again(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     measured = list[str]()
 
-    def run(wish: Wish, *_: object) -> None:
-        measured.append(wish.out.name)
-        write_pairs(wish.out)
+    def run(session: Session, *_: object) -> None:
+        measured.append(session.access.out.name)
+        write_pairs(session.access.out)
 
     monkeypatch.setattr(calibrate, "known", lambda *_: [])
     monkeypatch.setattr(calibrate, "run", run)

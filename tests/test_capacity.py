@@ -13,23 +13,18 @@ from analysis import capacity, capacity_plots, scaling
 from analysis.bounds import Servers, plan
 from analysis.publish import compacted
 from analysis.statistics import NotComputable
-from loadtests.trials import PRECISION, Goal, Trend, Trial, goal_outcome, judge, lag_outcome, search, trend
+from loadtests.plan import Goal
+from loadtests.trials import PRECISION, Trend, Trial, goal_outcome, judge, lag_outcome, search, trend
 from tests import load_targets as targets
+from tests.jobs import drive, job_for
 from tests.load_targets import serving
-from tests.test_load_drive import plan_for, start
 
 
 def look_for(folder: Path, url: str, **changes: Any) -> Path:
-    plan = {
-        "kind": "capacity",
-        "goal": {"p95_ms": 150, "freshness_ms": 100},
-        "read_shares": [90],
-        "probes": 0,
-        "slice_s": 0.6,
-    }
-    process = start(plan_for(folder, [url], **plan | changes), module="loadtests.capacity")
-    _, errors = process.communicate(timeout=240)
-    assert process.returncode == 0, errors
+    goal = {"kind": "capacity", "goal": Goal(p95_ms=150, freshness_ms=100), "slice_s": 0.6}
+    job = job_for(folder, [url], read_shares=(90,), **goal | changes)
+    done = drive(job, "loadtests.capacity", within_s=240)
+    assert done.returncode == 0, done.stderr
     return folder / "run"
 
 

@@ -2,6 +2,7 @@
 
 import contextlib
 import http.server
+import io
 import json
 import os
 import re
@@ -12,14 +13,15 @@ import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
+from unittest import mock
 
 import pytest
 from typer.main import get_command
 
 from analysis.tables import summary
-from crossover.cli import app
+from crossover.cli import app, outcome
 from crossover.ladder_view import rung_diff
-from crossover.preflight import name_each
+from crossover.options import named_rungs
 from crossover.targets import LOOPBACK, listen
 from ladder.rung import rungs
 from servers.folders import make_run_directory
@@ -40,12 +42,14 @@ def crossover(*words: str, within_s: float = 30, **env: str) -> subprocess.Compl
 
 
 def refused(*words: str, **env: str) -> str:
-    """The one sentence with which bad input is refused."""
-    ended = crossover(*words, **env)
-    assert ended.returncode == 2, ended.stdout + ended.stderr
-    said = [line for line in ended.stderr.splitlines() if not line.startswith(("serve: ", "compare: ", "rebuild: "))]
-    assert len(said) == 1, ended.stderr
-    assert not ended.stdout
+    """The one sentence with which bad input is refused, by the command line in this process."""
+    out, errors = io.StringIO(), io.StringIO()
+    with mock.patch.dict(os.environ, CLEAN | env, clear=True):
+        with contextlib.redirect_stdout(out), contextlib.redirect_stderr(errors):
+            assert outcome([*words]) == 2, errors.getvalue()
+    lines = errors.getvalue().splitlines()
+    said = [line for line in lines if not line.startswith(("serve: ", "compare: ", "rebuild: "))]
+    assert len(said) == 1 and not out.getvalue(), lines
     return said[0]
 
 
@@ -64,7 +68,7 @@ def refused(*words: str, **env: str) -> str:
         ("rebuild noop", "nothing to rebuild"),
         ("rebuild cqrs", "set DATABASE_URL and REDIS_URL."),
         ("report no-such-folder", "no-such-folder"),
-        ("costs --operations order,nope", "There is no operation 'nope': choose of order, customer_orders"),
+        ("costs --operations order,nope", "There is no operation 'nope': choose from order, customer_orders"),
         ("predict no-such-folder", "no-such-folder is not a folder"),
         ("predict results/published/2026-11-23-shop-thorough", "holds no costs of operations"),
         ("map", "Give runs of costs, or --sizes"),
@@ -82,17 +86,20 @@ def refused(*words: str, **env: str) -> str:
         ("compare --workload nope", "There is no workload 'nope': choose one of backoffice, checkout, shop"),
         ("compare --workload nope.toml", "There is no workload file nope.toml."),
         ("compare --profile nope", "There is no profile 'nope': choose one of quick, standard, thorough."),
-        ("compare --read-shares 101", "A read share is a number from 0 to 100 per cent, not 101."),
-        ("compare --read-shares many", "A read share is a number from 0 to 100 per cent, not 'many'."),
+        ("compare --read-shares 101", "A read share is a number from 0 to 100 percent, not 101."),
+        ("compare --read-shares many", "A read share is a number from 0 to 100 percent, not 'many'."),
         ("compare --read-shares nan", "A read share is a number"),
         ("compare --read-shares 50,50", "each once"),
         ("compare --rate 0", "--rate"),
-        ("compare --durability some", "There is no durability 'some': choose full or relaxed."),
+        ("compare --durability some", "There is no durability 'some': choose one of full, relaxed."),
         ("compare --rate nan", "--rate"),
         ("compare --size xxl", "There is no size 'xxl'"),
         ("compare --out tests", "give another --out"),
         ("compare --out Makefile", "give another --out"),
         ("compare --target mine", "--target is NAME=URL"),
+        ("compare --target mine=http://me:secret@there", "holds a password"),
+        ("compare --url nope=redis://there", "--url is NAME=URL, where NAME is one of postgres, redis."),
+        ("compare --url redis", "--url is NAME=URL"),
         ("compare --target mine=ftp://there", "--target is NAME=URL"),
         ("compare --target crud=http://127.0.0.1:1", "Two targets are called 'crud'"),
         ("compare --target mine=http://127.0.0.1:1", "does not answer"),
@@ -270,8 +277,8 @@ def test_doctor_ends_with_1_when_something_is_missing() -> None:
 
 
 def test_the_thorough_profile_runs_its_first_rung_twice() -> None:
-    assert name_each(["crud", "cqrs"], pair=True) == {"crud": "crud", "cqrs": "cqrs", "crud-2": "crud"}
-    assert name_each(["crud", "crud"], pair=True) == {"crud": "crud", "crud-2": "crud"}
+    assert named_rungs("crud,cqrs", pair=True) == {"crud": "crud", "cqrs": "cqrs", "crud-2": "crud"}
+    assert named_rungs("crud, crud", pair=True) == {"crud": "crud", "crud-2": "crud"}
 
 
 def test_two_runs_never_share_a_namespace() -> None:

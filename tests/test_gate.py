@@ -10,9 +10,10 @@ import pytest
 
 from analysis import gate as analysis
 from analysis.runs import UnusableRun
-from crossover import gate
+from crossover import gate, revisions
 from crossover.errors import Fallen
-from crossover.preflight import wanted
+from crossover.options import PROFILES, Options
+from crossover.session import measure
 from tests.synthetic_runs import CRUD, Truth, write_run
 
 HOME = Path(__file__).parent.parent
@@ -89,7 +90,7 @@ def clone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., str]
         return subprocess.run(["git", *IDENTITY, *words], check=True, capture_output=True, text=True).stdout
 
     git("clone", "--quiet", str(HOME), str(repository))
-    monkeypatch.setattr(gate, "PROJECT", repository)
+    monkeypatch.setattr(revisions, "PROJECT", repository)
 
     def changed(file: str, old: str, new: str) -> str:
         path = repository / file
@@ -109,12 +110,11 @@ def clone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., str]
 
 def test_a_head_that_answers_otherwise_fails_and_nothing_is_left_in_the_repository(clone: Any, tmp_path: Path) -> None:
     before = clone("contract/errors.py", '"insufficient-stock"', '"too-little-stock"')
-    revisions, addresses = gate.sides("HEAD~1", "HEAD", None, "crud")
-    assert not addresses and len(set(revisions.values())) == 2
-    wish = wanted(
-        rungs="crud", targets=[], pids=[], workload="shop", read_shares="90", rate_per_s=None, size="empty",
-        profile="quick", seed=1, out=tmp_path / "run", database_url=None, redis_url=None, token=None,
-    )  # fmt: skip
+    sides = gate.sides("HEAD~1", "HEAD", None, "crud")
+    assert not sides.addresses and len(set(sides.revisions.values())) == 2
+    options = Options(size="empty", out=tmp_path / "run")
+    session = gate.gate_of(options, sides, rung="crud", read_shares="90", profile="quick")
+    assert (session.plan.rounds, session.plan.probes) == (2 * PROFILES["quick"].rounds, 0)
     with pytest.raises(Fallen, match="do not answer the same"):
-        gate.gate(replace(wish, kind="gate", rungs=dict.fromkeys(revisions, "crud")), revisions, None)
+        measure(session)
     assert clone.state() == before

@@ -16,12 +16,12 @@ import pytest
 from analysis import sentences
 from analysis.findings import find
 from analysis.runs import UnusableRun, open_run, read_unfinished
-from crossover.errors import UserError
-from crossover.preflight import resumed
+from crossover.compare import resumed
+from crossover.errors import refusals
 from tests import load_targets as targets
+from tests.jobs import drive, job_for, manifest_of, rounds_of, start
 from tests.load_targets import serving
 from tests.service import wait_until
-from tests.test_load_drive import drive, manifest_of, plan_for, start
 
 KILLS = int(os.environ.get("KILLS", "3"))  # KILLS=20 is the long form
 SEED = int(os.environ.get("KILLS_SEED", "1"))
@@ -29,11 +29,11 @@ SHARES, ROUNDS = (50.0, 90.0), 3
 MOMENTS = ("", "contract", "fill", "conformance", "baseline", "warm-up", "load", "load", "load", "staleness", "ledger")
 
 
-def rounds_of(folder: Path) -> dict[str, str]:
+def digests(folder: Path) -> dict[str, str]:
     """Whole rounds on disk: name → SHA-256 over their files."""
-    rounds = [path for path in (folder / "run" / "rounds").glob("*") if not path.name.startswith(".")]
     return {
-        one.name: hashlib.sha256(b"".join(f.read_bytes() for f in sorted(one.iterdir()))).hexdigest() for one in rounds
+        one.name: hashlib.sha256(b"".join(f.read_bytes() for f in sorted(one.iterdir()))).hexdigest()
+        for one in rounds_of(folder)
     }
 
 
@@ -41,7 +41,7 @@ def killed(folder: Path, rng: random.Random, **changes: Any) -> None:
     """The driver on fresh targets, killed at a moment that its phases choose, not the speed of the machine."""
     phase, times, later_s = rng.choice(MOMENTS), rng.randint(1, 4), rng.uniform(0, 0.3)
     with serving(targets.honest(), targets.honest()) as urls:
-        process = start(plan_for(folder, urls, **changes))
+        process = start(job_for(folder, urls, **changes))
         assert process.stdout is not None
         while phase and times and (line := process.stdout.readline()):
             times -= json.loads(line)["phase"] == phase
@@ -54,7 +54,7 @@ def killed(folder: Path, rng: random.Random, **changes: Any) -> None:
 
 def resume(folder: Path, **changes: Any) -> subprocess.CompletedProcess[str]:
     with serving(targets.honest(), targets.honest()) as urls:
-        return drive(plan_for(folder, urls, resume=True, **changes))
+        return drive(job_for(folder, urls, resume=True, **changes))
 
 
 @pytest.mark.parametrize("number", range(KILLS))
@@ -70,14 +70,14 @@ def test_a_run_killed_at_any_moment_goes_on_or_is_seen_to_be_incomplete(tmp_path
             break
         with pytest.raises(UnusableRun, match="incomplete"):
             open_run(tmp_path / "run")
-        kept = rounds_of(tmp_path)
+        kept = digests(tmp_path)
         assert "incomplete" in sentences.unfinished(tmp_path / "run", *read_unfinished(tmp_path / "run"))[0]
         if rng.random() < 0.4:
             killed(tmp_path, rng, resume=True)
         else:
             done = resume(tmp_path)
             assert done.returncode == 0, done.stderr
-        assert kept.items() <= rounds_of(tmp_path).items(), "what was measured stays as it was"
+        assert kept.items() <= digests(tmp_path).items(), "what was measured stays as it was"
     whole(tmp_path)
 
 
@@ -100,8 +100,8 @@ def half(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run killed after its third round on disk."""
     folder = tmp_path_factory.mktemp("half")
     with serving(targets.honest(), targets.honest()) as urls:
-        process = start(plan_for(folder, urls))
-        wait_until(lambda: len(list((folder / "run" / "rounds").glob("0*"))) >= 3, 60)
+        process = start(job_for(folder, urls))
+        wait_until(lambda: len(rounds_of(folder)) >= 3, 60)
         process.kill()
         process.communicate()
     return folder
@@ -113,8 +113,8 @@ def stopped(half: Path, tmp_path: Path) -> Path:
     return tmp_path
 
 
-def test_a_resumed_part_is_a_restart_of_its_own_and_unclosed_books_are_told(stopped: Path) -> None:
-    before = len(rounds_of(stopped))
+def test_a_resumed_session_is_a_restart_of_its_own_and_an_unverified_ledger_is_reported(stopped: Path) -> None:
+    before = len(digests(stopped))
     (stopped / "run" / "rounds" / ".tmp-00099").mkdir()
     done = resume(stopped)
     assert done.returncode == 0, done.stderr
@@ -122,45 +122,47 @@ def test_a_resumed_part_is_a_restart_of_its_own_and_unclosed_books_are_told(stop
     slices, manifest = open_run(stopped / "run").slices, manifest_of(stopped)
     assert slices.filter(pl.col("round") <= before)["restart"].unique().to_list() == [0]
     assert slices.filter(pl.col("round") > before)["restart"].unique().to_list() == [1]
-    assert manifest["sessions"] == 2 and manifest["checks"]["ledger"]["rounds"] == len(rounds_of(stopped)) - before
+    assert manifest["sessions"] == 2 and manifest["checks"]["ledger"]["rounds"] == len(digests(stopped)) - before
     assert f"The writes of {before} of" in sentences.checks_line(find(stopped / "run"))
 
 
-def test_an_interrupted_session_closes_its_books_and_goes_on_upon_targets_that_kept_their_data(tmp_path: Path) -> None:
+def test_an_interrupted_session_verifies_its_ledger_and_is_resumed_where_its_data_is_still_there(
+    tmp_path: Path,
+) -> None:
     with serving(targets.honest(), targets.honest()) as urls:
-        process = start(plan_for(tmp_path, urls, rounds=12, read_shares=[50]))
-        wait_until(lambda: len(list((tmp_path / "run" / "rounds").glob("0*"))) >= 5, 60)
+        process = start(job_for(tmp_path, urls, rounds=12, read_shares=(50,)))
+        wait_until(lambda: len(rounds_of(tmp_path)) >= 5, 60)
         process.send_signal(signal.SIGINT)
         assert process.communicate(timeout=60)[1].count("\n") == 1
         ledger = manifest_of(tmp_path)["checks"]["ledger"]
         assert ledger["ok"] and ledger["rounds"] == len(rounds_of(tmp_path))
-        done = drive(plan_for(tmp_path, urls, rounds=12, read_shares=[50], resume=True))
+        done = drive(job_for(tmp_path, urls, rounds=12, read_shares=(50,), resume=True))
     assert done.returncode == 0, done.stderr
     total = manifest_of(tmp_path)["checks"]["ledger"]
     assert total["rounds"] == len(rounds_of(tmp_path)) and total["acknowledged"] > ledger["acknowledged"]
     assert "not verified" not in sentences.checks_line(find(tmp_path / "run"))
 
 
-def test_a_session_whose_books_are_wrong_gives_no_figures_for_the_whole_run(stopped: Path) -> None:
+def test_a_session_whose_ledger_is_wrong_gives_no_figures_for_the_whole_run(stopped: Path) -> None:
     with serving(targets.forgetting(every=60), targets.forgetting(every=60)) as urls:
-        done = drive(plan_for(stopped, urls, resume=True))
+        done = drive(job_for(stopped, urls, resume=True))
     assert done.returncode == 1 and ("lost" in done.stderr or "same" in done.stderr)
     with pytest.raises(UnusableRun, match="gives no figures"):
         open_run(stopped / "run")
 
 
 def test_other_settings_are_refused_by_name_and_nothing_changes(stopped: Path) -> None:
-    before = (stopped / "run" / "manifest.json").read_bytes(), rounds_of(stopped)
+    before = (stopped / "run" / "manifest.json").read_bytes(), digests(stopped)
     done = resume(stopped, seed=2, slice_s=0.3)
     assert done.returncode == 2 and "because these differ now: seed, slice_s." in done.stderr
-    assert before == ((stopped / "run" / "manifest.json").read_bytes(), rounds_of(stopped))
+    assert before == ((stopped / "run" / "manifest.json").read_bytes(), digests(stopped))
 
 
 def test_a_run_that_still_goes_on_is_left_alone(tmp_path: Path) -> None:
     with serving(targets.honest(), targets.honest()) as urls:
-        process = start(plan_for(tmp_path, urls, rounds=1000))
-        wait_until(lambda: len(list((tmp_path / "run" / "rounds").glob("0*"))) >= 1, 60)
-        other = drive(plan_for(tmp_path, urls, rounds=1000, resume=True))
+        process = start(job_for(tmp_path, urls, rounds=1000))
+        wait_until(lambda: len(rounds_of(tmp_path)) >= 1, 60)
+        other = drive(job_for(tmp_path, urls, rounds=1000, resume=True))
         process.kill()
         process.communicate()
     assert other.returncode == 2 and "still goes on" in other.stderr
@@ -172,6 +174,8 @@ def damage(folder: Path, how: str) -> None:
     match how:
         case "complete":
             file.write_text(json.dumps(manifest | {"complete": True}))
+        case "earlier":
+            file.write_text(json.dumps(manifest | {"plan": None}))
         case "newer":
             file.write_text(json.dumps(manifest | {"format": 2}))
         case "no run":
@@ -191,6 +195,7 @@ def damage(folder: Path, how: str) -> None:
     ("how", "says"),
     [
         ("complete", "is a complete run: there is nothing to resume"),
+        ("earlier", "was started by an earlier version, so it cannot be resumed"),
         ("newer", "newer than format 1"),
         ("no run", "is no run"),
         ("truncated", "rounds/00001/slices.parquet does not match its checksum"),
@@ -200,6 +205,6 @@ def damage(folder: Path, how: str) -> None:
 )
 def test_what_cannot_be_resumed_is_refused_with_one_sentence(stopped: Path, how: str, says: str) -> None:
     damage(stopped / "run", how)
-    with pytest.raises(UserError, match=says) as refusal:
-        resumed(stopped / "run", pids=[], database_url=None, redis_url=None, token=None)
+    with pytest.raises(refusals(), match=says) as refusal:
+        resumed(stopped / "run")
     assert "\n" not in str(refusal.value)

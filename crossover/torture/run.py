@@ -12,7 +12,7 @@ from pathlib import Path
 from rich.console import Console
 
 from crossover.errors import Fallen, UserError
-from crossover.preflight import require_free
+from crossover.options import free_folder
 from crossover.progress import Steps
 from crossover.targets import known_rung
 from crossover.torture.checker import (
@@ -56,7 +56,7 @@ def torture(
     if not rung_of(known_rung(rung)).servers:
         raise UserError(f"{rung} keeps nothing in a store, so there is nothing to torture: choose another rung.")
     folder = out or Path("results") / f"torture-{time.strftime('%Y%m%d-%H%M%S')}-{rung}-{seed}"
-    require_free(folder)
+    free_folder(folder)
     console = Console()
     console.print(f"Torture of {rung} for {seconds:g} s, seed {seed}.", highlight=False)
     with Processes() as supervisor, Steps("torture") as steps:

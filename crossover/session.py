@@ -1,0 +1,159 @@
+"""A session of a run from start to end: targets up and loaded, the driver watched, fresh processes when it asks."""
+
+import contextlib
+import json
+import os
+import select
+import signal
+import subprocess
+import sys
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager
+from pathlib import Path
+
+import msgspec
+
+from crossover.errors import Fallen, UserError
+from crossover.machine import fingerprint
+from crossover.options import Session
+from crossover.progress import Steps
+from crossover.revisions import check_out
+from crossover.targets import Target, midnight, restarted, serving
+from ladder.environment import TOKEN
+from ladder.rung import rung as rung_of
+from loadtests.plan import Endpoint, Job
+from servers.server import fresh_namespace
+from servers.supervisor import Processes
+
+STOPPED, BAD_INPUT = 130, 2
+DRIVER_ENDS_S_MAX = 30.0
+
+
+def measure(session: Session) -> None:
+    """Raises UserError for bad input, Fallen for a failed check; what was measured stays on disk."""
+    plan, access = session
+    try:
+        with contextlib.ExitStack() as stack, Steps(plan.kind) as steps:
+            supervisor = stack.enter_context(Processes())
+            commits = {commit: supervisor.folder / "code" / commit for commit in plan.revisions.values()}
+            for commit, folder in commits.items():
+                check_out(commit, folder)
+            targets = [
+                stack.enter_context(started(session, name, steps, commits.get(plan.revisions.get(name, ""))))
+                for name in plan.rungs
+            ]
+            drive(job_of(session, targets), supervisor, targets, steps)
+    except KeyboardInterrupt:
+        if (access.out / "manifest.json").exists() and plan.kind == "compare":
+            print(f"Stopped. To go on: crossover compare --resume {access.out}", file=sys.stderr)
+        raise
+
+
+def started(session: Session, name: str, steps: Steps, code: Path | None = None) -> AbstractContextManager[Target]:
+    """A target in a namespace of this session alone, which is dropped from the user's own servers afterwards."""
+    plan, access = session
+    return serving(
+        plan.rungs[name],
+        name=name,
+        size="empty" if plan.fill_over_http else plan.size.name,
+        seed=plan.seed,
+        token=access.token,
+        urls=access.urls,
+        durability=plan.durability,
+        namespace=fresh_namespace(name),
+        ephemeral=True,
+        code=code,
+        until=midnight(),
+        progress=steps,
+    )
+
+
+def job_of(session: Session, targets: Sequence[Target]) -> Job:
+    plan, access = session
+    ours = [endpoint_of(target, plan.revisions.get(target.name)) for target in targets]
+    external = [
+        Endpoint(name, url, token=access.token, processes=access.pids.get(name, {}))
+        for name, url in plan.external.items()
+    ]
+    return Job(
+        plan=plan,
+        out=str(access.out),
+        endpoints=(*ours, *external),
+        facts=fingerprint([*targets]),
+        resume=access.resume,
+    )
+
+
+def endpoint_of(target: Target, commit: str | None = None) -> Endpoint:
+    """The rung at another commit is another rung."""
+    return Endpoint(
+        target.name,
+        target.url,
+        f"{target.rung}@{commit[:12]}" if commit else target.rung,
+        rung_of(target.rung).parent,
+        target.env.get(TOKEN),
+        target.processes,
+    )
+
+
+def drive(job: Job, supervisor: Processes, targets: list[Target], steps: Steps) -> None:
+    """Run the driver to its end."""
+    path = supervisor.folder / "JOB.json"  # no part of the run: it may hold a token
+    path.touch(0o600)
+    path.write_bytes(msgspec.json.encode(job))
+    module = "loadtests.capacity" if job.plan.goal else "loadtests.drive"
+    driver = supervisor.start_piped("driver", [sys.executable, "-m", module, str(path)], env=os.environ)
+    try:
+        follow(driver, targets, steps)
+    except BaseException:
+        end(driver)
+        raise
+    last = supervisor.last_lines("driver")
+    sentence = last.splitlines()[-1] if last else f"The driver ended with status {driver.returncode}."
+    if driver.returncode == STOPPED:
+        raise KeyboardInterrupt
+    if driver.returncode == BAD_INPUT:
+        raise UserError(sentence)
+    if driver.returncode != 0:
+        raise Fallen(last if "Traceback" in supervisor.log("driver").read_text(errors="replace") else sentence)
+
+
+def follow(driver: subprocess.Popen[bytes], targets: list[Target], steps: Steps) -> None:
+    """Show the driver's progress, and give it fresh processes when it asks for them."""
+    assert driver.stdin is not None and driver.stdout is not None
+    unread = b""
+    while True:
+        if not select.select([driver.stdout], [], [], 1.0)[0]:
+            for target in targets:
+                target.check()
+            continue
+        data = os.read(driver.stdout.fileno(), 65536)
+        if not data:
+            driver.wait()
+            return
+        *lines, unread = (unread + data).split(b"\n")
+        for line in lines:
+            step = json.loads(line)
+            steps(f"{step['phase']} {step['note']}".rstrip(), step["done"], step["total"])
+            if step["phase"] == "restart":
+                with ThreadPoolExecutor() as pool:
+                    targets[:] = pool.map(with_fresh_processes, targets)
+                fresh = {"endpoints": [endpoint_of(target) for target in targets]}
+                driver.stdin.write(msgspec.json.encode(fresh) + b"\n")
+                driver.stdin.flush()
+
+
+def with_fresh_processes(target: Target) -> Target:
+    """A rung without servers would come back empty: it keeps its processes."""
+    return restarted(target) if rung_of(target.rung).servers else target
+
+
+def end(driver: subprocess.Popen[bytes]) -> None:
+    """Ask the driver to write down what it has, and wait for that."""
+    driver.send_signal(signal.SIGINT)
+    try:
+        driver.communicate(timeout=DRIVER_ENDS_S_MAX)
+    except subprocess.TimeoutExpired:
+        driver.kill()
+        driver.wait()

@@ -1,0 +1,156 @@
+"""One target under load: a slice is load on it, then the wait for an empty backlog, in one window of CPU accounts."""
+
+import time
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any, NamedTuple
+
+import msgspec
+
+from loadtests.cpu import Accounts, read_steal
+from loadtests.history import Entry
+from loadtests.http import HttpClient
+from loadtests.openloop import OpenLoopUser, Played, Sample
+from loadtests.operations import Operation, Round
+from loadtests.oracle import Oracle
+from loadtests.plan import Endpoint
+from loadtests.probes import observe
+from loadtests.staleness import DELAYS_US, StalenessRow, TokenRow, read_applied
+
+DRAIN_S = 10.0
+_READY = Operation(0, "ready", "read", "GET", "/ready")
+Rows = dict[str, list[tuple[Any, ...]]]  # by table of `loadtests.format`, in the order of its columns
+
+
+class Figures(NamedTuple):
+    """What one slice yields; the cost is empty when the target's pids are not known."""
+
+    work: Round
+    played: Played
+    drain_us: int
+    drained: bool
+    lag_events_at_end: int
+    cpu_us: dict[str, int]
+    steal_share: float | None
+    staleness: list[StalenessRow]
+    tokens: list[TokenRow]
+    applied: list[tuple[float, int]]  # seconds, events that took at most so long
+
+    def rows(self, number: int, *slice_columns: Any) -> Rows:
+        """As slice `number`, whose row begins with these columns."""
+        played, counts = self.played, Counter(sample.outcome for sample in self.played.samples)
+        offered, reads = len(played.samples), sum(sample.operation.kind == "read" for sample in played.samples)
+        return {
+            "samples": [
+                (number, o.name, o.kind, o.due_us, s.sent_us, s.done_us, s.status, s.outcome, s.size)
+                for s in played.samples
+                for o in (s.operation,)
+            ],
+            "slices": [
+                (
+                    *(number, *slice_columns, played.started_at_us, played.wall_us, self.drain_us),
+                    *(offered, counts["ok"] + counts["refused"], counts["refused"], counts["dropped"]),
+                    *(counts["error"], reads, offered - reads, played.generator_cpu_us, self.steal_share),
+                    *(self.drained, self.lag_events_at_end),
+                )
+            ],
+            "cpu": [(number, component, cpu_us) for component, cpu_us in self.cpu_us.items()],
+            "staleness": [(number, *row) for row in self.staleness],
+            "applied": [(number, *bucket) for bucket in self.applied],
+            "tokens": [(number, *row) for row in self.tokens],
+        }
+
+
+class ComponentGone(Exception):
+    """A process of a target has ended; the message is one sentence."""
+
+
+class TargetUnderTest:
+    """Its load generator, its CPU accounts, and the oracle that records what it was sent."""
+
+    def __init__(self, endpoint: Endpoint) -> None:
+        self.name = endpoint.name
+        self.client = HttpClient(endpoint.url, token=endpoint.token)
+        self.oracle = Oracle(self.client)
+        self.attach(endpoint)
+
+    def attach(self, endpoint: Endpoint) -> None:
+        """Turn to the target's processes; again after they were restarted. Its history goes on."""
+        self.client.move_to(endpoint.url)
+        self.user = OpenLoopUser(endpoint.url, token=endpoint.token)
+        self.accounts = Accounts(endpoint.processes)
+
+    def run(self, work: Round, slice_s: float, delays_us: Sequence[int] = DELAYS_US) -> Figures:
+        self._require_alive()
+        self._set_up(work)
+        steal, before = read_steal(), self.accounts.read()
+        applied = read_applied(self.client) if work.probes else {}
+        if work.probes:
+            played, commands, rows, tokens = observe(self.user, work.operations, work.probes, slice_s, delays_us)
+        else:
+            played, commands, rows, tokens = self.user.play(work.operations, slice_s), [], [], []
+        drain_us, lag = self.drain()
+        after, steal_after = self.accounts.read(), read_steal()
+        self._require_alive()
+        self.oracle.record([*_commands(played.samples, played.started_at_us), *_commands(commands, 0)])
+        return Figures(
+            work=work,
+            played=played,
+            drain_us=drain_us,
+            drained=lag == 0,
+            lag_events_at_end=lag,
+            cpu_us=self.accounts.between(before, after),
+            steal_share=steal_after.share_since(steal) if steal and steal_after else None,
+            staleness=rows,
+            tokens=tokens,
+            applied=[(s, n - applied.get(s, 0)) for s, n in read_applied(self.client).items()] if applied else [],
+        )
+
+    def _set_up(self, work: Round) -> None:
+        """What the probes need is acknowledged and visible before the window opens."""
+        for probe in work.probes:
+            if probe.setup is not None:
+                sample, _ = self.user.send(probe.setup, 0)
+                self.oracle.record(_commands([sample], 0))
+        if work.probes:
+            self.drain()
+
+    def drain(self) -> tuple[int, int]:
+        """Wait for an empty backlog; returns how long that took, in µs, and what was left at the end."""
+        start_ns = time.monotonic_ns()
+        pause_s, lag = 0.002, self._left()
+        while lag and time.monotonic_ns() - start_ns < DRAIN_S * 1e9:
+            time.sleep(pause_s)  # cooperative: Locust has patched it
+            pause_s, lag = min(pause_s * 2, 0.05), self._left()
+        return (time.monotonic_ns() - start_ns) // 1_000, lag
+
+    def _left(self) -> int:
+        """A target that reports no backlog counts as behind."""
+        lag = self.lag()
+        return 1 if lag is None else lag
+
+    def lag(self) -> int | None:
+        """Events behind, over the fast path; above its limit a target answers 503 with the same body."""
+        _, body = self.user.send(_READY, 0)
+        try:
+            return msgspec.json.decode(body, type=_Lag).lag_events
+        except msgspec.DecodeError:
+            return None
+
+    def _require_alive(self) -> None:
+        if gone := self.accounts.missing():
+            raise ComponentGone(f"Target {self.name}: its {gone[0]} has ended during the run.")
+
+
+class _Lag(msgspec.Struct):
+    lag_events: int
+
+
+def _commands(samples: Iterable[Sample], start_us: int) -> Iterator[Entry]:
+    """The commands that were sent; `start_us` is the slice's start by the monotonic clock."""
+    for sample in samples:
+        operation = sample.operation
+        if operation.kind == "write" and sample.outcome != "dropped":
+            times = ((start_us + sample.sent_us) / 1e6, (start_us + sample.done_us) / 1e6)
+            body = msgspec.json.decode(operation.body) if operation.body else {}
+            yield Entry(operation.name, operation.path, sample.status, *times, body)
