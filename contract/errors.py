@@ -1,10 +1,10 @@
-"""The refusals a client can meet, each with its status, its stable code and its title."""
+"""The refusals that a client can receive, each with its status, its stable code and its title."""
 
 from typing import ClassVar
 
 
 class Refusal(Exception):
-    """Answered as `application/problem+json`; `members` are the extra fields the contract names."""
+    """Sent as `application/problem+json`; `members` are the additional fields of the contract."""
 
     status: ClassVar[int]
     code: ClassVar[str]
@@ -37,7 +37,7 @@ class Malformed(Refusal):
 
 
 class Invalid(Refusal):
-    """`errors` is a list of {"field", "reason"}; an empty field is the body as a whole."""
+    """`errors` is a list of {"field", "reason"}; an empty field means the body as a whole."""
 
     status, code, title = 422, "invalid", "Invalid request"
 
@@ -63,7 +63,7 @@ class WrongState(Refusal):
 
 
 class InsufficientStock(Refusal):
-    """`product_id` names the first product that is short, in the order of the lines."""
+    """`product_id` is the first product that is short, in line order."""
 
     status, code, title = 409, "insufficient-stock", "Insufficient stock"
 
@@ -73,7 +73,7 @@ class Unavailable(Refusal):
 
 
 class StoreGone(Unavailable):
-    """Raised by every adapter when its store is away."""
+    """Raised by every adapter when its store cannot be reached."""
 
 
 class Behind(Refusal):

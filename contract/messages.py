@@ -1,7 +1,7 @@
-"""Every shape that crosses a boundary: commands in, events between, views out.
+"""Every value that crosses a boundary: commands, queries, events, views and results.
 
-Ids are UUIDs in their hyphenated lower-case text form, money is an integer of cents, times are
-UTC `datetime`s; the HTTP layer has checked all of them before a command exists.
+Ids are UUIDs as hyphenated lower-case text, money is an integer of cents, times are UTC `datetime`s. The HTTP layer
+has validated all of them before a command or a query exists.
 """
 
 from datetime import datetime
@@ -11,7 +11,7 @@ from msgspec import Struct
 
 from contract.position import START, Position
 
-# Commands: imperatives. `expected_version` is the client's optimistic lock, None when it sent none.
+# Commands are named in the imperative. `expected_version` is the client's optimistic lock, None if it sent none.
 
 
 class RegisterCustomer(Struct, frozen=True):
@@ -92,7 +92,7 @@ class GetCustomer(Struct, frozen=True):
 
 
 class ListOrders(Struct, frozen=True):
-    """A customer's orders, newest first; `after` is where the page before ended."""
+    """A customer's orders, newest first; `after` is the (placed_at, id) at which the previous page ended."""
 
     id: str
     limit: int
@@ -119,7 +119,7 @@ class SearchOrders(Struct, frozen=True):
 Query = GetOrder | GetHistory | GetCustomer | ListOrders | GetProduct | TopProducts | DailySales | SearchOrders
 
 
-# Events: past participles.
+# Events are named in the past tense.
 
 
 class Line(Struct, frozen=True):
@@ -133,7 +133,7 @@ class Line(Struct, frozen=True):
 
 
 class BaseEvent(Struct, frozen=True, tag=True):
-    """What all events have. `version` counts the events of one customer, product or order, without gaps, from 1."""
+    """The fields of every event. `version` counts the events of one stream from 1, without gaps."""
 
     kind: ClassVar[str]
     id: str
@@ -141,7 +141,7 @@ class BaseEvent(Struct, frozen=True, tag=True):
 
     @property
     def stream(self) -> str:
-        """The events of one customer, product or order; each kind has an id space of its own."""
+        """Names the customer, product or order whose events these are; each kind has its own id space."""
         return f"{self.kind}-{self.id}"
 
 
@@ -205,7 +205,7 @@ OrderEvent = OrderPlaced | OrderPaid | OrderShipped | OrderCancelled
 Event = CustomerEvent | ProductEvent | OrderEvent
 
 
-# Views: the answers, field by field in the contract's order. Times are already text here.
+# Views: the responses to queries, with their fields in the contract's order. Times are text here.
 
 Status = Literal["placed", "paid", "shipped", "cancelled"]
 
@@ -245,7 +245,7 @@ class CustomerView(Struct, frozen=True):
 
 
 class OrderItem(Struct, frozen=True):
-    """An order as lists and searches show it; `lines` is their count."""
+    """An order as lists and searches show it; `lines` is the number of lines."""
 
     id: str
     version: int
@@ -294,18 +294,18 @@ class DailySalesView(Struct, frozen=True):
     days: tuple[DaySales, ...]
 
 
-# What the doors of a system hand back.
+# Results of a system's methods.
 
 
 class Receipt(Struct, frozen=True):
-    """What a command answers: enough to ask for your own write, and no more."""
+    """The response to a command: what a client needs to ask for its own write."""
 
     id: str
     version: int
 
 
 class CommandResult(NamedTuple):
-    """A command that took effect now (`created` for 201) or before; `position` covers that effect."""
+    """A command that took effect, now or earlier. `created` means 201; `position` covers the effect."""
 
     receipt: Receipt
     created: bool
@@ -313,9 +313,9 @@ class CommandResult(NamedTuple):
 
 
 class QueryResult(NamedTuple):
-    """A query's JSON bytes, None where the thing does not exist, and how much they reflect.
+    """The JSON of a query's response, None if the resource does not exist, and the position that it reflects.
 
-    `position` None says: everything acknowledged before the question (nothing can lag here).
+    A `position` of None means that it reflects every command acknowledged before the query: nothing can lag.
     """
 
     body: bytes | None
@@ -323,7 +323,7 @@ class QueryResult(NamedTuple):
 
 
 class Readiness(Struct, frozen=True, omit_defaults=True):
-    """`applied`, for /metrics alone: events by their age when they came into the views, and the sum of ages in s."""
+    """How far the views lag. `applied`, for /metrics: the events' ages when applied, as a histogram and a sum in s."""
 
     lag_events: int
     lag_seconds: float

@@ -1,4 +1,4 @@
-"""The doors of a system: what each rung must offer, and what it is offered."""
+"""The interfaces of a system: what every rung implements, and the data set it loads."""
 
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
@@ -14,29 +14,29 @@ def utc_now() -> datetime:
 
 
 def recorded_at(clock: Clock, command: Command) -> datetime:
-    """The time a command is recorded with, read once; only what happens to orders is recorded with a time."""
+    """The time to record with a command. Only commands about orders have one, so only they read the clock."""
     return clock() if isinstance(command, PlaceOrder | Transition) else datetime.min
 
 
 class OrderSystem(Protocol):
     async def execute(self, command: Command) -> CommandResult:
-        """Carry out a command, or recognise it as a repeat; raises a `Refusal` otherwise."""
+        """Execute a command, or recognise it as a repeat; raises a `Refusal` otherwise."""
         ...
 
     async def answer(self, query: Query) -> QueryResult:
-        """Answer from what is known now; raises `Unavailable` when a store cannot be asked."""
+        """Answer from the current state; raises `Unavailable` if a store cannot be reached."""
         ...
 
     async def readiness(self) -> Readiness:
-        """Computed when asked; zeros where nothing can lag. Raises `Unavailable` when a store is gone."""
+        """Measured on each call; zeros where nothing can lag. Raises `Unavailable` if a store cannot be reached."""
         ...
 
     def pool_use(self) -> tuple[int, int]:
-        """Database connections (in use, at most)."""
+        """Database connections: (in use, maximum)."""
         ...
 
     async def close(self) -> None:
-        """Close the connections of the system; it is not used afterwards."""
+        """Close the connections. The system is not used afterwards."""
         ...
 
 
@@ -55,7 +55,7 @@ OrderRow = tuple[str, str, tuple[tuple[str, int], ...], tuple[str, ...], int]
 
 
 class DataSet(Protocol):
-    """The data that a rung loads before it serves. It gives the same rows whenever it is asked."""
+    """The data that a rung loads before it serves. Every iteration yields the same rows."""
 
     @property
     def seed(self) -> int: ...

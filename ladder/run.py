@@ -29,7 +29,7 @@ LOOPBACK = ("127.0.0.1", "localhost", "::1")
 async def serve_app(one: Rung, env: Environment, host: str, port: int, fd: int | None) -> None:
     if host not in LOOPBACK and not env.token:
         raise Unusable(f"Binding {host} needs a token: set {TOKEN}, or bind 127.0.0.1.")
-    app = make_app(one.system(env), token=env.token, rung=one.name, on_stop=env.close)
+    app = make_app(one.system(env), token=env.token, rung=one.name)
     config = uvicorn.Config(
         app,
         host=host,
@@ -41,7 +41,10 @@ async def serve_app(one: Rung, env: Environment, host: str, port: int, fd: int |
         log_level="warning",
         server_header=False,
     )
-    await uvicorn.Server(config).serve(sockets=None if fd is None else [socket.socket(fileno=fd)])
+    try:
+        await uvicorn.Server(config).serve(sockets=None if fd is None else [socket.socket(fileno=fd)])
+    finally:
+        await env.close()
 
 
 async def run_worker(one: Rung, name: str, *, env: Environment) -> None:

@@ -1,7 +1,7 @@
 """The HTTP side of the contract: its routes, the same over every system."""
 
 import re
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from starlette.routing import Route, Router
@@ -16,12 +16,7 @@ from contract.ports import OrderSystem
 
 
 def make_app(
-    system: OrderSystem,
-    *,
-    token: str | None = None,
-    rung: str = "",
-    backlog_limit: int = 50_000,
-    on_stop: Callable[[], Awaitable[None]] | None = None,
+    system: OrderSystem, *, token: str | None = None, rung: str = "", backlog_limit: int = 50_000
 ) -> Authentication:
     """The ASGI app over a system. With a `token`, every request must bear it; commands and `/ready` are refused while
     more than `backlog_limit` events are not projected."""
@@ -80,8 +75,6 @@ def make_app(
     async def lifespan(_: object) -> AsyncIterator[None]:
         yield
         await system.close()
-        if on_stop is not None:
-            await on_stop()
 
     router = Router(routes, redirect_slashes=False, default=not_found, lifespan=lifespan)
     return Authentication(router, not_found, unauthorized, token)

@@ -1,4 +1,4 @@
-"""What the service counts about itself, as Prometheus text; an observation costs well under a microsecond."""
+"""The metrics of an app as Prometheus text; an observation costs well under a microsecond."""
 
 from bisect import bisect_left
 from collections import Counter
@@ -15,7 +15,7 @@ BOUNDS_S = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0
 
 
 class Histogram:
-    """One operation's requests. Plain lists instead of the client library's locked values: one thread serves."""
+    """The requests of one operation, in plain lists: with one thread, the client library's locks are not needed."""
 
     __slots__ = ("counts", "operation", "seconds", "statuses")
 
@@ -32,12 +32,12 @@ class Histogram:
 
 
 def buckets(counts: Sequence[int]) -> list[tuple[str, float]]:
-    """Cumulative, as Prometheus wants them."""
+    """Cumulative, as Prometheus expects them."""
     return list(zip((*map(str, BOUNDS_S), "+Inf"), accumulate(counts), strict=True))
 
 
 class Metrics(Collector):
-    """The histograms of one app, and the gauges that its system is asked for at each scrape."""
+    """The histograms of an app, and the gauges that its system reports at each scrape."""
 
     def __init__(self, rung: str) -> None:
         self._rung = rung
@@ -54,14 +54,14 @@ class Metrics(Collector):
         return histogram
 
     def text(self, readiness: Readiness | None, pool_use: tuple[int, int]) -> bytes:
-        """`readiness` None says that it could not be had: its gauges are then absent, not zero."""
+        """`readiness` is None if it could not be measured; its gauges are then absent, not zero."""
         self._readiness, self._pool_use = readiness, pool_use
         return generate_latest(self._registry)
 
     def collect(self) -> Iterable[Metric]:
-        requests = CounterMetricFamily("http_requests", "Requests answered.", labels=("rung", "operation", "status"))
+        requests = CounterMetricFamily("http_requests", "Requests served.", labels=("rung", "operation", "status"))
         durations = HistogramMetricFamily(
-            "http_request_duration_seconds", "From the request's head to its answer.", labels=("rung", "operation")
+            "http_request_duration_seconds", "From the request's head to its response.", labels=("rung", "operation")
         )
         for histogram in self._histograms:
             for status, count in sorted(histogram.statuses.items()):
@@ -70,14 +70,16 @@ class Metrics(Collector):
         yield from (requests, durations)
         if ready := self._readiness:
             yield GaugeMetricFamily("projection_lag_events", "Events not projected yet.", ready.lag_events)
-            yield GaugeMetricFamily("projection_lag_seconds", "Age of the oldest of them.", ready.lag_seconds)
-            yield GaugeMetricFamily("projection_parked_events", "Events set aside as poison.", ready.parked_events)
+            yield GaugeMetricFamily(
+                "projection_lag_seconds", "Age of the oldest event not projected yet.", ready.lag_seconds
+            )
+            yield GaugeMetricFamily("projection_parked_events", "Events in the dead-letter queue.", ready.parked_events)
             if ready.applied:
                 counts, seconds = ready.applied
-                told = "Age of events when they came into the views, from their recording."
+                told = "Age of events, since they were recorded, when they were applied to the views."
                 yield HistogramMetricFamily(
                     "projection_applied_seconds", told, buckets=buckets(counts), sum_value=seconds
                 )
         in_use, size = self._pool_use
         yield GaugeMetricFamily("database_pool_in_use", "Database connections in use.", in_use)
-        yield GaugeMetricFamily("database_pool_size", "Database connections at most.", size)
+        yield GaugeMetricFamily("database_pool_size", "Size of the database connection pool.", size)

@@ -65,28 +65,28 @@ class Service:
 
         return Operation(run, self._metrics.histogram(name))
 
-    def page(self, name: str, run: Callable[[Request], Awaitable[Response]]) -> Operation:
-        return Operation(run, self._metrics.histogram(name))
+    def page(self, name: str, run: Callable[[], Awaitable[Response]]) -> Operation:
+        return Operation(lambda _: run(), self._metrics.histogram(name))
 
-    async def health(self, _: Request) -> Response:
+    async def health(self) -> Response:
         return Response(200, [_JSON], b'{"status":"ok"}')
 
-    async def ready(self, _: Request) -> Response:
+    async def ready(self) -> Response:
         readiness = await self._system.readiness()
         self._backlog.update(readiness.lag_events)
         return Response(200, [_JSON], _encode(replace(readiness, applied=None)))
 
-    async def scrape(self, _: Request) -> Response:
+    async def scrape(self) -> Response:
         readiness = None
         with suppress(Unavailable):
             readiness = await self._system.readiness()
         body = self._metrics.text(readiness, self._system.pool_use())
         return Response(200, [(b"content-type", CONTENT_TYPE_PLAIN_0_0_4.encode())], body)
 
-    async def openapi(self, _: Request) -> Response:
+    async def openapi(self) -> Response:
         return Response(200, [_JSON], docs.openapi_json())
 
-    async def docs(self, _: Request) -> Response:
+    async def docs(self) -> Response:
         return Response(200, [(b"content-type", b"text/html; charset=utf-8"), docs.POLICY], docs.page())
 
 
