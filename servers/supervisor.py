@@ -4,6 +4,7 @@ import contextlib
 import ctypes
 import json
 import os
+import pwd
 import signal
 import socket
 import subprocess
@@ -13,13 +14,11 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import IO, Any
 
 from servers import reaper
 from servers.folders import make_run_directory, state_dir
-from servers.server import Account, Failed
+from servers.server import Failed
 
-MYSELF = Account()
 POLITE = (signal.SIGTERM, 5.0)
 START_S_MAX = 30.0
 PR_SET_PDEATHSIG = 1
@@ -34,7 +33,7 @@ class Processes:
         self.folder, self.sockets = make_run_directory(state or state_dir())
         self.pids: dict[str, int] = {}  # of the latest start under each name
         self.ended: dict[str, int] = {}  # exit status by name
-        self._running: dict[str, subprocess.Popen[bytes]] = {}
+        self.children: dict[str, subprocess.Popen[bytes]] = {}  # those that run
         self._stops: dict[str, tuple[int, float]] = {}
         self._last: reaper.Last = []
         self._lock = threading.RLock()  # one line to the reaper at a time, and one change of what runs
@@ -78,49 +77,36 @@ class Processes:
         argv: Sequence[str | Path],
         *,
         env: Mapping[str, str],
-        account: Account = MYSELF,
+        account: pwd.struct_passwd | None = None,
         stop: tuple[int, float] = POLITE,
         listening: socket.socket | None = None,
+        cwd: Path | None = None,
+        pipes: bool = False,
     ) -> int:
-        """Start a child and return its pid; the word "{fd}" in `argv` becomes the number of the `listening` socket."""
+        """Start a child, its output in a log, and return its pid.
+
+        The word "{fd}" in `argv` becomes the number of the `listening` socket. With `pipes`, its standard input and
+        output are those of `children[name]`.
+        """
         passed = [listening.fileno()] if listening else []
         words = [str(passed[0]) if passed and word == "{fd}" else str(word) for word in argv]
-        with self.log(name).open("ab") as log:
-            return self._start(name, words, env, account, stop, log, passed).pid
-
-    def start_piped(self, name: str, argv: Sequence[str | Path], *, env: Mapping[str, str]) -> subprocess.Popen[bytes]:
-        """The same with pipes to its standard input and from its output; its errors go to the log. For the driver."""
-        with self.log(name).open("ab") as log:
-            return self._start(name, [str(word) for word in argv], env, MYSELF, POLITE, log, [], piped=True)
-
-    def _start(
-        self,
-        name: str,
-        words: list[str],
-        env: Mapping[str, str],
-        account: Account,
-        stop: tuple[int, float],
-        log: IO[bytes],
-        passed: list[int],
-        piped: bool = False,
-    ) -> subprocess.Popen[bytes]:
-        other_user: dict[str, Any] = (
-            {"user": account.uid, "group": account.gid, "extra_groups": []} if account.uid is not None else {}
-        )
 
         def spawn() -> subprocess.Popen[bytes]:
-            return subprocess.Popen(
-                words,
-                env=dict(env),
-                cwd=None if piped else self.folder,
-                stdin=subprocess.PIPE if piped else subprocess.DEVNULL,
-                stdout=subprocess.PIPE if piped else log,
-                stderr=log,
-                pass_fds=passed,
-                start_new_session=True,
-                preexec_fn=self._announce(stop),
-                **(other_user if account.uid is not None else {}),
-            )
+            with self.log(name).open("ab") as log:
+                return subprocess.Popen(
+                    words,
+                    env=dict(env),
+                    cwd=cwd or self.folder,
+                    stdin=subprocess.PIPE if pipes else subprocess.DEVNULL,
+                    stdout=subprocess.PIPE if pipes else log,
+                    stderr=log,
+                    pass_fds=passed,
+                    start_new_session=True,
+                    preexec_fn=self._announce(stop),
+                    user=account and account.pw_uid,
+                    group=account and account.pw_gid,
+                    extra_groups=[] if account else None,
+                )
 
         with self._lock:
             try:
@@ -128,8 +114,8 @@ class Processes:
             except (OSError, subprocess.SubprocessError) as error:
                 raise Failed(f"Cannot start {name}: {error}.") from None
             self.ended.pop(name, None)
-            self._running[name], self._stops[name], self.pids[name] = process, stop, process.pid
-        return process
+            self.children[name], self._stops[name], self.pids[name] = process, stop, process.pid
+        return process.pid
 
     def _announce(self, stop: tuple[int, float]) -> Callable[[], None]:
         """A child tells the reaper of itself before its exec: there is no moment at which nobody would end it.
@@ -158,7 +144,7 @@ class Processes:
 
     def stop(self, name: str) -> None:
         """End one child, and wait until it is gone."""
-        if process := self._running.get(name):
+        if process := self.children.get(name):
             reaper.end_group(process.pid, self._stops[name])
             process.wait()
             self.poll()
@@ -169,7 +155,7 @@ class Processes:
         argv: Sequence[str | Path],
         *,
         env: Mapping[str, str],
-        account: Account = MYSELF,
+        account: pwd.struct_passwd | None = None,
         within_s: float = START_S_MAX,
     ) -> int:
         """Run a child to its end and return its exit status."""
@@ -182,9 +168,9 @@ class Processes:
     def poll(self) -> None:
         """Learn which children have ended; `Failed` when the reaper has, as nothing would end them with us."""
         with self._lock:
-            for name, process in list(self._running.items()):
+            for name, process in list(self.children.items()):
                 if process.poll() is not None:
-                    del self._running[name]
+                    del self.children[name]
                     self.ended[name] = process.returncode
                     with contextlib.suppress(ProcessLookupError, PermissionError):
                         os.killpg(process.pid, signal.SIGKILL)  # what it started must not stay either
@@ -229,12 +215,12 @@ class Processes:
                 os.close(self.pipe)
                 self.pipe = -1
         while self._reaper.poll() is None:
-            for process in self._running.values():
+            for process in self.children.values():
                 process.poll()  # waited for, so that it is gone for the reaper too
             time.sleep(0.005)
         if self._reaper.returncode != 0:
-            groups = {p.pid: self._stops[name] for name, p in self._running.items() if p.poll() is None}
+            groups = {p.pid: self._stops[name] for name, p in self.children.items() if p.poll() is None}
             reaper.clean_up(groups, self._last, [str(self.folder), str(self.sockets)])
-            for process in self._running.values():
+            for process in self.children.values():
                 process.wait()
         self._starter.shutdown()

@@ -6,9 +6,9 @@ from itertools import count
 
 import pytest
 
-from crossover.targets import LOOPBACK, Target, listen, start_target
-from crossover.urls import all_servers, given_urls
-from ladder.rung import rung
+from crossover.targets import LOOPBACK, Target, listen, target_env
+from crossover.urls import given_urls, servers_of
+from ladder.rung import rung, rungs
 from servers.postgres import POSTGRES
 from servers.redis import REDIS
 from servers.server import Failed, Server, Unusable, fresh_namespace
@@ -62,7 +62,7 @@ def namespace(request: pytest.FixtureRequest, url_of: UrlOf) -> Iterator[Callabl
         return given[-1]
 
     yield fresh
-    for server in all_servers().values():
+    for server in servers_of(rungs()).values():
         if f"{server.name}_url" in request.fixturenames:  # asking for another would start it
             for name in given:
                 server.drop(url_of(server), name)
@@ -94,15 +94,10 @@ class Targets:
 
     def start(self, name: str, clock: str | None = None) -> Target:
         urls = {server.name: self.url_of(server) for server in rung(name).servers}
-        target = start_target(
-            self.processes,
-            name,
-            urls,
-            listen(LOOPBACK, 0),
-            name=f"{name}-{next(self.numbers)}",
-            namespace=fresh_namespace(f"test_{name}"),
-            clock=clock,
-        )
+        env = target_env(name, urls, namespace=fresh_namespace(f"test_{name}"), clock=clock)
+        placed = Target(f"{name}-{next(self.numbers)}", name, env, self.processes)
+        placed.prepare()
+        target = placed.launch(listen(LOOPBACK, 0))
         self.running.append(target)
         return target
 

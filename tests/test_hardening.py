@@ -13,7 +13,7 @@ import pytest
 
 from contract.http.app import make_app
 from contract.ports import utc_now
-from crossover.targets import listen, start_target
+from crossover.targets import Target, listen
 from ladder.connections import POOL_CONNECTIONS
 from ladder.noop.system import MemoryOrders
 from servers.postgres import POSTGRES
@@ -130,11 +130,11 @@ def test_no_result_log_or_traceback_tells_a_secret(tmp_path: Path) -> None:
         files = [file.read_bytes().decode("latin-1") for file in tmp_path.rglob("*") if file.is_file()]
         assert len(files) > 5 and not tells(*files)
 
-        urls, given = {"postgres": env["DATABASE_URL"], "redis": env["REDIS_URL"]}, SECRETS["CROSSOVER_TOKEN"]
-        listening = listen("0.0.0.0", 0)
-        target = start_target(processes, "cqrs", urls, listening, name="it", namespace="crossover_it", token=given)
+        placed = Target("it", "cqrs", env | {"CROSSOVER_NAMESPACE": "crossover_it"}, processes)
+        placed.prepare()
+        target = placed.launch(listen("0.0.0.0", 0))
         assert httpx.get(f"{target.url}/health").status_code == 401
-        bearer = {"Authorization": f"Bearer {given}"}
+        bearer = {"Authorization": f"Bearer {SECRETS['CROSSOVER_TOKEN']}"}
         processes.stop("redis")
         processes.stop("postgres")
         for path in (f"/customers/{fresh_id()}", "/ready", "/metrics"):

@@ -19,7 +19,7 @@ from contract.messages import Event
 from cqrs_impl.checkpoint import Checkpoint
 from cqrs_impl.documents.redis import Keys
 from cqrs_impl.feeds.outbox.recorder import LAST
-from crossover.targets import prepare, process_env, target_env
+from crossover.targets import Target, process_env, target_env
 from servers.supervisor import Processes
 from tests.service import wait_until
 from tests.story import events, totals
@@ -69,7 +69,7 @@ def test_kills_leave_every_total_exact(
 ) -> None:
     rng, name = Random(1), namespace()
     env, keys = target_env("cqrs", {"postgres": postgres_url, "redis": redis_url}, namespace=name), Keys(name)
-    prepare(processes, name, "cqrs", env)
+    Target(name, "cqrs", env, processes).prepare()
     story = events(Random(2), things=8, kinds=("place", "place", "advance", "deliver"))
     projectors, interrupted = Projectors(processes, env), 0
     happened: list[Event] = []

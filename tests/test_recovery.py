@@ -15,7 +15,7 @@ from sqlalchemy import make_url
 from contract.position import covers, position_of
 from crossover.errors import UserError
 from crossover.parked import show_parked
-from crossover.targets import LOOPBACK, listen, start_target
+from crossover.targets import LOOPBACK, Target, listen
 from loadtests.http import HttpClient
 from loadtests.staleness import read_applied
 from servers.server import fresh_namespace
@@ -37,21 +37,15 @@ def test_a_read_store_of_another_database_is_dropped_and_replayed(
     fresh_target: Callable[..., Any], processes: Processes
 ) -> None:
     first, other = fresh_target("cqrs"), fresh_namespace("other")
-    namespace, redis_url = first.env["CROSSOVER_NAMESPACE"], first.env["REDIS_URL"]
     with httpx.Client(base_url=first.url) as client:
         ann = Shop(client).customer("Ann")
         wait_until(lambda: client.get(f"/customers/{ann}").status_code == 200)
     url = make_url(first.env["DATABASE_URL"]).set(database=other).render_as_string(hide_password=False)
     with psycopg.connect(first.env["DATABASE_URL"], autocommit=True) as connection:
         connection.execute(f"CREATE DATABASE {other}")
-        second = start_target(
-            processes,
-            "cqrs",
-            {"postgres": url, "redis": redis_url},
-            listen(LOOPBACK, 0),
-            name=other,
-            namespace=namespace,
-        )
+        placed = Target(other, "cqrs", first.env | {"DATABASE_URL": url}, processes)
+        placed.prepare()
+        second = placed.launch(listen(LOOPBACK, 0))
         try:
             with httpx.Client(base_url=second.url) as client:
                 wait_until(lambda: client.get(f"/customers/{ann}").status_code == 404)

@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 import psycopg
 from psycopg.rows import dict_row
 
-from crossover.targets import LOOPBACK, listen, prepare, process_env, start_servers, target_env
+from crossover.targets import LOOPBACK, Target, listen, process_env, start_servers, target_env
 from crossover.torture.links import Link
 from crossover.torture.wire import Wire
 from ladder.rung import rung as rung_of
@@ -69,7 +69,7 @@ class Stage:
 
     def start_stores(self) -> None:
         self._urls = start_servers(self.supervisor, [self.rung])
-        prepare(self.supervisor, self.rung, self.rung, self.env)
+        Target(self.rung, self.rung, self.env, self.supervisor).prepare()
 
     async def open(self) -> None:
         for user in ("app", *self.workers):
