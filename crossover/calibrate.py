@@ -22,7 +22,8 @@ from analysis.findings import find, judged
 from analysis.runs import read_any_manifest
 from crossover.compare import comparison
 from crossover.errors import Fallen
-from crossover.options import PROFILES, Options, Profile, Session, free_folder
+from crossover.options import Options
+from crossover.planning import PROFILES, Profile, Session, free_folder
 from crossover.progress import Steps
 from crossover.session import drive, job_of, started
 from loadtests.scripted import due_times_us, scripted_us, waits_us

@@ -3,7 +3,8 @@
 import math
 
 from crossover.errors import UserError
-from crossover.options import Options, Session, addresses, listed, named_rungs, session_of
+from crossover.options import Options
+from crossover.planning import Session, addresses, listed, named_rungs, session_of
 from loadtests import workload as workloads
 from loadtests.plan import Cell, Goal
 

@@ -29,14 +29,18 @@ LOOK, COMPARE, TRUST, KEEP = "Look", "Compare", "Trust", "Keep and compare runs"
 
 RungName = Annotated[str, typer.Argument(metavar="RUNG", help="A rung of the ladder: see `crossover rungs`.")]
 Rungs = Annotated[str, typer.Option(help="Comma-separated list of rungs; the first is the baseline.")]
-Urls = Annotated[list[str] | None, typer.Option("--url", metavar="NAME=URL", help="Your own server, by name.")]
+Urls = Annotated[
+    list[str] | None, typer.Option("--url", metavar="NAME=URL", help="Your own server; `crossover doctor` names them.")
+]
 Token = Annotated[str | None, typer.Option(envvar="CROSSOVER_TOKEN", help="Bearer token required on every request.")]
 Durability = Annotated[str, typer.Option(help="full, or relaxed: private servers acknowledge writes before disk.")]
 ProfileName = Annotated[str, typer.Option(help="quick, standard or thorough.")]
 ReadShares = Annotated[str, typer.Option(help="Comma-separated shares of reads, in percent.")]
 Pids = Annotated[
     list[str] | None,
-    typer.Option(metavar="NAME=PID[,PID]", help="Processes of a --target; their CPU, children included, is its cost."),
+    typer.Option(
+        metavar="NAME=PID[,PID]", help="Processes of an external target, whose CPU is its cost, children included."
+    ),
 ]
 Folder = Annotated[Path, typer.Argument(metavar="DIR", help="Directory of a run.")]
 MixName = Annotated[str | None, typer.Option("--workload", help="A workload or a TOML file (default: the run's).")]

@@ -7,9 +7,9 @@ import msgspec
 
 from analysis.runs import read_unfinished
 from crossover.errors import UserError
-from crossover.options import (
+from crossover.options import Options
+from crossover.planning import (
     Access,
-    Options,
     Session,
     addresses,
     known_profile,

@@ -6,7 +6,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from crossover.errors import UserError
-from crossover.options import Options, Session, known_profile, listed, named_rungs, session_of, shares_of
+from crossover.options import Options
+from crossover.planning import Session, known_profile, listed, named_rungs, session_of, shares_of
 from crossover.session import measure
 from crossover.show import wide_console, write
 from loadtests import workload as workloads

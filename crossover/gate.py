@@ -6,7 +6,8 @@ from typing import NamedTuple
 
 from crossover.compare import blocks_of
 from crossover.errors import UserError
-from crossover.options import Options, Session, addresses, known_profile, session_of
+from crossover.options import Options
+from crossover.planning import Session, addresses, known_profile, session_of
 from crossover.revisions import commit_of
 from crossover.show import wide_console
 from crossover.targets import known_rung

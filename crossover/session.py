@@ -16,7 +16,7 @@ import msgspec
 
 from crossover.errors import Fallen, UserError
 from crossover.machine import fingerprint
-from crossover.options import Session
+from crossover.planning import Session
 from crossover.progress import Steps
 from crossover.revisions import check_out
 from crossover.targets import Target, midnight, serving

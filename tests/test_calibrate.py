@@ -11,7 +11,7 @@ import pytest
 from crossover import calibrate
 from crossover.calibrate import Repeat, found, identical
 from crossover.errors import Fallen, UserError
-from crossover.options import PROFILES, Session
+from crossover.planning import PROFILES, Session
 from loadtests.cpu import process_clock_ns
 from loadtests.scripted import due_times_us, waits_us
 from servers.server import SERVER_ENV

@@ -21,7 +21,7 @@ from typer.main import get_command
 from analysis.tables import summary
 from crossover.cli import app, outcome
 from crossover.ladder_view import rung_diff
-from crossover.options import named_rungs
+from crossover.planning import named_rungs
 from crossover.targets import LOOPBACK, listen
 from ladder.rung import rungs
 from servers.folders import make_run_directory

@@ -12,7 +12,8 @@ from analysis import gate as analysis
 from analysis.runs import UnusableRun
 from crossover import gate, revisions
 from crossover.errors import Fallen
-from crossover.options import PROFILES, Options
+from crossover.options import Options
+from crossover.planning import PROFILES
 from crossover.session import measure
 from tests.synthetic_runs import CRUD, Truth, write_run
 

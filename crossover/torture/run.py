@@ -12,7 +12,7 @@ from pathlib import Path
 from rich.console import Console
 
 from crossover.errors import Fallen, UserError
-from crossover.options import free_folder
+from crossover.planning import free_folder
 from crossover.progress import Steps
 from crossover.targets import known_rung
 from crossover.torture.checker import (
