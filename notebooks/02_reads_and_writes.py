@@ -5,8 +5,8 @@
 # from which the one saves more than the other costs. Here is yours to fill in; everything below follows from it.
 
 # %%
-READ_SHARE = 90  # per cent of your operations
-READS = {"order": 45, "customer_orders": 25, "product": 20, "customer": 7, "history": 3}  # per cent of your reads
+READ_SHARE = 90  # percent of your operations
+READS = {"order": 45, "customer_orders": 25, "product": 20, "customer": 7, "history": 3}  # percent of your reads
 WRITES = {"place": 45, "pay": 30, "ship": 14, "cancel": 4, "rename": 2, "reprice": 2, "deliver": 3}  # of your writes
 RATE = 200  # operations a second: idle servers cost something too
 
@@ -20,9 +20,9 @@ from analysis.operations import Mix
 console = Console(width=110)
 
 # %% [markdown]
-# ## Who needs less, at which read share?
+# ## Which uses less CPU, at which read share?
 # A published run: the same load on both, at four read shares, in slices that take turns. Each point is a ratio of CPU time per
-# operation, with its 95 % interval. Below 1 `cqrs` needs less.
+# operation, with its 95% interval. Below 1 `cqrs` uses less.
 
 # %%
 sweep = find("../results/published/2026-11-23-shop-thorough")
@@ -59,7 +59,7 @@ console.print(tables.predictions(costs, mix, prediction.predict(costs, mix, [REA
 
 # %% [markdown]
 # ## Can a sum be trusted?
-# Predictions beside mixed runs that had no part in them: an error below 10 %, or a measured cost inside the interval, holds.
+# Predictions beside mixed runs that had no part in them: an error below 10%, or a measured cost inside the interval, holds.
 
 # %%
 console.print(tables.checks(sweep, prediction.check(costs, sweep)))

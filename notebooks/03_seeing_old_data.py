@@ -40,7 +40,7 @@ cqrs = room["cqrs"].race(200, lines, ADA)
 print(f"first read stale: crud {crud['stale'].sum()} of {len(crud)}, cqrs {cqrs['stale'].sum()} of {len(cqrs)}")
 
 # %%
-title = f"Half of the orders show within {cqrs['visible_ms'].median():.1f} ms, 99 % within {cqrs['visible_ms'].quantile(0.99):.0f}"
+title = f"Half of the orders show within {cqrs['visible_ms'].median():.1f} ms, 99% within {cqrs['visible_ms'].quantile(0.99):.0f} ms"
 lessons.shares_slower(title, {"crud": crud["visible_ms"], "cqrs": cqrs["visible_ms"]})
 
 # %% [markdown]

@@ -53,7 +53,7 @@ lessons.spread(title, ratios, (low, high))
 # %%
 off = ((ratios - 1).abs() > 0.05).mean()
 print(
-    f"{100 * off:.0f} % of single rounds differ by over 5 %; all together: {pair.comparison.ratio:.3f} [{low:.3f}–{high:.3f}]"
+    f"{100 * off:.0f}% of single rounds differ by over 5%; all together: {pair.comparison.ratio:.3f} [{low:.3f}–{high:.3f}]"
 )
 
 # %% [markdown]
