@@ -1,4 +1,4 @@
-"""The command line: each command reads as what it does, and what goes wrong is said in one sentence."""
+"""The command line: each command reads as what it does, and each error is one sentence."""
 
 import contextlib
 import os
@@ -438,7 +438,7 @@ def outcome(words: list[str] | None = None) -> int:
         return 128 + signal.SIGINT
     except Stopped as stopped:
         return 128 + stopped.number
-    except BrokenPipeError:  # whoever read our output left: `crossover rungs | head`
+    except BrokenPipeError:  # the reader of our output has left: `crossover rungs | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 128 + signal.SIGPIPE
     except refusals() as error:

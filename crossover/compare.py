@@ -53,7 +53,7 @@ def comparison(
 
 
 def resumed(folder: Path, *, pids: Sequence[str] = (), url: Sequence[str] = (), token: str | None = None) -> Session:
-    """One more session of a run that was stopped; your own servers and secrets are given again."""
+    """One more session of a run that was stopped; URLs of servers and secrets are given anew."""
     manifest, _ = read_unfinished(folder)
     if manifest.kind != "compare":
         raise UserError(f"{folder} is no run of `crossover compare`, so it cannot be resumed: run it again.")

@@ -103,7 +103,7 @@ def session_of(
 
 
 def require_external(plan: Plan, access: Access) -> None:
-    """Every external target answers, as the contract says."""
+    """Every external target answers and speaks the contract."""
     for name, url in plan.external.items():
         require_contract(name, HttpClient(url, token=access.token))
 

@@ -1,4 +1,4 @@
-"""A run is kept in the repository and leads its README."""
+"""Publishes a run: a compacted copy in results/published, and the README's answer from it."""
 
 from pathlib import Path
 

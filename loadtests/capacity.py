@@ -37,7 +37,7 @@ class Search(Run):
             self.trial("burst", 2 * (found.held_per_s or RATE_MIN), 0)
 
     def holds(self, phase: str, rate_per_s: float, share: float, outcome_of: Callable[[Trial], Outcome]) -> bool:
-        """A trial that counts; where others take the CPU again and again, none does and the rate does not hold."""
+        """Whether a trial that counts held; where others take the CPU each time, none counts and none holds."""
         for _ in range(VOID_MAX):
             if (outcome := self.trial(phase, rate_per_s, share, outcome_of)) != "void":
                 return outcome == "held"

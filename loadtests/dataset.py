@@ -24,7 +24,7 @@ SIZES = {
     "l": Size(100_000, 10_000, 1_000_000),
 }
 
-# Load on an empty target still needs somebody to buy, and something.
+# Load on an empty target still needs customers and products.
 POPULATION = Size(customers=100, products=50, orders=0)
 
 FIRST_STOCK = 1_000_000  # so large that ordinary load never runs short

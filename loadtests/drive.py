@@ -125,7 +125,7 @@ class Run:
         )
         self.folder.check(conformance=found)
         if not found.ok:
-            # No ledger was kept; a reader is told the first reason first.
+            # There is no ledger, so the report gives the first reason.
             self.folder.check(ledger=Ledger(False, first="no load: the targets do not answer the same"))
             self._fail(f"The targets do not answer the same, so nothing was measured: {found.first_difference}")
 

@@ -1,4 +1,4 @@
-"""Fills a target over HTTP with a data set, pays, ships and cancels included; filling twice changes nothing."""
+"""Fills a target over HTTP with a data set, transitions of orders included; filling twice changes nothing."""
 
 import time
 from collections.abc import Callable
@@ -17,7 +17,7 @@ class FillRefused(Exception):
 
 
 def fill(client: HttpClient, dataset: Dataset, progress: Progress = lambda done, total, note: None) -> None:
-    """Orders come about in the order of the data set, as nearly as concurrent requests keep it."""
+    """Orders are placed in the order of the data set, as nearly as concurrent requests allow."""
     size, total = dataset.size, sum(dataset.size)
     concurrently(
         lambda row: _put(client, f"/customers/{row[0]}", {"name": row[1]}),
@@ -49,7 +49,7 @@ def _put(client: HttpClient, path: str, content: dict[str, object]) -> None:
 
 
 def _patiently(client: HttpClient, method: str, path: str, body: bytes | None) -> HttpResponse:
-    """A busy target is asked again: its backlog limit is there to slow us down."""
+    """Retry while the target is busy: its backlog limit is there to slow the client down."""
     deadline, pause_s = time.monotonic() + BUSY_S, 0.05
     while True:
         answer = client.request(method, path, body)

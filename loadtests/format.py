@@ -254,7 +254,7 @@ class Conformance(Struct, frozen=True):
 
 
 class Ledger(Struct, frozen=True):
-    """What the client was told, against what the targets report at the end of the run."""
+    """What the client was answered, compared with what the targets show at the end of the run."""
 
     ok: bool
     operations: int = 0
@@ -306,7 +306,7 @@ MANIFEST = {
     "plan": "the whole `loadtests.plan.Plan`; null in early runs, which cannot be resumed",
     "fingerprint": f"what two runs must share to be compared: {fields(Fingerprint)}",
     "checks": f"`conformance` ({fields(Conformance)}): the targets gave the same responses, byte for byte, before any "
-    f"load; `ledger` ({fields(Ledger)}): what the client was told against what the targets report at the end",
+    f"load; `ledger` ({fields(Ledger)}): what the client was answered, compared with what the targets show at the end",
     "thresholds": "when a round is void (shares 0..1); `start_sd` is the SD of the log-ratio between starts of "
     "identical targets, part of every interval",
     "goal": "of a run of kind `capacity`: `p95_ms` and `freshness_ms`",

@@ -1,4 +1,4 @@
-"""A plain keep-alive HTTP client for everything that is not load: filling, checking, waiting until all has settled."""
+"""The HTTP client of the harness for everything but load: filling, checking, waiting for an empty backlog."""
 
 import http.client
 import threading
@@ -17,7 +17,7 @@ WORKERS = 16  # concurrent requests of a fill or a check
 
 
 class Unreachable(Exception):
-    """The target gave no answer; the message is one sentence."""
+    """The target did not respond; the message is one sentence."""
 
 
 class HttpResponse(NamedTuple):
@@ -45,7 +45,7 @@ class HttpClient:
     def request(
         self, method: str, path: str, body: bytes | None = None, headers: dict[str, str] | None = None
     ) -> HttpResponse:
-        """Sends once more when a kept connection turns out closed: every command of the contract is safe to repeat."""
+        """Retry once when a keep-alive connection turns out closed: every command of the contract is idempotent."""
         sent = self._headers | ({"Content-Type": "application/json"} if body is not None else {}) | (headers or {})
         for attempt in (1, 2):
             connection = self._connection()
@@ -67,7 +67,7 @@ class HttpClient:
         return self.request("GET", path, headers=headers)
 
     def lag_events(self) -> int | None:
-        """The backlog; None when the target does not tell just now."""
+        """The backlog; None when the target does not report it now."""
         answer = self.get("/ready")
         try:
             return msgspec.json.decode(answer.body, type=_Lag).lag_events if answer.status in (200, 503) else None
@@ -75,7 +75,7 @@ class HttpClient:
             return None
 
     def settle(self, timeout_s: float) -> bool:
-        """Waits until the backlog is empty; False when it is not in time."""
+        """Wait until the backlog is empty; False if it is not in time."""
         deadline, pause_s = time.monotonic() + timeout_s, 0.001
         while self.lag_events() != 0:
             if time.monotonic() > deadline:
@@ -103,7 +103,7 @@ def concurrently(
     workers: int = WORKERS,
     progress: Callable[[int], None] = lambda done: None,
 ) -> None:
-    """Does the work for every item, a batch at a time: memory stays bounded, and an interrupt waits for one batch."""
+    """Do the work for every item, a batch at a time: memory stays bounded, and an interrupt waits for one batch."""
     rest, done = iter(items), 0
     with ThreadPoolExecutor(workers) as pool:
         for batch in _batches(rest, workers * 16):

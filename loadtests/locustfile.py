@@ -1,8 +1,8 @@
 """Ordinary Locust users on the same operations: `locust -f loadtests/locustfile.py -H URL`, web page and all.
 
-Closed loop: a user waits for an answer before it asks again, so a slow target is asked less. That is for watching and
-for trying out; results come from the open loop of `crossover compare`. With --master and --worker every user draws its
-ids from a space of its own.
+Closed loop: a user waits for a response before its next request, so a slow target gets less load. That is for watching
+and trying out; results come from the open loop of `crossover compare`. With --master and --worker every user draws
+its ids from a space of its own.
 """
 
 import argparse

@@ -1,4 +1,4 @@
-"""The open-loop user: sends each operation at its due time, whatever became of those before.
+"""The open-loop user: sends each operation at its due time, whatever happened to those before.
 
 A Locust user whose requests are Locust's events, on sockets of its own: a FastHttpSession would take most of what a
 small target takes itself. Importing this module imports Locust, which monkey-patches the process.
@@ -25,7 +25,7 @@ _CLOCK_MONOTONIC, _ABSOLUTE, _CLOEXEC, _NONBLOCK = 1, 1, 0o2000000, 0o4000
 
 
 class Sample(NamedTuple):
-    """What became of one operation; times in µs since the start of the slice, status 0 without an answer."""
+    """The outcome of one operation; times in µs since the start of the slice, status 0 without a response."""
 
     operation: Operation
     sent_us: int
@@ -33,13 +33,13 @@ class Sample(NamedTuple):
     status: int
     outcome: str  # "ok", "refused", "error" or "dropped"
     size: int
-    token: str = ""  # the consistency token of the answer, where one was asked for
+    token: str = ""  # the consistency token of the response to a probe's command
 
 
 class Played(NamedTuple):
     samples: list[Sample]
     started_at_us: int  # by the monotonic clock
-    wall_us: int  # until the last answer, at least the slice
+    wall_us: int  # until the last response, at least the slice
     generator_cpu_us: int
 
 
@@ -105,7 +105,7 @@ class OpenLoopUser(locust.User):  # type: ignore[misc] # Locust comes without ty
     abstract = True
 
     def __init__(self, url: str, *, token: str | None = None, pool_size: int = POOL_SIZE) -> None:
-        # An environment of its own without a runner: nobody listens, so Locust keeps no statistics at our cost.
+        # An environment of its own without a runner: without listeners Locust keeps no statistics at our cost.
         super().__init__(Environment(host=url))
         self._pool, self._pool_size = ConnectionPool(url, token=token), pool_size
 
@@ -128,9 +128,9 @@ class OpenLoopUser(locust.User):  # type: ignore[misc] # Locust comes without ty
         return found[0]
 
     def play(self, operations: Sequence[Operation], slice_s: float) -> Played:
-        """Sends every operation at its due time and waits for all answers; samples keep the operations’ order.
+        """Send every operation at its due time and wait for all responses; samples keep the operations’ order.
 
-        What has no answer ten seconds after the end of the slice is an error.
+        An operation without a response ten seconds after the end of the slice is an error.
         """
         samples: list[Sample | None] = [None] * len(operations)
         requests = [self._request(operation) for operation in operations]
@@ -139,7 +139,7 @@ class OpenLoopUser(locust.User):  # type: ignore[misc] # Locust comes without ty
         upcoming, end_us = 0, int(slice_s * 1e6)
 
         def send_what_is_due() -> None:
-            """Runs in the hub: what is late goes at once, together with what is due."""
+            """Runs in the hub: late operations are sent at once, together with those now due."""
             nonlocal upcoming
             now_us = (time.monotonic_ns() - start_ns) // 1_000
             while upcoming < len(operations) and operations[upcoming].due_us <= now_us:
@@ -166,7 +166,7 @@ class OpenLoopUser(locust.User):  # type: ignore[misc] # Locust comes without ty
             connection = in_flight[index] = self._pool.acquire()
             connection.send(requests[index], answered)
 
-        # A collection in the middle of a slice would delay what is due just then.
+        # A collection in the middle of a slice would delay the operations due just then.
         gc.collect()
         gc.disable()
         alarm = Alarm(send_what_is_due)

@@ -41,7 +41,7 @@ class Probe(NamedTuple):
     setup: Operation | None  # to be acknowledged and settled before
     command: Operation
     read: Operation
-    version: int | None  # after the command; None: as the receipt says
+    version: int | None  # after the command; None: as its response says
 
 
 class Round(NamedTuple):
@@ -50,7 +50,7 @@ class Round(NamedTuple):
 
 
 def outcome_of(status: int) -> str:
-    """Without an answer (0), as after a 5xx, nobody knows what became of a command."""
+    """Without a response (0), as after a 5xx, the outcome of a command is unknown."""
     if 200 <= status < 300:
         return "ok"
     return "refused" if 400 <= status < 500 else "error"
@@ -118,7 +118,7 @@ class OperationStream:
         return self._write(rng, self._writes.at(rng.random()), due_us)
 
     def settle(self) -> None:
-        """What was placed and paid so far may now be built upon."""
+        """Orders placed and paid so far may now be paid and shipped."""
         self._visible = self._orders
         self._placed += self._next_placed
         self._paid += self._next_paid

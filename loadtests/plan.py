@@ -42,7 +42,7 @@ class DataSize(Struct, frozen=True):
 class Plan(Struct, frozen=True, kw_only=True):
     """Nothing in it is secret, and nothing in it differs between the sessions of a run.
 
-    `kind` says what the results are about: "compare", "costs", "capacity" or "gate". The cells of a block are measured
+    `kind` is the command it belongs to: "compare", "costs", "capacity" or "gate". The cells of a block are measured
     together, in random order within each round of them, after a warm-up of their own.
     """
 

@@ -1,4 +1,4 @@
-"""Whether a target can be measured at all: it is healthy, reports its backlog, and answers as the contract says."""
+"""Whether a target can be measured at all: it is healthy, reports its backlog, and speaks the contract."""
 
 from collections.abc import Collection
 
@@ -18,7 +18,7 @@ def require_contract(name: str, client: HttpClient, operations: Collection[str] 
     if 401 in (health.status, ready.status):
         raise BadPlan(f"{who} requires a token: set CROSSOVER_TOKEN to it.")
     if health.status != 200:
-        raise BadPlan(f"{who} says it cannot serve: GET /health answers {health.status}.")
+        raise BadPlan(f"{who} cannot serve: GET /health answers {health.status}.")
     if lag is None:
         raise BadPlan(f"{who} does not speak the contract: GET /ready answers {ready.status} without lag_events.")
     if report and (report.status != 200 or not report.body.startswith(b'{"products":[')):

@@ -75,7 +75,7 @@ class TargetUnderTest:
         self.attach(endpoint)
 
     def attach(self, endpoint: Endpoint) -> None:
-        """Turn to the target's processes; again after they were restarted. Its history goes on."""
+        """Use these processes of the target; called again after a restart. The oracle's history continues."""
         self.client.move_to(endpoint.url)
         self.user = OpenLoopUser(endpoint.url, token=endpoint.token)
         self.accounts = Accounts(endpoint.processes)

@@ -1,7 +1,6 @@
 """The command line says what is wrong in one sentence, ends with the promised code, and every command is documented."""
 
 import contextlib
-import http.server
 import io
 import json
 import os
@@ -16,6 +15,8 @@ from pathlib import Path
 from unittest import mock
 
 import pytest
+from starlette.responses import Response
+from starlette.types import ASGIApp, Receive, Scope, Send
 from typer.main import get_command
 
 from analysis.tables import summary
@@ -30,7 +31,7 @@ from servers.redis import REDIS
 from servers.server import Unusable, fresh_namespace, namespace_of
 from servers.supervisor import Processes
 from tests.family import GONE_S_MAX, descendants, folders_of, gone, reapers_of
-from tests.service import wait_until
+from tests.service import in_thread, wait_until
 
 README = Path(__file__).parent.parent / "README.md"
 CLEAN = {k: v for k, v in os.environ.items() if k not in ("DATABASE_URL", "REDIS_URL", "CROSSOVER_TOKEN")}
@@ -204,36 +205,20 @@ def test_a_full_disk_is_said_before_anything_is_written(tmp_path: Path, monkeypa
     assert not list(tmp_path.iterdir())
 
 
-class Stranger(http.server.BaseHTTPRequestHandler):
+def stranger(status: int) -> ASGIApp:
     """A web server that knows nothing of the contract."""
 
-    def do_GET(self) -> None:
-        status = 401 if self.server.server_address[1] == self.server.wants_token else 200  # type: ignore[attr-defined]
-        self.send_response(status)
-        self.end_headers()
-        self.wfile.write(b"<html>Welcome</html>")
+    async def welcome(scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http":
+            await Response("<html>Welcome</html>", status)(scope, receive, send)
 
-    def log_message(self, *_: object) -> None:
-        pass
+    return welcome
 
 
-@contextlib.contextmanager
-def stranger(*, wants_token: bool) -> Iterator[str]:
-    with http.server.ThreadingHTTPServer((LOOPBACK, 0), Stranger) as server:
-        server.wants_token = server.server_address[1] if wants_token else 0  # type: ignore[attr-defined]
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        yield f"http://{LOOPBACK}:{server.server_address[1]}"
-        server.shutdown()
-
-
-def test_a_target_that_does_not_speak_the_contract_is_refused() -> None:
-    with stranger(wants_token=False) as url:
-        assert "does not speak the contract" in refused("compare", "--target", f"mine={url}")
-
-
-def test_a_target_that_wants_a_token_is_refused_with_the_way_to_give_it() -> None:
-    with stranger(wants_token=True) as url:
-        assert "set CROSSOVER_TOKEN" in refused("compare", "--target", f"mine={url}")
+@pytest.mark.parametrize(("status", "says"), [(200, "does not speak the contract"), (401, "set CROSSOVER_TOKEN")])
+def test_a_target_of_another_kind_or_without_its_token_is_refused(status: int, says: str) -> None:
+    with in_thread(stranger(status)) as url:
+        assert says in refused("compare", "--target", f"mine={url}")
 
 
 def test_every_command_is_documented_in_the_readme() -> None:
