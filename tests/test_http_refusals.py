@@ -19,6 +19,7 @@ from tests.service import Shop, client_of, fresh_id, settle, wait_until
 
 Ids = dict[str, str]
 Sent = bytes | dict[str, Any]
+Case = tuple[str, str, str, dict[str, Any]]  # status and code, method, path, what is sent
 KIB, MIB = 1024, 1024 * 1024
 ID = "01990000-0000-7000-8000-000000000001"
 JSON = {"content-type": "application/json"}
@@ -71,8 +72,8 @@ def rows(expected: str, requests: str, *sent: Sent) -> list[Any]:
     """One case for each request (a method and paths) and each of what is sent with it; `$name` stands for an id."""
     method, *paths = requests.split()
     cases = [(path, one if isinstance(one, dict) else body(one)) for path in paths for one in sent or ({},)]
-    name = lambda path, one: f"{expected} {method} {path[:60]} {str(one)[:40]}".encode("ascii", "replace").decode()  # noqa: E731
-    return [pytest.param(expected, method, path, one, id=name(path, one)) for path, one in cases]
+    name = "{} {} {:.60} {!s:.40}".format
+    return [pytest.param((expected, method, path, one), id=name(expected, method, path, one)) for path, one in cases]
 
 
 def gets(path: str, *values: str) -> str:
@@ -215,17 +216,16 @@ BY_A_SYSTEM = [
     *rows("409 wrong-state", "POST /orders/$shipped/cancel /orders/$cancelled/pay /orders/$cancelled/ship"),
     *rows("409 insufficient-stock", "PUT /orders/$new", order("$product", "$sold_out")),
 ]
-CASE = ("expected", "method", "path", "sent")
 
 
-@pytest.mark.parametrize(CASE, BY_HTTP)
-def test_what_http_refuses(noop: httpx.Client, expected: str, method: str, path: str, sent: dict[str, Any]) -> None:
-    check(noop, expected, method, path, sent)
+@pytest.mark.parametrize("case", BY_HTTP)
+def test_what_http_refuses(noop: httpx.Client, case: Case) -> None:
+    check(noop, *case)
 
 
-@pytest.mark.parametrize(CASE, BY_A_SYSTEM)
-def test_what_a_system_refuses(rung: httpx.Client, expected: str, method: str, path: str, sent: dict[str, Any]) -> None:
-    check(rung, expected, method, path, sent)
+@pytest.mark.parametrize("case", BY_A_SYSTEM)
+def test_what_a_system_refuses(rung: httpx.Client, case: Case) -> None:
+    check(rung, *case)
 
 
 def check(client: httpx.Client, expected: str, method: str, path: str, sent: dict[str, Any]) -> None:
