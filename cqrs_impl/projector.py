@@ -38,7 +38,7 @@ class Projector:
         batch_max: int = BATCH_MAX,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
-        self._feed, self._log, self._store = feed, log, store
+        self.feed, self._log, self._store = feed, log, store  # `feed` is replaced by a faulty one in torture
         self._apply, self._batch_max, self._sleep = apply, batch_max, sleep
         self._at: Position | None = None  # of the store, as far as is known here: it knows better, and corrects it
         self._limit = batch_max
@@ -54,12 +54,12 @@ class Projector:
                 moved, more_soon = await self.step()
                 gone_s = GONE_WAIT_S[0]
                 if not more_soon:
-                    await self._feed.wait(IDLE_WAIT_S)
+                    await self.feed.wait(IDLE_WAIT_S)
                 elif not moved:
                     await self._sleep(pause_s)
                 pause_s = min(pause_s * 2, SOON_WAIT_S[1]) if more_soon and not moved else SOON_WAIT_S[0]
             except StoreGone:
-                await self._feed.close()
+                await self.feed.close()
                 await self._sleep(gone_s)
                 gone_s = min(gone_s * 2, GONE_WAIT_S[1])
 
@@ -68,7 +68,7 @@ class Projector:
         if self._at is None:
             self._at = await self.position()
         before = self._at
-        batch = await self._feed.read(before, self._limit)
+        batch = await self.feed.read(before, self._limit)
         if not batch.events:
             self._at = await self.position()  # an emptied store is noticed also when nothing happens
             return self._at != before, self._at != before or batch.more_soon
@@ -87,7 +87,7 @@ class Projector:
         total, done, limit = await self._log.count(), 0, self._batch_max
         while True:
             before = await self.position()
-            batch = await self._feed.read(before, limit)
+            batch = await self.feed.read(before, limit)
             if not batch.events:
                 return done
             moved = await self._project(before, batch.events) != before

@@ -291,13 +291,13 @@ def gallery(
 ) -> None:
     """Show the classic mistakes failing on real servers, and the remedy of each holding in the same scenario."""
     from crossover.gallery import MISTAKES
-    from crossover.gallery.tour import listing, visit
+    from crossover.gallery.overview import listing, run_gallery
     from crossover.progress import Steps
 
     if list_only:
         return Console().print(listing())
     with Steps("gallery") as steps:
-        show = visit(Console(), [name] if name else MISTAKES, steps)
+        show = run_gallery(Console(), [name] if name else MISTAKES, steps)
     show()
 
 

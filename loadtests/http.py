@@ -29,7 +29,10 @@ class HttpResponse(NamedTuple):
 class HttpClient:
     """One target; each thread keeps a connection of its own."""
 
-    def __init__(self, url: str, *, token: str | None = None) -> None:
+    def __init__(
+        self, url: str, *, token: str | None = None, timeout_s: float = TIMEOUT_S, resend: bool = True
+    ) -> None:
+        self._timeout_s, self._attempts = timeout_s, 2 if resend else 1
         self._headers = {"Authorization": f"Bearer {token}"} if token else {}
         self.move_to(url)
 
@@ -45,9 +48,10 @@ class HttpClient:
     def request(
         self, method: str, path: str, body: bytes | None = None, headers: dict[str, str] | None = None
     ) -> HttpResponse:
-        """Retry once when a keep-alive connection turns out closed: every command of the contract is idempotent."""
+        """Retry once when a keep-alive connection turns out closed, unless told not to `resend`: every command of the
+        contract is idempotent, though a rename or reprice that is sent late undoes the one in between."""
         sent = self._headers | ({"Content-Type": "application/json"} if body is not None else {}) | (headers or {})
-        for attempt in (1, 2):
+        for attempt in range(1, self._attempts + 1):
             connection = self._connection()
             try:
                 connection.request(method, self._prefix + path, body=body, headers=sent)
@@ -55,13 +59,13 @@ class HttpClient:
                 content = response.read()
             except (OSError, http.client.HTTPException) as error:
                 connection.close()
-                if attempt == 2 or isinstance(error, ConnectionRefusedError | TimeoutError):
+                if attempt == self._attempts or isinstance(error, ConnectionRefusedError | TimeoutError):
                     raise Unreachable(f"{self.url} does not answer ({error or type(error).__name__}).") from error
             else:
                 return HttpResponse(
                     response.status, {name.lower(): value for name, value in response.getheaders()}, content
                 )
-        raise AssertionError("the second attempt returns or raises")
+        raise AssertionError("the last attempt returns or raises")
 
     def get(self, path: str, headers: dict[str, str] | None = None) -> HttpResponse:
         return self.request("GET", path, headers=headers)
@@ -88,7 +92,7 @@ class HttpClient:
         found: http.client.HTTPConnection | None = getattr(self._local, "connection", None)
         if found is None:
             kind = http.client.HTTPSConnection if self._parts.scheme == "https" else http.client.HTTPConnection
-            found = self._local.connection = kind(self._parts.hostname or "", self._parts.port, timeout=TIMEOUT_S)
+            found = self._local.connection = kind(self._parts.hostname or "", self._parts.port, timeout=self._timeout_s)
         return found
 
 

@@ -177,8 +177,9 @@ class Judge:
         for order in self._orders:
             self._order(order)
         for effect in history.effects:
-            if effect.name in TRANSITIONS and effect.id not in history.created["orders"]:
-                self._find("phantom", f"/orders/{effect.id}", f"{effect.name} was accepted for an order never placed")
+            is_placed = effect.name not in TRANSITIONS or effect.id in history.created["orders"]
+            if not is_placed and history.is_acknowledged(effect):
+                self._find("phantom", f"/orders/{effect.id}", f"{effect.name} was acknowledged, of no order")
         totals = Totals(self._orders)
         self._products = self._found("add_product", Product, products)
         self._customers = self._found("register", Customer, customers)

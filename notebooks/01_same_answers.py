@@ -6,15 +6,15 @@
 # A client cannot tell them apart, except in one respect. Let us follow one order through both.
 
 # %%
-from crossover.classroom import Classroom
+from crossover.lab import Lab
 
-room = Classroom.open("crud", "cqrs")
+lab = Lab.open("crud", "cqrs")
 
 # %%
-ADA, POT, CUP, ORDER = room.ids("ADA", "POT", "CUP", "ORDER")
-room.ask("PUT", f"/customers/{ADA}", {"name": "Ada"})
-room.ask("PUT", f"/products/{POT}", {"name": "Tea pot", "price_cents": 2490, "stock": 10})
-room.ask("PUT", f"/products/{CUP}", {"name": "Cup", "price_cents": 450, "stock": 100})
+ADA, POT, CUP, ORDER = lab.ids("ADA", "POT", "CUP", "ORDER")
+lab.ask("PUT", f"/customers/{ADA}", {"name": "Ada"})
+lab.ask("PUT", f"/products/{POT}", {"name": "Tea pot", "price_cents": 2490, "stock": 10})
+lab.ask("PUT", f"/products/{CUP}", {"name": "Cup", "price_cents": 450, "stock": 100})
 
 # %% [markdown]
 # ## Do both answer a command alike?
@@ -22,7 +22,7 @@ room.ask("PUT", f"/products/{CUP}", {"name": "Cup", "price_cents": 450, "stock":
 
 # %%
 lines = [{"product_id": POT, "quantity": 1}, {"product_id": CUP, "quantity": 4}]
-placed = room.ask("PUT", f"/orders/{ORDER}", {"customer_id": ADA, "lines": lines})
+placed = lab.ask("PUT", f"/orders/{ORDER}", {"customer_id": ADA, "lines": lines})
 placed
 
 # %%
@@ -32,7 +32,7 @@ print("The same receipt from both:", placed["answer"].n_unique() == 1)
 # ## And a query?
 
 # %%
-order = room.ask("GET", f"/orders/{ORDER}")
+order = lab.ask("GET", f"/orders/{ORDER}")
 order
 
 # %%
@@ -44,7 +44,7 @@ print("The same bytes from both:", order["answer"].n_unique() == 1)
 # time somebody asks.
 
 # %%
-crud = room["crud"].holds(ORDER)
+crud = lab["crud"].holds(ORDER)
 crud
 
 # %% [markdown]
@@ -53,7 +53,7 @@ crud
 # order, its history, its line in a list, and its place in the lists of the customer and of each word one may search for.
 
 # %%
-cqrs = room["cqrs"].holds(ORDER)
+cqrs = lab["cqrs"].holds(ORDER)
 cqrs
 
 # %%
@@ -64,14 +64,14 @@ print(f"crud keeps the order in {len(crud)} places, cqrs in {len(cqrs)}: that is
 # We hold the projector still and pay the order. The command succeeds on both. Then we ask both what they see.
 
 # %%
-with room["cqrs"].held("projector"):
-    room["cqrs"].ask("POST", f"/orders/{ORDER}/pay")
-    before = room["cqrs"].get(f"/orders/{ORDER}")["status"]
-    refused = room["cqrs"].ask("GET", f"/orders/{ORDER}", token=room["cqrs"].token)
+with lab["cqrs"].held("projector"):
+    lab["cqrs"].ask("POST", f"/orders/{ORDER}/pay")
+    before = lab["cqrs"].get(f"/orders/{ORDER}")["status"]
+    refused = lab["cqrs"].ask("GET", f"/orders/{ORDER}", token=lab["cqrs"].token)
 
 # %%
-room["crud"].ask("POST", f"/orders/{ORDER}/pay")
-print("crud says:", room["crud"].get(f"/orders/{ORDER}")["status"])
+lab["crud"].ask("POST", f"/orders/{ORDER}/pay")
+print("crud says:", lab["crud"].get(f"/orders/{ORDER}")["status"])
 print("cqrs says:", before, "while the projector stands still")
 
 # %% [markdown]
@@ -82,18 +82,18 @@ print("cqrs says:", before, "while the projector stands still")
 print(f"With the token: {refused.status}, {refused.body.decode()}")
 
 # %%
-room["cqrs"].settle()
-print("cqrs says:", room["cqrs"].get(f"/orders/{ORDER}")["status"], "once the projector runs again")
+lab["cqrs"].settle()
+print("cqrs says:", lab["cqrs"].get(f"/orders/{ORDER}")["status"], "once the projector runs again")
 
 # %% [markdown]
 # ## Where does a change of one row reach further?
 # A customer's new name shows on her old orders. `crud` changes one row; `cqrs` rewrites every document that shows the name.
 
 # %%
-room.ask("POST", f"/customers/{ADA}/rename", {"name": "Ada Lovelace"})
+lab.ask("POST", f"/customers/{ADA}/rename", {"name": "Ada Lovelace"})
 
 # %%
-room["cqrs"].holds("Lovelace")
+lab["cqrs"].holds("Lovelace")
 
 # %% [markdown]
 # ## Was that luck?
@@ -101,12 +101,12 @@ room["cqrs"].holds("Lovelace")
 # compared, byte for byte.
 
 # %%
-verdict = room.conformance()
+verdict = lab.conformance()
 print(f"{verdict.operations} operations, first difference: {verdict.first_difference or 'none'}")
 assert verdict.ok
 
 # %%
-room.close()
+lab.close()
 
 # %% [markdown]
 # **What stays.** The two systems promise the same and keep it. The difference is a span of time after each write in which

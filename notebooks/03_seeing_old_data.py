@@ -7,14 +7,14 @@
 # %%
 from analysis import lessons, plots, sentences
 from analysis.findings import find
-from crossover.classroom import Classroom
+from crossover.lab import Lab
 
-room = Classroom.open("crud", "cqrs")
-ADA, POT, ORDER = room.ids("ADA", "POT", "ORDER")
+lab = Lab.open("crud", "cqrs")
+ADA, POT, ORDER = lab.ids("ADA", "POT", "ORDER")
 
 # %%
-room.ask("PUT", f"/customers/{ADA}", {"name": "Ada"})
-room.ask("PUT", f"/products/{POT}", {"name": "Tea pot", "price_cents": 2490, "stock": 100_000})
+lab.ask("PUT", f"/customers/{ADA}", {"name": "Ada"})
+lab.ask("PUT", f"/products/{POT}", {"name": "Tea pot", "price_cents": 2490, "stock": 100_000})
 lines = [{"product_id": POT, "quantity": 1}]
 
 # %% [markdown]
@@ -23,7 +23,7 @@ lines = [{"product_id": POT, "quantity": 1}]
 # "no such order".
 
 # %%
-seen = room["cqrs"].watch(("PUT", f"/orders/{ORDER}", {"customer_id": ADA, "lines": lines}), f"/orders/{ORDER}")
+seen = lab["cqrs"].watch(("PUT", f"/orders/{ORDER}", {"customer_id": ADA, "lines": lines}), f"/orders/{ORDER}")
 seen
 
 # %%
@@ -35,8 +35,8 @@ print(f"{(seen['state'] == 'old').sum()} of {len(seen)} reads saw the old state;
 # The same 200 times, on each rung, reading at once.
 
 # %%
-crud = room["crud"].race(200, lines, ADA)
-cqrs = room["cqrs"].race(200, lines, ADA)
+crud = lab["crud"].race(200, lines, ADA)
+cqrs = lab["cqrs"].race(200, lines, ADA)
 print(f"first read stale: crud {crud['stale'].sum()} of {len(crud)}, cqrs {cqrs['stale'].sum()} of {len(cqrs)}")
 
 # %%
@@ -58,7 +58,7 @@ print(sentences.staleness_line(published, "cqrs"))
 # Every command answers a token. A query that sends it back is answered from a state at least as new, or waits for one.
 
 # %%
-sure = room["cqrs"].race(200, lines, ADA, token=True)
+sure = lab["cqrs"].race(200, lines, ADA, token=True)
 print(f"with the token, first read stale: {sure['stale'].sum()} of {len(sure)}")
 
 # %%
@@ -70,16 +70,16 @@ print(f"What it costs: the median read just after a write takes {price:+.1f} ms.
 # Then staleness has no bound. Commands go on being acknowledged; the distance grows with each.
 
 # %%
-with room["cqrs"].held("projector"):
-    ids = [room.ids("…")[0] for _ in range(20)]
-    [room["cqrs"].ask("PUT", f"/orders/{id}", {"customer_id": ADA, "lines": lines}) for id in ids]
-    print("events behind:", room["cqrs"].get("/ready")["lag_events"])
+with lab["cqrs"].held("projector"):
+    ids = [lab.ids("…")[0] for _ in range(20)]
+    [lab["cqrs"].ask("PUT", f"/orders/{id}", {"customer_id": ADA, "lines": lines}) for id in ids]
+    print("events behind:", lab["cqrs"].get("/ready")["lag_events"])
 
 # %%
-print(f"Caught up {1e3 * room['cqrs'].settle():.0f} ms after it went on.")
+print(f"Caught up {1e3 * lab['cqrs'].settle():.0f} ms after it went on.")
 
 # %%
-room.close()
+lab.close()
 
 # %% [markdown]
 # **What stays.** Staleness is a distribution, and it has a cliff: milliseconds while the projector keeps up, without bound

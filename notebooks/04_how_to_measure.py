@@ -9,8 +9,8 @@ import asyncio
 
 from analysis import lessons
 from analysis.findings import find
-from crossover.gallery import exhibit
-from crossover.lessons import stalled
+from crossover.gallery import run_demo
+from crossover.lab import stalled
 from crossover.targets import start_servers
 from servers.supervisor import Processes
 
@@ -64,7 +64,7 @@ print(
 
 # %%
 with Processes() as processes:
-    trap = await asyncio.to_thread(exhibit, "default-rollback", start_servers(processes, ["cqrs"]))
+    trap = await asyncio.to_thread(run_demo, "default-rollback", start_servers(processes, ["cqrs"]))
 
 # %%
 print(f"{trap.wrong.bad} of {trap.wrong.of} {trap.wrong.what}, against {trap.right.bad} of {trap.right.of}")

@@ -11,7 +11,7 @@ import os
 import pwd
 import shutil
 import signal
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import psycopg
@@ -206,6 +206,17 @@ class Postgres:
             raise Unusable(
                 f"DATABASE_URL cannot be reached ({reason}): start the server or correct the address."
             ) from None
+
+    def mentions(self, url: str, namespace: str, text: str) -> Iterator[tuple[str, str]]:
+        """Rows, by table."""
+        with self._connect(url) as connection:
+            tables = connection.execute(
+                "SELECT tablename FROM pg_tables WHERE schemaname = %s ORDER BY tablename", [namespace]
+            ).fetchall()
+            for (table,) in tables:
+                rows = sql.SQL("SELECT row FROM (SELECT to_jsonb(t)::text AS row FROM {} t) AS r WHERE row LIKE %s")
+                found = connection.execute(rows.format(sql.Identifier(namespace, table)), [f"%{text}%"])
+                yield from ((table, row) for (row,) in found)
 
     # Faults
 

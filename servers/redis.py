@@ -3,7 +3,7 @@
 import contextlib
 import importlib.metadata
 import platform
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -106,6 +106,15 @@ class Redis:
                     batch = []
             if batch:
                 client.unlink(*batch)
+
+    def mentions(self, url: str, namespace: str, text: str) -> Iterator[tuple[str, str]]:
+        """Values, by key and its type."""
+        with redis.Redis.from_url(url, decode_responses=True) as client:
+            for key in sorted(client.scan_iter(match=f"{namespace}:*")):
+                kind = client.type(key)
+                content = str(client.get(key) if kind == "string" else client.zrange(key, 0, -1))
+                if text in key or text in content:
+                    yield f"{key.removeprefix(f'{namespace}:')} ({kind})", content
 
     # Faults
 

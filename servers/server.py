@@ -2,7 +2,7 @@
 
 import re
 import secrets
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, Protocol, runtime_checkable
 
@@ -109,6 +109,15 @@ class DiskFillable(Protocol):
     def data_folder(self, run: "Processes") -> Path: ...
     def need_space(self, url: str) -> None:
         """Make it write more than it has room for, which may well be its end."""
+        ...
+
+
+@runtime_checkable
+class Inspectable(Protocol):
+    """Can be searched for everything that mentions a text, for a reader who wants to see where an id lives."""
+
+    def mentions(self, url: str, namespace: str, text: str) -> Iterable[tuple[str, str]]:
+        """(place, content) of each."""
         ...
 
 

@@ -5,8 +5,8 @@ from collections.abc import Iterator
 import pytest
 
 from crossover.errors import UserError
-from crossover.gallery import MISTAKES, exhibit, mistake, title
-from crossover.gallery.tour import lesson, tour
+from crossover.gallery import MISTAKES, mistake, run_demo, title
+from crossover.gallery.overview import lesson, overview
 from crossover.targets import start_servers
 from servers.supervisor import Processes
 from tests.test_cli import crossover
@@ -23,13 +23,13 @@ def urls() -> Iterator[dict[str, str]]:
 
 @pytest.mark.parametrize("name", MISTAKES)
 def test_a_mistake_is_caught_and_its_remedy_holds(name: str, urls: dict[str, str], summary: list[str]) -> None:
-    shown = exhibit(name, urls)
+    shown = run_demo(name, urls)
     assert shown.right.bad == 0 < shown.right.of, f"the remedy lets {shown.right.what} happen"
     assert shown.wrong.bad > 0, f"no {shown.wrong.what}: the scenario cannot see its mistake"
     CAUGHT.append(name)
     score = f"gallery: {{}} of {len(MISTAKES)} mistakes caught, nothing reported with their remedies"
     summary[:] = [line for line in summary if not line.startswith("gallery")] + [score.format(len(CAUGHT))]
-    assert lesson(shown) and tour([shown]).row_count == 1
+    assert lesson(shown) and overview([shown]).row_count == 1
 
 
 def test_each_lesson_is_a_lesson() -> None:

@@ -1,7 +1,7 @@
 """The gallery of mistakes: each a small variant of a right part, shown to fail, with the right part beside it.
 
 A module of this package is one mistake: its docstring is the lesson, `WRONG` and `RIGHT` are the two parts, and
-`show(stage, part)` is the one scenario that both go through; `SHOWN`, if there, says more than `RIGHT` to a reader.
+`show(env, part)` is the one scenario that both go through; `SHOWN`, if there, says more than `RIGHT` to a reader.
 """
 
 import asyncio
@@ -12,7 +12,7 @@ from types import ModuleType
 from typing import NamedTuple
 
 from crossover.errors import UserError
-from crossover.gallery.stage import Evidence, Stage
+from crossover.gallery.environment import DemoEnvironment, Evidence
 
 MISTAKES = (
     "id-after-last",
@@ -30,7 +30,7 @@ MISTAKES = (
 )
 
 
-class Shown(NamedTuple):
+class Demo(NamedTuple):
     """A mistake and its remedy after the same scenario."""
 
     name: str
@@ -58,14 +58,14 @@ def title(name: str) -> str:
     return (mistake(name).__doc__ or "").splitlines()[0].rstrip(".")
 
 
-def exhibit(name: str, urls: Mapping[str, str]) -> Shown:
+def run_demo(name: str, urls: Mapping[str, str]) -> Demo:
     """Play the scenario with the wrong part and with the right one, on private servers: some scenarios change them."""
     module, start = mistake(name), time.perf_counter()
 
     async def play(part: object) -> Evidence:
-        async with Stage(urls) as stage:
-            evidence: Evidence = await module.show(stage, part)
+        async with DemoEnvironment(urls) as env:
+            evidence: Evidence = await module.show(env, part)
             return evidence
 
     wrong, right = asyncio.run(play(module.WRONG)), asyncio.run(play(module.RIGHT))
-    return Shown(name, wrong, right, time.perf_counter() - start)
+    return Demo(name, wrong, right, time.perf_counter() - start)

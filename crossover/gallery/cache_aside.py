@@ -11,7 +11,7 @@ import asyncio
 from random import Random
 
 from contract.messages import RenameCustomer
-from crossover.gallery.stage import Evidence, Stage
+from crossover.gallery.environment import DemoEnvironment, Evidence
 
 CUSTOMERS, READERS = 100, 4
 READ = "SELECT version, name FROM customers WHERE id = %(id)s"
@@ -22,8 +22,8 @@ end"""
 
 
 class SetAndDelete:
-    def __init__(self, stage: Stage) -> None:
-        self._redis, self._prefix = stage.redis, stage.keys.prefix
+    def __init__(self, env: DemoEnvironment) -> None:
+        self._redis, self._prefix = env.redis, env.keys.prefix
 
     async def fill(self, id: str, version: int, name: str) -> None:
         await self._redis.hset(self._prefix + id, "name", name)
@@ -42,8 +42,8 @@ class SetIfNewer(SetAndDelete):
 WRONG, RIGHT = SetAndDelete, SetIfNewer
 
 
-async def show(stage: Stage, part: type[SetAndDelete]) -> Evidence:
-    cache, reader = part(stage), stage.writing
+async def show(env: DemoEnvironment, part: type[SetAndDelete]) -> Evidence:
+    cache, reader = part(env), env.writing
     rng = Random(1)
 
     async def read(id: str) -> None:
@@ -52,11 +52,11 @@ async def show(stage: Stage, part: type[SetAndDelete]) -> Evidence:
             await cache.fill(id, version, name)
 
     async def rename(id: str) -> None:
-        done = await stage.execute(RenameCustomer(id, "Bea"))
+        done = await env.execute(RenameCustomer(id, "Bea"))
         await cache.written(id, done.receipt.version, "Bea")
 
-    customers = [await stage.customer("Ann") for _ in range(CUSTOMERS)]
+    customers = await env.customers(CUSTOMERS)
     for id in customers:
         await asyncio.gather(rename(id), *(read(id) for _ in range(READERS)))
-    held = [await stage.redis.hget(stage.keys.prefix + id, "name") for id in customers]
+    held = [await env.redis.hget(env.keys.prefix + id, "name") for id in customers]
     return Evidence(held.count(b"Ann"), CUSTOMERS, "cached names that stay old for good")

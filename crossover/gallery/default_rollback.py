@@ -12,7 +12,7 @@ from typing import Any
 
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from crossover.gallery.stage import Evidence, Stage
+from crossover.gallery.environment import DemoEnvironment, Evidence
 from crud_impl.orders import SHOW
 
 READS = 400
@@ -24,10 +24,10 @@ WRONG: dict[str, Any] = {}
 RIGHT: dict[str, Any] = {"isolation_level": "AUTOCOMMIT", "skip_autocommit_rollback": True}
 
 
-async def show(stage: Stage, settings: dict[str, Any]) -> Evidence:
-    customer, products = await stage.customer(), [await stage.product() for _ in range(3)]
-    order = {"id": await stage.place(customer, *products, by=stage.execute)}
-    engine = stage.open_engine(**settings)
+async def show(env: DemoEnvironment, settings: dict[str, Any]) -> Evidence:
+    customer, products = await env.customer(), await env.products(3)
+    order = {"id": await env.place(customer, *products, by=env.execute)}
+    engine = env.open_engine(**settings)
     await read(engine, order)
     start = time.perf_counter()
     for _ in range(READS):

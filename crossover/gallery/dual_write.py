@@ -15,36 +15,37 @@ from random import Random
 
 from contract.messages import Command, CommandResult, OrderView
 from cqrs_impl.commands import NoRecorder
-from crossover.gallery.stage import Evidence, Stage, crowd
+from crossover.gallery.environment import DemoEnvironment, Evidence, crowd
 
 STOPS, BEFORE, AT_ONCE = 30, 8, 4
+Execute = Callable[[Command], Awaitable[CommandResult]]
 
 
-def write_twice(stage: Stage) -> Callable[[Command], Awaitable[CommandResult]]:
-    commands = stage.commands(NoRecorder())
+def write_twice(env: DemoEnvironment) -> Execute:
+    commands = env.commands(NoRecorder())
 
     async def execute(command: Command) -> CommandResult:
         done = await commands.execute(command)
-        await stage.redis.set(stage.keys.document(OrderView, done.receipt.id), b"placed")
+        await env.redis.set(env.keys.document(OrderView, done.receipt.id), b"placed")
         return done
 
     return execute
 
 
-def write_with_outbox(stage: Stage) -> Callable[[Command], Awaitable[CommandResult]]:
-    return stage.execute
+def write_with_outbox(env: DemoEnvironment) -> Execute:
+    return env.execute
 
 
 WRONG, RIGHT = write_twice, write_with_outbox
 
 
-async def show(stage: Stage, part: Callable[[Stage], Callable[[Command], Awaitable[CommandResult]]]) -> Evidence:
-    execute, rng = part(stage), Random(1)
+async def show(env: DemoEnvironment, part: Callable[[DemoEnvironment], Execute]) -> Evidence:
+    execute, rng = part(env), Random(1)
     placed = asyncio.Semaphore(0)
-    customer, product = await stage.customer(), await stage.product()
+    customer, product = await env.customer(), await env.product()
 
     async def place(_: int) -> None:
-        await stage.place(customer, product, by=execute)
+        await env.place(customer, product, by=execute)
         placed.release()
 
     for _ in range(STOPS):
@@ -55,7 +56,7 @@ async def show(stage: Stage, part: Callable[[Stage], Callable[[Command], Awaitab
         work.cancel()  # the process stops wherever it is
         with contextlib.suppress(asyncio.CancelledError):
             await work
-    await stage.project()
-    orders = [id for (id,) in await stage.rows("SELECT id::text FROM orders")]
-    shown = await stage.redis.mget([stage.keys.document(OrderView, id) for id in orders])
-    return Evidence(shown.count(None), len(orders), "orders that exist and are never shown")
+    await env.project()
+    orders = [id for (id,) in await env.rows("SELECT id::text FROM orders")]
+    missing = await env.missing(OrderView, orders)
+    return Evidence(missing, len(orders), "orders that exist and are never shown")

@@ -9,7 +9,7 @@ Crossover refuses to start on any other policy.
 
 from contract.errors import StoreGone
 from contract.messages import CustomerView
-from crossover.gallery.stage import Evidence, Stage
+from crossover.gallery.environment import DemoEnvironment, Evidence
 
 ROUNDS = 60
 ROOM_BYTES = 800_000  # for more than two megabytes of views
@@ -22,21 +22,21 @@ FROM (SELECT gen_random_uuid() AS id FROM generate_series(1, 40)) AS customer RE
 WRONG, RIGHT = "allkeys-lfu", "noeviction"
 
 
-async def show(stage: Stage, policy: str) -> Evidence:
+async def show(env: DemoEnvironment, policy: str) -> Evidence:
     customers: list[str] = []
-    used = (await stage.redis.info("memory"))["used_memory"]
+    used = (await env.redis.info("memory"))["used_memory"]
     try:
-        await stage.redis.config_set("maxmemory-policy", policy)
-        await stage.redis.config_set("maxmemory", used + ROOM_BYTES)
+        await env.redis.config_set("maxmemory-policy", policy)
+        await env.redis.config_set("maxmemory", used + ROOM_BYTES)
         for _ in range(ROUNDS):
-            customers += [id for (id,) in await stage.rows(REGISTER)]
+            customers += [id for (id,) in await env.rows(REGISTER)]
             try:
-                await stage.project()
+                await env.project()
             except StoreGone:
-                await stage.redis.config_set("maxmemory", 0)  # somebody hears of it, and gives it more
-                await stage.project()
-        shown = await stage.redis.mget([stage.keys.document(CustomerView, id) for id in customers])
+                await env.redis.config_set("maxmemory", 0)  # somebody hears of it, and gives it more
+                await env.project()
+        missing = await env.missing(CustomerView, customers)
     finally:
-        await stage.redis.config_set("maxmemory", 0)
-        await stage.redis.config_set("maxmemory-policy", "noeviction")
-    return Evidence(shown.count(None), len(customers), "views gone without a word")
+        await env.redis.config_set("maxmemory", 0)
+        await env.redis.config_set("maxmemory-policy", "noeviction")
+    return Evidence(missing, len(customers), "views gone without a word")

@@ -1,7 +1,7 @@
 """Polling the outbox by `id > last`.
 
 A sequence number is taken when the row is written, but the row is seen when its transaction commits. Number 7 may
-commit before number 6; a reader that has seen 7 then asks for `id > 7`, and 6 is passed over for ever. With one writer
+commit before number 6; a reader that has seen 7 then asks for `id > 7`, and 6 is passed over forever. With one writer
 at a time this cannot happen, which is why small tests never see it.
 
 The remedy gives a row only once every transaction that could still write before it has ended: those below the
@@ -19,7 +19,7 @@ from contract.position import START, Position
 from cqrs_impl.feeds.outbox.feed import READ, OutboxFeed
 from cqrs_impl.feeds.outbox.recorder import Outbox
 from cqrs_impl.ports import Batch, RecordedEvent
-from crossover.gallery.stage import Evidence, Stage, crowd, fresh_id
+from crossover.gallery.environment import DemoEnvironment, Evidence, crowd, fresh_id
 
 WRITERS, EACH = 4, 60
 
@@ -46,9 +46,9 @@ class BusyOutbox(Outbox):
         return position
 
 
-async def show(stage: Stage, feed_class: type[OutboxFeed]) -> Evidence:
-    feed, seen, at = feed_class(stage.database_url, stage.namespace), 0, START
-    execute = stage.commands(BusyOutbox(stage.namespace)).execute
+async def show(env: DemoEnvironment, feed_class: type[OutboxFeed]) -> Evidence:
+    feed, seen, at = feed_class(env.database_url, env.namespace), 0, START
+    execute = env.commands(BusyOutbox(env.namespace)).execute
     writing = asyncio.ensure_future(crowd(WRITERS, EACH, lambda _: execute(RegisterCustomer(fresh_id(), "Ann"))))
     while True:
         quiet = writing.done()

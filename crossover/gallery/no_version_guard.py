@@ -14,7 +14,7 @@ from contract.ports import utc_now
 from cqrs_impl.batch import Apply, apply
 from cqrs_impl.feeds.outbox.recorder import Outbox
 from cqrs_impl.fold import fold
-from crossover.gallery.stage import Evidence, Stage
+from crossover.gallery.environment import DemoEnvironment, Evidence
 from crud_impl.system import execute
 
 ORDERS = 20
@@ -23,18 +23,18 @@ ORDERS = 20
 WRONG, RIGHT = fold, apply
 
 
-async def show(stage: Stage, apply: Apply) -> Evidence:
-    customer, product = await stage.customer(), await stage.product()
-    orders = [await stage.place(customer, product, by=stage.execute) for _ in range(ORDERS)]
-    await stage.project()
-    outbox = Outbox(stage.namespace)
+async def show(env: DemoEnvironment, apply: Apply) -> Evidence:
+    customer, product = await env.customer(), await env.product()
+    orders = [await env.place(customer, product, by=env.execute) for _ in range(ORDERS)]
+    await env.project()
+    outbox = Outbox(env.namespace)
     for order in orders:
-        async with stage.engine.begin() as early:
+        async with env.engine.begin() as early:
             await early.exec_driver_sql("SELECT pg_current_xact_id()")  # numbered now …
-            await stage.execute(PayOrder(order))
+            await env.execute(PayOrder(order))
             effect = await execute(early, ShipOrder(order), utc_now())
             assert effect.event is not None, "a paid order ships"
             await outbox.record(early, effect.event)  # … and committed after the payment
-    await stage.project(apply=apply)
-    shown = [msgspec.json.decode(await stage.redis.get(stage.keys.document(OrderView, order))) for order in orders]
+    await env.project(apply=apply)
+    shown = [msgspec.json.decode(await env.redis.get(env.keys.document(OrderView, order))) for order in orders]
     return Evidence(sum(view["status"] != "shipped" for view in shown), ORDERS, "shipped orders that are shown as paid")

@@ -12,14 +12,14 @@ from collections.abc import Awaitable, Callable
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from contract.errors import InsufficientStock
-from crossover.gallery.stage import Evidence, Stage, crowd
+from crossover.gallery.environment import DemoEnvironment, Evidence, crowd
 
 STOCK, ASKED = 50, 200
 
-Sell = Callable[[Stage, str, str], Awaitable[bool]]
+Sell = Callable[[DemoEnvironment, str, str], Awaitable[bool]]
 
 
-async def read_then_write(stage: Stage, customer: str, product: str) -> bool:
+async def read_then_write(env: DemoEnvironment, customer: str, product: str) -> bool:
     async def work(connection: AsyncConnection) -> bool:
         found = await connection.exec_driver_sql("SELECT stock FROM products WHERE id = %(id)s", {"id": product})
         stock = found.scalar_one()
@@ -29,12 +29,12 @@ async def read_then_write(stage: Stage, customer: str, product: str) -> bool:
         await connection.exec_driver_sql("UPDATE products SET stock = %(stock)s WHERE id = %(id)s", change)
         return True
 
-    return await stage.writing.transact(work)
+    return await env.writing.transact(work)
 
 
-async def lock_then_decide(stage: Stage, customer: str, product: str) -> bool:
+async def lock_then_decide(env: DemoEnvironment, customer: str, product: str) -> bool:
     try:
-        await stage.place(customer, product, by=stage.execute)
+        await env.place(customer, product, by=env.execute)
     except InsufficientStock:
         return False
     return True
@@ -43,8 +43,8 @@ async def lock_then_decide(stage: Stage, customer: str, product: str) -> bool:
 WRONG, RIGHT = read_then_write, lock_then_decide
 
 
-async def show(stage: Stage, sell: Sell) -> Evidence:
-    customer, product = await stage.customer(), await stage.product(stock=STOCK)
-    sold = sum(await crowd(4, ASKED // 4, lambda _: sell(stage, customer, product)))
+async def show(env: DemoEnvironment, sell: Sell) -> Evidence:
+    customer, product = await env.customer(), await env.product(stock=STOCK)
+    sold = sum(await crowd(4, ASKED // 4, lambda _: sell(env, customer, product)))
     assert sold >= STOCK, "all there is gets sold"
     return Evidence(sold - STOCK, ASKED, f"buyers of a piece that is not there: {sold} sold of {STOCK}")

@@ -2,7 +2,7 @@
 
 Views repeat the customer's name in each order, so a rename fans out. An order that is being placed at that moment has
 read the old name, but its row is not visible yet: a fan-out that runs now misses it, and nothing looks again. The order
-keeps the old name for ever: a lost update, made of two statements that are both right.
+keeps the old name forever: a lost update, made of two statements that are both right.
 
 The remedy locks the customer's row first. Orders on their way hold that lock until they commit, so the
 fan-out comes after them and sees them; orders that come later read the new name.
@@ -15,7 +15,7 @@ from unittest.mock import patch
 from contract.messages import RenameCustomer
 from cqrs_impl.read_tables import recorder
 from cqrs_impl.read_tables.recorder import ReadTables
-from crossover.gallery.stage import Evidence, Stage
+from crossover.gallery.environment import DemoEnvironment, Evidence
 
 CUSTOMERS, ORDERS = 40, 2
 
@@ -27,12 +27,12 @@ WRONG: dict[str, Any] = {
 RIGHT: dict[str, Any] = {name: getattr(recorder, name) for name in WRONG}
 
 
-async def show(stage: Stage, statements: dict[str, Any]) -> Evidence:
-    stage.execute = stage.commands(ReadTables()).execute
-    product, customers = await stage.product(), [await stage.customer("Ann") for _ in range(CUSTOMERS)]
+async def show(env: DemoEnvironment, statements: dict[str, Any]) -> Evidence:
+    env.execute = env.commands(ReadTables()).execute
+    product, customers = await env.product(), await env.customers(CUSTOMERS)
     with patch.multiple(recorder, **statements):
         for customer in customers:
-            orders = (stage.place(customer, product, by=stage.execute) for _ in range(ORDERS))
-            await asyncio.gather(*orders, stage.execute(RenameCustomer(customer, "Bea")))
-    ((old,),) = await stage.rows("SELECT count(*) FROM order_views WHERE customer_name = 'Ann'")
-    return Evidence(old, CUSTOMERS * ORDERS, "orders that keep the old name for ever")
+            orders = (env.place(customer, product, by=env.execute) for _ in range(ORDERS))
+            await asyncio.gather(*orders, env.execute(RenameCustomer(customer, "Bea")))
+    ((old,),) = await env.rows("SELECT count(*) FROM order_views WHERE customer_name = 'Ann'")
+    return Evidence(old, CUSTOMERS * ORDERS, "orders that keep the old name forever")

@@ -2,10 +2,10 @@
 
 A release cannot spell: it fails on every name that is not plain ASCII. A projection that logs the error and takes the
 next event keeps its queue short and all its lights green, while its views drift away from the truth. After
-the bug is mended the checkpoint has long passed those events, and nothing brings them back.
+the bug is fixed the checkpoint has long passed those events, and nothing brings them back.
 
 The remedy forgets no event that was not applied: after five tries its stream is parked where all can see it, the others
-go on, and the mended release replays what waited.
+go on, and the fixed release replays what waited.
 """
 
 import contextlib
@@ -15,7 +15,7 @@ from collections.abc import Callable
 from contract.messages import CustomerRegistered, Event, OrderView
 from cqrs_impl.batch import Apply, EventBatch, apply
 from cqrs_impl.ports import Documents
-from crossover.gallery.stage import Evidence, Stage
+from crossover.gallery.environment import DemoEnvironment, Evidence
 
 NAMES = ("Ann", "Zoë", "Bea", "José")
 ORDERS = 40
@@ -42,15 +42,15 @@ async def cannot_spell(event: Event, documents: Documents) -> None:
     await apply(event, documents)
 
 
-async def show(stage: Stage, part: Callable[[Apply], Apply]) -> Evidence:
-    product, customers = await stage.product(), [await stage.customer(name) for name in NAMES]
-    orders = [await stage.place(customers[n % len(NAMES)], product, by=stage.execute) for n in range(ORDERS)]
+async def show(env: DemoEnvironment, part: Callable[[Apply], Apply]) -> Evidence:
+    product, customers = await env.product(), [await env.customer(name) for name in NAMES]
+    orders = [await env.place(customers[n % len(NAMES)], product, by=env.execute) for n in range(ORDERS)]
     log = logging.getLogger("crossover.dead_letters")
     log.disabled = True
     try:
-        await stage.project(apply=part(cannot_spell))
-        await stage.project(apply=part(apply), replay=True)
+        await env.project(apply=part(cannot_spell))
+        await env.project(apply=part(apply), replay=True)
     finally:
         log.disabled = False
-    shown = await stage.redis.mget([stage.keys.document(OrderView, id) for id in orders])
-    return Evidence(shown.count(None), ORDERS, "orders still missing after the bug was mended")
+    missing = await env.missing(OrderView, orders)
+    return Evidence(missing, ORDERS, "orders still missing after the bug was fixed")

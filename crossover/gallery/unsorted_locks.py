@@ -13,7 +13,7 @@ from sqlalchemy.exc import DBAPIError
 
 from contract.messages import PlaceOrder, Wanted
 from contract.ports import utc_now
-from crossover.gallery.stage import Evidence, Stage, crowd, fresh_id
+from crossover.gallery.environment import DemoEnvironment, Evidence, crowd, fresh_id
 from crud_impl import orders
 from crud_impl.connections import DEADLOCK
 from crud_impl.system import execute
@@ -24,15 +24,15 @@ WRONG = orders.LOCK_PRODUCTS.replace("ORDER BY id", "ORDER BY array_position(%(p
 RIGHT = orders.LOCK_PRODUCTS
 
 
-async def show(stage: Stage, lock_products: str) -> Evidence:
-    customer, products = await stage.customer(), [await stage.product() for _ in range(PRODUCTS)]
+async def show(env: DemoEnvironment, lock_products: str) -> Evidence:
+    customer, products = await env.customer(), await env.products(PRODUCTS)
     rng, deadlocks = Random(1), 0
 
     async def place(number: int) -> None:
         nonlocal deadlocks
         lines = tuple(Wanted(product, 1) for product in rng.sample(products, LINES))
         try:
-            async with stage.engine.begin() as connection:
+            async with env.engine.begin() as connection:
                 await connection.exec_driver_sql("SET LOCAL deadlock_timeout = '10ms'")  # else this takes minutes
                 await execute(connection, PlaceOrder(fresh_id(), customer, lines), utc_now())
         except DBAPIError as error:

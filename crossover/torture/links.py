@@ -1,13 +1,62 @@
-"""A link: a proxy between two parts of a system that can be cut, held up, slowed, or made to swallow replies."""
+"""Links: proxies between the parts of a system that can be cut, held up, slowed, or made to swallow replies."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
+import threading
+from collections.abc import Awaitable, Callable, Coroutine
 from pathlib import Path
+from typing import Any, TypeVar
 
-Streams = tuple[asyncio.StreamReader, asyncio.StreamWriter]
+T = TypeVar("T")
+Connect = Callable[[], Awaitable[tuple[asyncio.StreamReader, asyncio.StreamWriter]]]
 CHUNK_BYTES = 65536
 DELAY_S = 0.1
-HURTS = ("cut", "blackhole", "delay", "drop-replies")
+FAULTS = ("cut", "blackhole", "delay", "drop-replies")
+
+
+class Links:
+    """A context: all links of one system, served by a thread of their own. Links by name."""
+
+    def __init__(self) -> None:
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
+        self._links: dict[str, Link] = {}
+
+    def __enter__(self) -> "Links":
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._call(self._close())
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join()
+        self._loop.close()
+
+    @property
+    def names(self) -> list[str]:
+        return list(self._links)
+
+    def over_socket(self, name: str, here: Path, there: Path) -> None:
+        link = self._links[name] = Link(lambda: asyncio.open_unix_connection(there))
+        self._call(link.serve(lambda accept: asyncio.start_unix_server(accept, here)))
+
+    def over_tcp(self, name: str, there: Callable[[], tuple[str, int]]) -> int:
+        """Listen on a free port of the loopback and return it; `there` may move."""
+        link = self._links[name] = Link(lambda: asyncio.open_connection(*there()))
+        server = self._call(link.serve(lambda accept: asyncio.start_server(accept, "127.0.0.1", 0)))
+        return int(server.sockets[0].getsockname()[1])
+
+    def disturb(self, name: str, fault: str) -> None:
+        self._call(self._links[name].disturb(fault))
+
+    def restore(self, name: str) -> None:
+        self._call(self._links[name].restore())
+
+    async def _close(self) -> None:
+        tasks = [task for link in self._links.values() for task in link.close()]
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    def _call(self, coroutine: Coroutine[Any, Any, T]) -> T:
+        return asyncio.run_coroutine_threadsafe(coroutine, self._loop).result()
 
 
 class Link:
@@ -17,49 +66,39 @@ class Link:
     them go when it is over, as a network that retransmits does. What swallowed a reply is broken afterwards.
     """
 
-    def __init__(self, connect: Callable[[], Awaitable[Streams]]) -> None:
+    def __init__(self, connect: Connect) -> None:
         self._connect = connect
         self._server: asyncio.Server | None = None
         self._writers: set[asyncio.StreamWriter] = set()
+        self._spoilt: set[asyncio.StreamWriter] = set()  # a reply of theirs was swallowed
         self._tasks: set[asyncio.Task[None]] = set()
         self._passes = asyncio.Event()
         self._passes.set()
-        self._delay_s = 0.0
-        self._is_cut = self._drops = False
-        self._spoilt: set[asyncio.StreamWriter] = set()
+        self._fault = ""
 
-    async def listen_on(self, path: Path) -> None:
-        self._server = await asyncio.start_unix_server(self._accept, path)
+    async def serve(self, start: Callable[[Any], Awaitable[asyncio.Server]]) -> asyncio.Server:
+        self._server = await start(self._accept)
+        return self._server
 
-    async def listen_tcp(self) -> int:
-        """Listen on a free port of the loopback and return it."""
-        self._server = await asyncio.start_server(self._accept, "127.0.0.1", 0)
-        return int(self._server.sockets[0].getsockname()[1])
+    async def disturb(self, fault: str) -> None:
+        self._fault = fault
+        if fault == "cut":
+            self._break(self._writers)
+        elif fault == "blackhole":
+            self._passes.clear()
 
-    def hurt(self, how: str) -> None:
-        match how:
-            case "cut":
-                self._is_cut = True
-                self._break(self._writers)
-            case "blackhole":
-                self._passes.clear()
-            case "delay":
-                self._delay_s = DELAY_S
-            case "drop-replies":
-                self._drops = True
-
-    def restore(self) -> None:
-        self._is_cut = self._drops = False
-        self._delay_s = 0.0
+    async def restore(self) -> None:
+        self._fault = ""
         self._passes.set()
         self._break(self._spoilt)
 
-    def close(self) -> None:
+    def close(self) -> set[asyncio.Task[None]]:
         if self._server is not None:
             self._server.close()
         for task in self._tasks:
             task.cancel()
         self._break(self._writers)
+        return self._tasks
 
     @staticmethod
     def _break(writers: set[asyncio.StreamWriter]) -> None:
@@ -73,14 +112,12 @@ class Link:
         self._tasks.add(task)
         ends = {writer}
         try:
-            if self._is_cut:
+            if self._fault == "cut":
                 return
             beyond, onward = await self._connect()
             ends.add(onward)
             self._writers |= ends
-            await asyncio.gather(
-                self._pump(reader, onward, ends, replies=False), self._pump(beyond, writer, ends, replies=True)
-            )
+            await asyncio.gather(self._pump(reader, onward, ends), self._pump(beyond, writer, ends, replies=True))
         except (OSError, asyncio.CancelledError):
             pass  # nobody listens beyond, or the link is closed: the connection ends below
         finally:
@@ -95,14 +132,14 @@ class Link:
         sink: asyncio.StreamWriter,
         ends: set[asyncio.StreamWriter],
         *,
-        replies: bool,
+        replies: bool = False,
     ) -> None:
         try:
             while data := await source.read(CHUNK_BYTES):
                 await self._passes.wait()
-                if self._delay_s:
-                    await asyncio.sleep(self._delay_s)
-                if replies and self._drops:
+                if self._fault == "delay":
+                    await asyncio.sleep(DELAY_S)
+                if replies and self._fault == "drop-replies":
                     self._spoilt |= ends
                     continue
                 sink.write(data)

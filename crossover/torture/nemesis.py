@@ -1,166 +1,219 @@
-"""The nemesis: a shuffled deck of faults, dealt one after the other while the clients go on.
+"""The nemesis: applies a seeded schedule of faults, one after the other, while the load goes on.
 
 A fault is a context manager: entering it does the harm, leaving it ends the cause. The harm goes on until the system
-has mended itself, and that is what is measured: recovery (a fresh write is acknowledged) and convergence (a reader with
-its token sees it) count from the moment the cause ends; for something killed from its new start, all of it included.
+has recovered, and that is what is measured: recovery (a fresh write is acknowledged) and convergence (its writer sees
+it) count from the moment the cause ends; for something killed from its new start, all of it included.
 """
 
-import asyncio
 import random
 import signal
-from collections.abc import AsyncIterator, Callable, Iterable
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from functools import partial
 from typing import NamedTuple
 
-import redis
+from msgspec import Struct
 
 from crossover.errors import UserError
-from crossover.torture.clients import Shop, recover
-from crossover.torture.history import Fault
-from crossover.torture.links import HURTS
-from crossover.torture.stage import Stage
+from crossover.torture.deployment import RESTART_S_MAX, Deployment
+from crossover.torture.links import FAULTS as LINK_FAULTS
+from crossover.torture.load import Load
+from ladder.rung import Rung, rungs
+from servers.server import DiskFillable, Flushable, Forking, Killable, Pausable
 
 EVERY_S = 1.5
-REBUILDING = ("flush", "kill-redis")  # what makes the read store replay itself, and so would hide a loss
-KINDS = (
-    *("kill-app", "kill-projector", "kill-postgres", "kill-backend", "kill-redis"),
-    *("pause-app", "pause-projector", "pause-postgres", "pause-redis"),
-    *HURTS,
-    *("flush", "second-projector", "duplicate", "reorder", "clock", "disk-full", "poison"),
-)
-EXTRA = "extra-projector"
-
-Told = Callable[[Fault], None]
+PROBE_S = 0.05
+RECOVERY_S_MAX = 15.0
+FEED_FAULTS = ("duplicate", "reorder")
+CLOCK_SHIFTS_S = (3600, -3600)
 
 
-class Card(NamedTuple):
+class Fault(Struct, frozen=True):
+    """One fault, from its start until its cause was over, and when what came back; None where it never did."""
+
     kind: str
     where: str
-    fault: Callable[[], AbstractAsyncContextManager[None]]
+    start_s: float
+    end_s: float
+    recovery_s: float | None
+    convergence_s: float | None
+
+
+class Scheduled(NamedTuple):
+    """A fault that can be applied; `rebuilds`: the views replay themselves after it, which would hide a loss."""
+
+    kind: str
+    where: str
+    apply: Callable[[], AbstractContextManager[None]]
     hold_s: tuple[float, float] = (0.2, 0.7)
+    rebuilds: bool = False
 
 
-def wanted_kinds(faults: str) -> tuple[str, ...]:
-    """`all`, or kinds by commas."""
-    kinds = KINDS if faults == "all" else tuple(dict.fromkeys(word.strip() for word in faults.split(",")))
-    if unknown := [kind for kind in kinds if kind not in KINDS]:
-        raise UserError(f"There is no fault '{unknown[0]}': choose from {', '.join(KINDS)}, or all.")
+def kinds_of(one: Rung) -> list[str]:
+    """The kinds of fault that a rung can suffer, by the capabilities of its servers and by its workers."""
+    kinds = ["kill-app", "pause-app", "clock", *LINK_FAULTS]
+    for worker in one.worker_names:
+        kinds += [f"kill-{worker}", f"pause-{worker}", f"second-{worker}", *FEED_FAULTS, "poison"]
+    for server in one.servers:
+        kinds += [f"kill-{server.name}"] * isinstance(server, Killable)
+        kinds += [f"pause-{server.name}"] * isinstance(server, Pausable)
+        kinds += ["kill-backend"] * isinstance(server, Forking)
+        kinds += ["flush"] * isinstance(server, Flushable) + ["disk-full"] * isinstance(server, DiskFillable)
+    return list(dict.fromkeys(kinds))
+
+
+def wanted_kinds(faults: str, one: Rung) -> list[str]:
+    """`all` that this rung can suffer, or kinds by commas; those that it cannot are left out later."""
+    if faults == "all":
+        return kinds_of(one)
+    kinds = list(dict.fromkeys(word.strip() for word in faults.split(",")))
+    known = dict.fromkeys(kind for other in rungs().values() for kind in kinds_of(other))
+    if unknown := [kind for kind in kinds if kind not in known]:
+        raise UserError(f"There is no fault '{unknown[0]}': choose from {', '.join(known)}, or all.")
     return kinds
 
 
-def deck(stage: Stage, kinds: Iterable[str]) -> list[Card]:
-    """One card for each of these faults and each place where the rung can suffer it."""
-    cards = [
-        *(Card(f"kill-{part}", part, partial(_killed, stage, part)) for part in stage.parts),
-        *(Card(f"pause-{part}", part, partial(_paused, stage, part)) for part in stage.parts),
-        *(Card(how, name, partial(_hurt, stage, name, how)) for name in stage.links for how in HURTS),
-        *(Card("clock", f"app {by:+d} s", partial(_clock_wrong, stage, by)) for by in (3600, -3600)),
-        Card("kill-backend", "postgres", partial(_backend_killed, stage), (0.0, 0.1)),
-    ]
-    if stage.disk is not None:
-        cards.append(Card("disk-full", "postgres", partial(_disk_full, stage)))
-    if "projector" in stage.parts:
-        second = partial(_joined, stage, stage.serving, "worker", "projector")
-        cards.append(Card("second-projector", "projector", second))
-        lies = ((lie, partial(_joined, stage, "crossover.torture.adversary", lie)) for lie in ("duplicate", "reorder"))
-        cards += [Card(lie, "projector", told) for lie, told in lies]
-    if "redis" in stage.parts:
-        cards.append(Card("flush", "redis", partial(_flushed, stage), (0.0, 0.1)))
-    return [card for card in cards if card.kind in kinds]
+def faults_of(deployment: Deployment, kinds: Iterable[str]) -> list[Scheduled]:
+    """One for each of these kinds and each place where it can happen."""
+    found = []
+    for process in deployment.processes:
+        found.append(Scheduled(f"kill-{process}", process, partial(_killed, deployment, process)))
+        found.append(Scheduled(f"pause-{process}", process, partial(_paused, deployment, process)))
+    for name, server in deployment.servers.items():
+        loses = isinstance(server, Flushable)
+        if isinstance(server, Killable):
+            found.append(Scheduled(f"kill-{name}", name, partial(_killed, deployment, name), rebuilds=loses))
+        if isinstance(server, Pausable):
+            found.append(Scheduled(f"pause-{name}", name, partial(_paused, deployment, name)))
+        if isinstance(server, Forking):
+            found.append(Scheduled("kill-backend", name, partial(_backend_killed, deployment, name), (0.0, 0.1)))
+        if isinstance(server, Flushable):
+            found.append(Scheduled("flush", name, partial(_flushed, deployment, name), (0.0, 0.1), rebuilds=True))
+        if name in deployment.disks:
+            found.append(Scheduled("disk-full", name, partial(_disk_full, deployment, name)))
+    for link in deployment.links.names:
+        found += [Scheduled(fault, link, partial(_disturbed, deployment, link, fault)) for fault in LINK_FAULTS]
+    for shift_s in CLOCK_SHIFTS_S:
+        found.append(Scheduled("clock", f"app {shift_s:+d} s", partial(_clock_wrong, deployment, shift_s)))
+    for worker in deployment.fed():
+        for kind, fault in ((f"second-{worker}", "second"), *((fault, fault) for fault in FEED_FAULTS)):
+            found.append(Scheduled(kind, worker, partial(_joined, deployment, worker, fault)))
+    return [fault for fault in found if fault.kind in kinds]
 
 
-def dealt(cards: list[Card], rng: random.Random) -> Iterable[Card]:
-    """The whole deck in a random order, then again in another."""
-    while cards:
-        yield from rng.sample(cards, len(cards))
+def schedule(faults: Sequence[Scheduled], rng: random.Random) -> Iterator[tuple[Scheduled, float, float]]:
+    """All of them in a random order, then again in another: each with how long to hold it, and to the next one."""
+    while faults:
+        for fault in rng.sample(faults, len(faults)):
+            yield fault, rng.uniform(*fault.hold_s), EVERY_S * rng.uniform(0.7, 1.1)
 
 
-async def torment(stage: Stage, shop: Shop, cards: list[Card], rng: random.Random, until_s: float, told: Told) -> None:
-    """Deal faults until the time is over, each once the one before it has been recovered from."""
-    for card in dealt(cards, rng):
-        start_s = shop.now_s()
+def torment(
+    deployment: Deployment,
+    load: Load,
+    faults: Sequence[Scheduled],
+    rng: random.Random,
+    until_s: float,
+    report: Callable[[Fault], None],
+) -> None:
+    """Apply faults until the time is over, each once the one before it has been recovered from."""
+    for fault, hold_s, pause_s in schedule(faults, rng):
+        start_s = load.now_s()
         if start_s + EVERY_S > until_s:
             break
-        hold_s, pause_s = rng.uniform(*card.hold_s), EVERY_S * rng.uniform(0.7, 1.1)
-        async with card.fault():
-            await asyncio.sleep(hold_s)
-            end_s = shop.now_s()
-        told(Fault(card.kind, card.where, start_s, end_s, *await recover(shop, stage.port, end_s)))
-        await stage.check()
-        await asyncio.sleep(max(0.0, start_s + pause_s - shop.now_s()))
+        with fault.apply():
+            time.sleep(hold_s)
+            end_s = load.now_s()
+        report(Fault(fault.kind, fault.where, start_s, end_s, *recovery(load, end_s)))
+        deployment.check()
+        time.sleep(max(0.0, start_s + pause_s - load.now_s()))
+    time.sleep(max(0.0, until_s - load.now_s()))
 
 
-@asynccontextmanager
-async def _killed(stage: Stage, part: str) -> AsyncIterator[None]:
-    await stage.kill(part)
+def recovery(load: Load, end_s: float) -> tuple[float | None, float | None]:
+    """How long after `end_s` a write sent since was acknowledged, and one was seen by its writer; None for never.
+
+    The load's own operations tell, and a probe every so often: one that hangs does not hide that others get through.
+    """
+    done = [len(load.acknowledged), len(load.seen)]
+    back: list[float | None] = [None, None]
+    probe_s = end_s
+    while None in back and load.now_s() - end_s < RECOVERY_S_MAX:
+        if load.now_s() >= probe_s:
+            load.probe()
+            probe_s = load.now_s() + PROBE_S
+        for place, samples in enumerate((load.acknowledged, load.seen)):
+            fresh = [done_s for sent_s, done_s in samples[done[place] :] if sent_s >= end_s]
+            if back[place] is None and fresh:
+                back[place] = min(fresh) - end_s
+        time.sleep(0.005)
+    return back[0], back[1]
+
+
+@contextmanager
+def _killed(deployment: Deployment, part: str) -> Iterator[None]:
+    deployment.kill(part)
     yield
-    await stage.start(part)
+    deployment.start(part)
 
 
-@asynccontextmanager
-async def _paused(stage: Stage, part: str) -> AsyncIterator[None]:
-    stage.signal_all(part, signal.SIGSTOP)
+@contextmanager
+def _paused(deployment: Deployment, part: str) -> Iterator[None]:
+    deployment.signal_all(part, signal.SIGSTOP)
     try:
         yield
     finally:
-        stage.signal_all(part, signal.SIGCONT)
+        deployment.signal_all(part, signal.SIGCONT)
 
 
-@asynccontextmanager
-async def _backend_killed(stage: Stage) -> AsyncIterator[None]:
-    """PostgreSQL then restarts itself: what its backend was writing in shared memory cannot be trusted."""
-    found = await stage.ask(
-        "SELECT pid FROM pg_stat_activity WHERE backend_type = 'client backend' AND pid <> pg_backend_pid()"
-        " ORDER BY state <> 'active', random() LIMIT 1"
-    )
-    for row in found:
-        stage.signal(row["pid"], signal.SIGKILL)
+@contextmanager
+def _backend_killed(deployment: Deployment, name: str) -> Iterator[None]:
+    """The server may restart itself then: what its backend was writing in shared memory cannot be trusted."""
+    server = deployment.servers[name]
+    if isinstance(server, Forking) and (pid := server.a_backend(deployment.urls[name])):
+        deployment.signal(pid, signal.SIGKILL)
     yield
 
 
-@asynccontextmanager
-async def _hurt(stage: Stage, name: str, how: str) -> AsyncIterator[None]:
-    link = stage.links[name]
-    link.hurt(how)
+@contextmanager
+def _flushed(deployment: Deployment, name: str) -> Iterator[None]:
+    server = deployment.servers[name]
+    assert isinstance(server, Flushable), "scheduled for those alone"
+    server.flush(deployment.urls[name])
+    yield
+
+
+@contextmanager
+def _disk_full(deployment: Deployment, name: str) -> Iterator[None]:
+    deployment.fill_disk(name)
+    yield
+    deployment.free_disk(name)
+
+
+@contextmanager
+def _disturbed(deployment: Deployment, link: str, fault: str) -> Iterator[None]:
+    deployment.links.disturb(link, fault)
     try:
         yield
     finally:
-        link.restore()
+        deployment.links.restore(link)
 
 
-@asynccontextmanager
-async def _clock_wrong(stage: Stage, shift_s: int) -> AsyncIterator[None]:
+@contextmanager
+def _clock_wrong(deployment: Deployment, shift_s: int) -> Iterator[None]:
     """The app is started anew with a wrong clock, and again with a right one."""
-    await stage.kill("app")
-    await stage.start("app", clock=f"shift:{shift_s}")
-    await stage.answering()
+    deployment.kill("app")
+    deployment.start("app", clock=f"shift:{shift_s}")
+    deployment.await_status("/health", RESTART_S_MAX)
     yield
-    await stage.kill("app")
-    await stage.start("app")
+    deployment.kill("app")
+    deployment.start("app")
 
 
-@asynccontextmanager
-async def _disk_full(stage: Stage) -> AsyncIterator[None]:
-    """Forced to begin another log file, a server without space stops; it is started again when there is some."""
-    await asyncio.to_thread(stage.fill_disk)
-    await stage.provoke("SELECT pg_switch_wal()")
+@contextmanager
+def _joined(deployment: Deployment, worker: str, fault: str) -> Iterator[None]:
+    """Another process does the worker's work beside it, and is killed in the middle of it."""
+    deployment.start_faulty("extra", worker, fault)
     yield
-    stage.free_disk()
-    await stage.revive_postgres()
-
-
-@asynccontextmanager
-async def _joined(stage: Stage, module: str, word: str, *more: str) -> AsyncIterator[None]:
-    """Another process does the projector's work beside it, and is killed in the middle of it."""
-    await stage.start_process(EXTRA, module, word, stage.rung, *more, user="projector")
-    await stage.connected(EXTRA)
-    yield
-    await stage.kill(EXTRA)
-
-
-@asynccontextmanager
-async def _flushed(stage: Stage) -> AsyncIterator[None]:
-    with redis.Redis.from_url(stage.redis_url) as store:
-        store.flushall()
-    yield
+    deployment.kill("extra")

@@ -1,19 +1,20 @@
-"""What a torture came to: the report line, what was broken first, and the history on disk."""
+"""What a torture came to: the report, what was broken first, and the history on disk."""
 
 import math
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import msgspec
 from msgspec import Struct
 from rich.console import Console
 from rich.markup import escape
 
-from crossover.torture.history import COMMANDS, Fault, Finding, Operation, write_lines
+from crossover.torture.nemesis import Fault
+from loadtests.history import COMMANDS, Entry
+from loadtests.oracle import KINDS, Finding
 
-FINDINGS = ("lost", "phantom", "duplicate", "differing", "stale", "trouble")
 FIRST_SHOWN = 5
 
 
@@ -62,44 +63,61 @@ class Report(Struct, frozen=True):
         return not any(self.found.values())
 
 
-class Books(NamedTuple):
-    """All that was written down of one torture."""
+class Results:
+    """Everything that is written down of one torture."""
 
-    operations: list[Operation]
-    faults: list[Fault]
-    findings: list[Finding]
+    def __init__(self, entries: list[Entry]) -> None:
+        self.entries = entries
+        self.faults: list[Fault] = []
+        self.findings: list[Finding] = []
+        self.left_out: list[str] = []
+        self.parked, self.resolved, self.stale, self.stale_of = "–", 0, 0, 0
+        self.rebuild_s: float | None = None
 
-    def report(self, **more: Any) -> Report:
-        """The figures that follow from the books, and `more`: the rest."""
-        outcomes = Counter(operation.outcome for operation in self.operations if operation.kind in COMMANDS)
+    def find(self, phase: str, findings: Iterable[Finding]) -> None:
+        """What an earlier phase has found already is not counted again."""
+        known = {(finding.kind, finding.what) for finding in self.findings}
+        self.findings.extend(Finding(f.kind, f.what, phase) for f in findings if (f.kind, f.what) not in known)
+
+    def report(self, *, rung: str, seed: int, seconds: float) -> Report:
+        outcomes = Counter(entry.outcome for entry in self.entries if entry.name in COMMANDS)
         found = Counter(finding.kind for finding in self.findings)
         return Report(
-            operations=len(self.operations),
+            rung=rung,
+            seed=seed,
+            seconds=seconds,
+            operations=len(self.entries),
             acknowledged=outcomes["ok"],
             refused=outcomes["refused"],
             unknown=outcomes["unknown"],
+            resolved=self.resolved,
             faults=len(self.faults),
             kinds=dict(sorted(Counter(fault.kind for fault in self.faults).items())),
-            found={kind: found[kind] for kind in FINDINGS},
+            left_out=self.left_out,
+            found={kind: found[kind] for kind in KINDS},
+            parked=self.parked,
+            stale_share=self.stale / self.stale_of if self.stale_of else None,
             recovery_s=spread([fault.recovery_s for fault in self.faults]),
             convergence_s=spread([fault.convergence_s for fault in self.faults]),
-            **more,
+            rebuild_s=self.rebuild_s,
         )
 
+    def keep(self, folder: Path) -> None:
+        """The history, one JSON object a line: enough to study what happened without running it again."""
+        if not self.entries:
+            return
+        folder.mkdir(parents=True, exist_ok=True)
+        lists: dict[str, Sequence[Struct]] = {
+            "operations": self.entries,
+            "faults": self.faults,
+            "findings": self.findings,
+        }
+        for name, rows in lists.items():
+            (folder / f"{name}.jsonl").write_bytes(b"".join(msgspec.json.encode(row) + b"\n" for row in rows))
 
-def keep(folder: Path, books: Books) -> None:
-    """The history, one JSON object a line: enough to study what happened without running it again."""
-    folder.mkdir(parents=True, exist_ok=True)
-    write_lines(folder / "operations.jsonl", books.operations)
-    write_lines(folder / "faults.jsonl", books.faults)
-    write_lines(folder / "findings.jsonl", books.findings)
 
-
-def write_report(folder: Path, report: Report) -> None:
+def show(console: Console, report: Report, results: Results, folder: Path) -> Report:
     (folder / "report.json").write_bytes(msgspec.json.format(msgspec.json.encode(report)) + b"\n")
-
-
-def show(console: Console, report: Report, findings: Sequence[Finding], folder: Path) -> None:
     found = " · ".join(f"{kind} {n}" for kind, n in report.found.items())
     stale = "–" if report.stale_share is None else f"{report.stale_share:.1%}"
     rebuilt = "–" if report.rebuild_s is None else f"{report.rebuild_s:.2f} s"
@@ -112,8 +130,9 @@ def show(console: Console, report: Report, findings: Sequence[Finding], folder: 
         f"[{'green' if report.clean else 'red'}]{found}[/] (stale: despite a token)",
         f"stale without a token {stale} · parked {report.parked} · recovery p50/p95/max {report.recovery_s} · "
         f"convergence {report.convergence_s} · rebuild {rebuilt}",
-        *(f"[red]{f.kind}[/red], {escape(f.phase)}: {escape(f.what[:400])}" for f in findings[:FIRST_SHOWN]),
+        *(f"[red]{f.kind}[/red], {escape(f.phase)}: {escape(f.what[:400])}" for f in results.findings[:FIRST_SHOWN]),
         f"The history is in {escape(str(folder))}.",
     ]
     for line in lines:
         console.print(line, highlight=False, soft_wrap=True)
+    return report

@@ -1,4 +1,4 @@
-"""The gallery to look at: the list, the tour through all of it, and one mistake as a lesson with its evidence."""
+"""The gallery to look at: the list, the overview of all demos, and one mistake as a lesson with its evidence."""
 
 import inspect
 from collections.abc import Callable, Sequence
@@ -14,7 +14,7 @@ from rich.table import Table
 from rich.text import Text
 
 from crossover.errors import Fallen
-from crossover.gallery import MISTAKES, Shown, exhibit, mistake, title
+from crossover.gallery import MISTAKES, Demo, mistake, run_demo, title
 from crossover.targets import Progress, start_servers
 from servers.supervisor import Processes
 
@@ -28,8 +28,8 @@ def listing() -> Table:
     return table
 
 
-def visit(console: Console, names: Sequence[str], progress: Progress) -> Callable[[], None]:
-    """Show the mistakes on private servers; returns what prints them. `Fallen` from it if one was not as it must be."""
+def run_gallery(console: Console, names: Sequence[str], progress: Progress) -> Callable[[], None]:
+    """Run the demos on private servers; returns what prints them, and raises `Fallen` if one went wrong."""
     for name in names:
         mistake(name)
     shown = []
@@ -38,17 +38,17 @@ def visit(console: Console, names: Sequence[str], progress: Progress) -> Callabl
         urls = start_servers(supervisor, ["cqrs"])
         for done, name in enumerate(names):
             progress(f"showing {name}", done, len(names))
-            shown.append(exhibit(name, urls))
+            shown.append(run_demo(name, urls))
 
     def show() -> None:
-        console.print(lesson(shown[0]) if len(shown) == 1 else tour(shown))
+        console.print(lesson(shown[0]) if len(shown) == 1 else overview(shown))
         if amiss := [one.name for one in shown if not (one.caught and one.held)]:
-            raise Fallen(f"Not as it must be: {', '.join(amiss)}. A mistake did not show, or its remedy did not hold.")
+            raise Fallen(f"Failed: {', '.join(amiss)}. A mistake did not show, or its remedy did not hold.")
 
     return show
 
 
-def tour(shown: Sequence[Shown]) -> Table:
+def overview(shown: Sequence[Demo]) -> Table:
     table = Table(title="The gallery of mistakes", box=SIMPLE_HEAD)
     table.add_column("mistake", no_wrap=True)
     table.add_column("what went wrong")
@@ -63,12 +63,12 @@ def tour(shown: Sequence[Shown]) -> Table:
     return table
 
 
-def happened(one: Shown) -> str:
+def happened(one: Demo) -> str:
     slower = f"; {one.wrong.cost_us / one.right.cost_us:.1f} times the time" if one.right.cost_us else ""
     return one.wrong.what + slower
 
 
-def lesson(one: Shown) -> Group:
+def lesson(one: Demo) -> Group:
     module = mistake(one.name)
     first, _, rest = (module.__doc__ or "").partition("\n")
     wrong, right = (f"{evidence.bad:,} of {evidence.of:,}" for evidence in (one.wrong, one.right))

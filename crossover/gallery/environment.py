@@ -39,7 +39,7 @@ class Evidence(NamedTuple):
     cost_us: float = 0.0  # of one time, where the mistake costs nothing but time
 
 
-class Stage:
+class DemoEnvironment:
     """An async context on private servers, whose Redis it leaves empty.
 
     `execute` carries out commands as the cqrs rung does, `project` moves its views to the end.
@@ -49,13 +49,13 @@ class Stage:
         self.database_url, self.redis_url = urls[POSTGRES.name], urls[REDIS.name]
         self.namespace = fresh_namespace("gallery")
         self.keys = Keys(self.namespace)
-        self.env = Environment(target_env("cqrs", urls, namespace=self.namespace))
+        self.ladder = Environment(target_env("cqrs", urls, namespace=self.namespace))
         self.engine = self.open_engine()
-        self.writing = database(self.env)
+        self.writing = database(self.ladder)
         self.redis: Any = redis.Redis.from_url(self.redis_url)
         self.execute = self.commands(Outbox(self.namespace)).execute
 
-    async def __aenter__(self) -> "Stage":
+    async def __aenter__(self) -> "DemoEnvironment":
         self.database = await psycopg.AsyncConnection.connect(self.database_url, autocommit=True)
         await self.database.execute(sql.SQL("CREATE SCHEMA {0}").format(sql.Identifier(self.namespace)))
         await self.database.execute(sql.SQL("SET search_path = {0}").format(sql.Identifier(self.namespace)))
@@ -67,7 +67,7 @@ class Stage:
         await self.redis.flushdb()
         await self.redis.aclose()
         await self.engine.dispose()
-        await self.env.close()
+        await self.ladder.close()
 
     async def rows(self, query: str, **params: Any) -> list[Any]:
         return await (await self.database.execute(query.encode(), params)).fetchall()
@@ -93,6 +93,17 @@ class Stage:
         await self.execute(RegisterCustomer(id, name))
         return id
 
+    async def customers(self, count: int) -> list[str]:
+        return [await self.customer() for _ in range(count)]
+
+    async def products(self, count: int) -> list[str]:
+        return [await self.product() for _ in range(count)]
+
+    async def missing(self, kind: type, ids: list[str]) -> int:
+        """How many of these have no document."""
+        found = await self.redis.mget([self.keys.document(kind, id) for id in ids])
+        return int(found.count(None))
+
     async def product(self, stock: int = 1_000_000) -> str:
         id = fresh_id()
         await self.execute(AddProduct(id, "Tea", 100, stock))
@@ -100,7 +111,7 @@ class Stage:
 
     async def project(self, keys: Keys | None = None, *, apply: Apply = apply, replay: bool = False) -> None:
         """Let a fresh projector work until nothing is left, and if asked replay the dead letters."""
-        feed, client = OutboxFeed(self.database_url, self.namespace), redis_client(self.env)
+        feed, client = OutboxFeed(self.database_url, self.namespace), redis_client(self.ladder)
         projector = Projector(feed, feed, RedisDocuments(client, keys or self.keys), apply=apply)
         try:
             async with asyncio.timeout(20):

@@ -1,5 +1,6 @@
-"""Rungs served live for a lesson: ask them all the same, look into their stores, hold their projector still."""
+"""The lab of the notebooks: rungs served live, asked alike, looked into and held still; and a service that stalls."""
 
+import asyncio
 import contextlib
 import os
 import signal
@@ -11,13 +12,14 @@ from typing import Any
 
 import msgspec
 import polars as pl
-import psycopg
-import redis
 
 from crossover.targets import Target, serving
+from ladder.environment import NAMESPACE
+from ladder.rung import rung
 from loadtests import conformance
 from loadtests.format import Conformance
 from loadtests.http import HttpClient, HttpResponse
+from servers.server import Inspectable
 
 CLOCK = "step:2026-01-05T09:00:00+00:00"  # the same for all, so that recorded times are no difference
 SETTLE_S = 10.0
@@ -29,7 +31,7 @@ class Service:
 
     def __init__(self, target: Target, names: dict[str, str]) -> None:
         self.target, self.client, self.names = target, HttpClient(target.url), names
-        self.token: str | None = None  # the one of the last command's answer
+        self.token: str | None = None  # of the last command
 
     def ask(
         self, method: str, path: str, body: Any = None, *, token: str | None = None, wait_s: int = 0
@@ -48,7 +50,7 @@ class Service:
         return found
 
     def settle(self) -> float:
-        """Waits until nothing is left to project; returns how long that took, s."""
+        """Wait until nothing is left to project; returns how long that took, in seconds."""
         start = time.perf_counter()
         assert self.client.settle(SETTLE_S), "the projector catches up"
         return time.perf_counter() - start
@@ -66,9 +68,14 @@ class Service:
                 os.kill(pid, signal.SIGCONT)
 
     def holds(self, id: str) -> pl.DataFrame:
-        """What each store says about an id: every row of PostgreSQL and every key of Redis that mentions it."""
-        rows = [tuple(map(self.named, row)) for row in (*self._rows(id), *self._keys(id))]
-        return pl.DataFrame(rows, schema=["store", "place", "content"], orient="row")
+        """What each server holds about an id: every row and every key that mentions it."""
+        rows = []
+        for server in rung(self.target.rung).servers:
+            if isinstance(server, Inspectable):
+                url, namespace = self.target.env[server.variable], self.target.env[NAMESPACE]
+                rows += [(server.title, place, content) for place, content in server.mentions(url, namespace, id)]
+        named = [tuple(map(self.named, row)) for row in rows]
+        return pl.DataFrame(named, schema=["store", "place", "content"], orient="row")
 
     def named(self, text: str) -> str:
         for id, name in self.names.items():
@@ -76,21 +83,21 @@ class Service:
         return text
 
     def watch(self, command: tuple[str, str, Any], read: str) -> pl.DataFrame:
-        """Sends a command, then reads without pause until its version shows: when (ms since the acknowledgement) what
-        was seen."""
+        """Send a command, then read without pause until its version shows: what was seen how many ms after the
+        acknowledgement."""
         answer = self.ask(*command)
         acknowledged, wanted = time.perf_counter(), msgspec.json.decode(answer.body)["version"]
-        looks: list[tuple[float, int, str]] = []
+        reads: list[tuple[float, int, str]] = []
         while (at := time.perf_counter() - acknowledged) < WATCH_S_MAX:
             seen = self.ask("GET", read)
             version = msgspec.json.decode(seen.body)["version"] if seen.status == 200 else 0
-            looks.append((1e3 * at, version, "new" if version >= wanted else "old"))
+            reads.append((1e3 * at, version, "new" if version >= wanted else "old"))
             if version >= wanted:
                 break
-        return pl.DataFrame(looks, schema=["ms after the acknowledgement", "version seen", "state"], orient="row")
+        return pl.DataFrame(reads, schema=["ms after the acknowledgement", "version seen", "state"], orient="row")
 
     def race(self, times: int, lines: list[dict[str, Any]], customer: str, *, token: bool = False) -> pl.DataFrame:
-        """Places orders and reads each at once, with the token of the command or without: `stale` (was the first
+        """Place orders and read each at once, with the token of the command or without: `stale` (was the first
         answer too old), `read_ms` (how long it took), `visible_ms` (acknowledgement to the first answer with it)."""
         rows = []
         for _ in range(times):
@@ -105,33 +112,9 @@ class Service:
             rows.append((stale, 1e3 * (read - acknowledged), 1e3 * (visible - acknowledged)))
         return pl.DataFrame(rows, schema=["stale", "read_ms", "visible_ms"], orient="row")
 
-    def _rows(self, id: str) -> Iterator[tuple[str, str, str]]:
-        with psycopg.connect(self.target.env["DATABASE_URL"]) as connection:
-            connection.execute(f"SET search_path TO {self.target.env['CROSSOVER_NAMESPACE']}")
-            tables = connection.execute(
-                "SELECT tablename FROM pg_tables WHERE schemaname = current_schema() ORDER BY 1"
-            ).fetchall()
-            for (table,) in tables:
-                found = connection.execute(
-                    f"SELECT row FROM (SELECT to_jsonb({table})::text AS row FROM {table}) AS t WHERE row LIKE %s",
-                    (f"%{id}%",),
-                )
-                yield from (("PostgreSQL", table, row) for (row,) in found)
-
-    def _keys(self, id: str) -> Iterator[tuple[str, str, str]]:
-        prefix = self.target.env["CROSSOVER_NAMESPACE"] + ":"
-        if "REDIS_URL" not in self.target.env:
-            return
-        with redis.Redis.from_url(self.target.env["REDIS_URL"], decode_responses=True) as client:
-            for key in sorted(client.scan_iter(match=f"{prefix}*")):
-                kind = client.type(key)
-                content = str(client.get(key) if kind == "string" else client.zrange(key, 0, -1))
-                if id in key or id in content:
-                    yield "Redis", f"{key.removeprefix(prefix)} ({kind})", content
-
 
 @dataclass
-class Classroom:
+class Lab:
     """Several rungs side by side; `close()` ends their servers, and so does the end of the kernel."""
 
     services: dict[str, Service]
@@ -139,7 +122,7 @@ class Classroom:
     _stack: contextlib.ExitStack
 
     @classmethod
-    def open(cls, *rungs: str, size: str = "empty") -> "Classroom":
+    def open(cls, *rungs: str, size: str = "empty") -> "Lab":
         pl.Config(fmt_str_lengths=1000, tbl_hide_dataframe_shape=True, tbl_hide_column_data_types=True, tbl_rows=60)
         names: dict[str, str] = {}
         with contextlib.ExitStack() as stack:
@@ -172,3 +155,55 @@ class Classroom:
 
     def close(self) -> None:
         self._stack.close()
+
+
+# A service that stalls for a second, two seconds in, asked by a client that waits and by one that keeps to its schedule
+
+ANSWER, REQUEST = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok", b"GET / HTTP/1.1\r\nHost: lesson\r\n\r\n"
+RATE_PER_S, SECONDS, STALL_S = 100, 6.0, (2.0, 3.0)
+
+
+async def stalled() -> pl.DataFrame:
+    """The same service asked both ways: `client` (waits | keeps to its schedule), `latency_ms` of each request."""
+    rows = []
+    for client, ask in (("waits for each answer", closed_loop), ("keeps to its schedule", open_loop)):
+        start = time.perf_counter()
+        begin, end = (start + at_s for at_s in STALL_S)
+
+        async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, begin=begin, end=end) -> None:  # type: ignore[no-untyped-def]
+            while await reader.read(len(REQUEST)):
+                now = time.perf_counter()
+                await asyncio.sleep(end - now if begin <= now < end else 0)
+                writer.write(ANSWER)
+            writer.close()
+
+        async with await asyncio.start_server(answer, "127.0.0.1", 0) as server:
+            rows += [(client, 1e3 * s) for s in await ask(start, server.sockets[0].getsockname()[1])]
+    return pl.DataFrame(rows, schema=["client", "latency_ms"], orient="row")
+
+
+async def closed_loop(start: float, port: int) -> list[float]:
+    """One request at a time, at the wanted pace as long as answers come."""
+    found = []
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    while (sent := time.perf_counter()) < start + SECONDS:
+        writer.write(REQUEST)
+        await reader.readexactly(len(ANSWER))
+        found.append(time.perf_counter() - sent)
+        await asyncio.sleep(max(0.0, 1 / RATE_PER_S - found[-1]))
+    writer.close()
+    return found
+
+
+async def open_loop(start: float, port: int) -> list[float]:
+    """Each request at its due time, whatever became of those before; its latency counts from there."""
+
+    async def one(due: float) -> float:
+        await asyncio.sleep(due - time.perf_counter())
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(REQUEST)
+        await reader.readexactly(len(ANSWER))
+        writer.close()
+        return time.perf_counter() - due
+
+    return await asyncio.gather(*(one(start + place / RATE_PER_S) for place in range(int(RATE_PER_S * SECONDS))))

@@ -1,0 +1,59 @@
+"""A worker beside the right one, or in its place, whose feed is faulty.
+
+`python -m crossover.torture.faulty_feed FAULT RUNG WORKER`, told everything else by the environment: `second` is a feed
+that is right, `duplicate` and `reorder` go back and give events twice or in any order, `poison` makes those of some
+customers unreadable. It prints a line once it reads.
+"""
+
+import asyncio
+import random
+import sys
+from typing import Any
+
+from contract.messages import CustomerRegistered
+from contract.position import Position
+from cqrs_impl.ports import Batch, RecordedEvent, Unreadable
+from ladder.environment import Environment
+from ladder.rung import rung
+
+POISONED = "Mallory"  # customers of this name
+EARLIER = 50  # events that it goes back at most
+
+
+class FaultyFeed:
+    def __init__(self, feed: Any, fault: str) -> None:
+        self._feed, self._fault = feed, fault
+        self._positions: list[Position] = []  # of the latest events
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._feed, name)
+
+    async def read(self, after: Position, limit: int) -> Batch:
+        goes_back = self._fault in ("duplicate", "reorder") and self._positions
+        batch: Batch = await self._feed.read(random.choice(self._positions) if goes_back else after, limit)
+        if not self._positions:
+            print("reading", flush=True)
+        self._positions = [*self._positions, after, *(event.position for event in batch.events)][-EARLIER:]
+        events = [poisoned(event) if self._fault == "poison" else event for event in batch.events]
+        if self._fault == "duplicate":
+            events *= 2
+        elif self._fault == "reorder":
+            random.shuffle(events)
+        return Batch(events, more_soon=batch.more_soon)
+
+
+def poisoned(recorded: RecordedEvent) -> RecordedEvent:
+    event = recorded.event
+    if isinstance(event, CustomerRegistered) and event.name.startswith(POISONED):
+        return recorded._replace(event=Unreadable(event.stream, event.version, "poisoned for a test"))
+    return recorded
+
+
+def main(fault: str, rung_name: str, worker_name: str) -> None:
+    worker: Any = rung(rung_name).workers(Environment.from_environ())[worker_name]
+    worker.feed = FaultyFeed(worker.feed, fault)
+    asyncio.run(worker.run())
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
