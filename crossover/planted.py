@@ -1,14 +1,16 @@
 """Burns a known share of what its siblings use: a difference that `crossover calibrate` must find.
 
-`python -m crossover.planted 0.10` is started by the keeper of a target and watches everything else the keeper started.
+`python -m crossover.planted 0.10` is started beside a target and watches every process in its run directory (Linux).
 Its own cost while there is load is part of the share, so the whole needs 1.10 times as much, whatever the machine.
 """
 
+import contextlib
 import os
 import sys
 import time
+from pathlib import Path
 
-from loadtests.cpu import process_clock_ns, read_tree
+from loadtests.cpu import process_clock_ns
 
 POLL_S = 0.005
 LOOK_S = 1.0  # between looks for new processes
@@ -22,7 +24,7 @@ def main(share: float) -> None:
         time.sleep(POLL_S)
         if time.monotonic() - looked_s > LOOK_S:
             looked_s = time.monotonic()
-            siblings = {pid for pid, _ in read_tree([os.getppid()]).own_us} - {os.getpid()}
+            siblings = _working_in(Path.cwd()) - {os.getpid()}
             clocks = {pid: clocks.get(pid, clock) for pid in siblings if (clock := _clock_ns(pid)) is not None}
         used_ns = 0
         for pid, before in clocks.items():
@@ -36,6 +38,16 @@ def main(share: float) -> None:
         if owed_ns > 0:
             owed_ns = owed_ns_left
         spent_ns = time.process_time_ns()
+
+
+def _working_in(folder: Path) -> set[int]:
+    """The processes whose working directory is the folder, or one within it: PostgreSQL's is its data."""
+    found = set()
+    for cwd in Path("/proc").glob("[0-9]*/cwd"):
+        with contextlib.suppress(OSError):  # it has ended, or is another user's
+            if cwd.readlink().is_relative_to(folder):
+                found.add(int(cwd.parent.name))
+    return found
 
 
 def _clock_ns(pid: int) -> int | None:
