@@ -50,7 +50,7 @@ def predict(findings: Findings, mix: Mix, read_shares: list[float]) -> list[Cell
 
 
 def crossovers(findings: Findings, mix: Mix) -> dict[str, Crossover]:
-    """By target the read share of the mix from which it needs less than the baseline."""
+    """By target the read share of the mix above which it uses less CPU than the baseline."""
     costs = costs_in(findings)
     return {name: crossover(costs, mix, findings.baseline, name) for name in findings.challengers}
 
