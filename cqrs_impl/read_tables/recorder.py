@@ -2,6 +2,12 @@
 
 Nothing can lag, and each command pays for every view it touches: locks of counters that many orders share (a
 customer's, a product's, a day's) are held until the commit. All take them in the order customer, product, day, order.
+
+These views are SQL of their own, not documents that the fold keeps. Documents in PostgreSQL were tried: one statement
+to lock and read what an event touches, one to write it all. Their CPU per command, of app and PostgreSQL together and
+measured in turns with these tables (medians of 4 turns), was 0.97 times as much for an order placed, 1.06 for a
+cancellation, 1.07 for a rename, but 1.17 for a delivery, 1.35 for a new price, 1.39 for a payment, 1.40 for a shipment:
+these are one UPDATE here. And this rung keeps no events, so its views are filled anew from the write model, in SQL.
 """
 
 from importlib.resources import files

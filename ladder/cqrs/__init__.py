@@ -44,15 +44,8 @@ class Cqrs(Rung):
         return {"projector": Projector(feed, feed, documents)}
 
     def rebuild(self, env: Environment, progress: Progress) -> int:
-        async def rebuilt() -> int:
-            try:
-                return await self.workers(env)["projector"].rebuild(
-                    partial(progress, f"building the views of {self.name}")
-                )
-            finally:
-                await env.close()
-
-        return asyncio.run(rebuilt())
+        done = partial(progress, f"building the views of {self.name}")
+        return asyncio.run(self.workers(env)["projector"].rebuild(done))
 
 
 RUNG = Cqrs()
