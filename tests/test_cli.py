@@ -37,7 +37,7 @@ README = Path(__file__).parent.parent / "README.md"
 CLEAN = {k: v for k, v in os.environ.items() if k not in ("DATABASE_URL", "REDIS_URL", "CROSSOVER_TOKEN")}
 
 
-def crossover(*words: str, within_s: float = 30, **env: str) -> subprocess.CompletedProcess[str]:
+def crossover(*words: str, within_s: float = 60, **env: str) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "crossover.cli", *words]
     return subprocess.run(command, capture_output=True, text=True, timeout=within_s, env=CLEAN | env)
 
