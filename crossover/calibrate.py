@@ -1,4 +1,4 @@
-"""Measures what is known and prints truth beside measurement: whether this machine can be trusted, and for what."""
+"""Calibration: measures what is known and prints it beside the truth, to tell whether this machine can be trusted."""
 
 import contextlib
 import json
@@ -35,7 +35,7 @@ SERVICE_US, UTILISATIONS = 80_000, (0.3, 0.5, 0.7)
 LATENCY_SLACK_MS, LATENCY_SLACK, QUEUE_SLACK = 0.5, 0.02, 0.10
 READ_SHARE, PLANTED_PCT = "80", (10, 5)
 RATE_PER_S, SLICE_S = 400.0, 0.25  # as many operations in a slice as runs have, in half the time
-MISSES_MAX = 0.15  # of intervals at 95 % that do not hold the truth: 3 of 20
+MISSES_MAX = 0.15  # of 95% intervals that do not hold the truth: 3 of 20
 WRONG_MAX = 0.05  # of A/A verdicts: 1 of 20
 FOUND_MIN = {("standard", 10): 0.95, ("thorough", 10): 0.95, ("thorough", 5): 0.80}  # of planted differences
 LENGTHS = {name: PROFILES[name] for name in ("standard", "thorough")}
@@ -52,7 +52,7 @@ class Check(NamedTuple):
 
 
 class Repeat(NamedTuple):
-    """What one run said of a target against the first: ratio with interval, verdict, difference it could have seen."""
+    """What one run found of a target against the first; `detectable_pct` is its smallest detectable difference."""
 
     profile: str
     planted_pct: int
@@ -64,28 +64,28 @@ class Repeat(NamedTuple):
 
 
 def calibrate(out: Path | None, *, quick: bool, repeats: int) -> None:
-    """Raises Fallen when this machine cannot be trusted. Each repeat is a run in `out`; those that are there count."""
+    """Each repeat is a run in `out`, where those of before count. `Fallen` when this machine cannot be trusted."""
     out = (out or Path("results") / f"{datetime.now(UTC):%Y%m%d-%H%M%S}-calibrate").absolute()
     if not (out / "pairs-01").exists():
         free_folder(out)
     try:
         with Steps("calibrate") as steps:
             alone = known(5 if quick else 20, steps)
-            said: list[Repeat] = []
+            measured: list[Repeat] = []
             for number in range(1, repeats + 1):
                 steps(f"repeat {number} of {repeats}", 0, 1)
-                said += pairs(out / f"pairs-{number:02}", number, quick, steps)
-                checks = [*alone, *of_pairs(said)]
-                write(out / "calibration.json", {"quick": quick, "checks": checks, "repeats": said})
+                measured += pairs(out / f"pairs-{number:02}", number, quick, steps)
+                checks = [*alone, *of_pairs(measured)]
+                write(out / "calibration.json", {"quick": quick, "checks": checks, "repeats": measured})
     except KeyboardInterrupt:
         if (out / "pairs-01").exists():
-            print(f"Stopped. To go on, the same again with --out {out}", file=sys.stderr)
+            print(f"Stopped. To go on, run the same command with --out {out}", file=sys.stderr)
         raise
-    tell(checks, said)
+    report(checks, measured)
 
 
 def known(seconds: float, steps: Steps) -> list[Check]:
-    """What needs no system: scripted targets."""
+    """The checks that need no system, only scripted targets."""
     steps("known latencies", 0, 1)
     checks = [*latencies(seconds)]
     for number, utilisation in enumerate(UTILISATIONS):
@@ -95,24 +95,24 @@ def known(seconds: float, steps: Steps) -> list[Check]:
     return [*checks, stall()]
 
 
-def of_pairs(said: list[Repeat]) -> Iterator[Check]:
+def of_pairs(measured: list[Repeat]) -> Iterator[Check]:
     """One check for each length of run and each difference between its targets."""
-    for profile, percent in dict.fromkeys((repeat.profile, repeat.planted_pct) for repeat in said):
-        those = [repeat for repeat in said if (repeat.profile, repeat.planted_pct) == (profile, percent)]
+    for profile, percent in dict.fromkeys((repeat.profile, repeat.planted_pct) for repeat in measured):
+        those = [repeat for repeat in measured if (repeat.profile, repeat.planted_pct) == (profile, percent)]
         yield found(those, FOUND_MIN.get((profile, percent), 0)) if percent else identical(those)
 
 
-def tell(checks: list[Check], said: list[Repeat]) -> None:
+def report(checks: list[Check], measured: list[Repeat]) -> None:
     table = Table("what", "truth", "measured", "")
     for check in checks:
         table.add_row(check.what, check.truth, check.measured, "ok" if check.ok else "[red]no[/red]")
     Console(width=100).print(table)
     bad = [check.what for check in checks if not check.ok]
     if bad:
-        raise Fallen(f"This machine cannot be trusted now: {'; '.join(bad)}. Let it rest, or use another.")
-    for profile in dict.fromkeys(repeat.profile for repeat in said):
-        seen = max(repeat.detectable_pct for repeat in said if repeat.profile == profile)
-        print(f"In a {profile} run this machine shows differences of CPU from about {seen:.0f} % on.")
+        raise Fallen(f"This machine cannot be trusted now: {'; '.join(bad)}. Stop other work on it, or use another.")
+    for profile in dict.fromkeys(repeat.profile for repeat in measured):
+        least = max(repeat.detectable_pct for repeat in measured if repeat.profile == profile)
+        print(f"Smallest detectable difference of CPU in a {profile} run on this machine: about {least:.0f}%")
 
 
 def latencies(seconds: float) -> Iterator[Check]:
@@ -140,7 +140,7 @@ def queue(utilisation: float, seconds: float) -> Check:
     """Mean wait in an M/D/1 queue: ρ·D / (2·(1−ρ)) (Pollaczek 1930, Khinchine 1932).
 
     A short run of a queue strays far from its mean, so the schedule is the first whose own path (Lindley 1952) has
-    the theory's mean within 1 %: what is left is the instrument's error.
+    the theory's mean within 1%: what is left is the instrument's error.
     """
     rate = utilisation / (SERVICE_US / 1e6)
     theory = utilisation * SERVICE_US / (2 * (1 - utilisation))
@@ -153,7 +153,7 @@ def queue(utilisation: float, seconds: float) -> Check:
     measured = float(np.mean(seen)) - SERVICE_US
     ok = abs(measured / theory - 1) <= QUEUE_SLACK
     return Check(
-        f"wait in a queue at {100 * utilisation:.0f} %", f"{theory / 1000:.1f} ms", f"{measured / 1000:.1f} ms", ok
+        f"wait in a queue at {100 * utilisation:.0f}%", f"{theory / 1000:.1f} ms", f"{measured / 1000:.1f} ms", ok
     )
 
 
@@ -165,14 +165,14 @@ def played(rate_per_s: float, seconds: float, seed: int, *script: float) -> tupl
             assert target.stdout is not None
             url = f"http://127.0.0.1:{int(target.stdout.readline())}"
             words = [sys.executable, "-m", "loadtests.known", url, str(rate_per_s), str(seconds), str(seed)]
-            told = json.loads(subprocess.run(words, capture_output=True, text=True, check=True).stdout)
+            played = json.loads(subprocess.run(words, capture_output=True, text=True, check=True).stdout)
         finally:
             target.kill()
-    return told["due"], np.array(told["done"]) - np.array(told["due"])
+    return played["due"], np.array(played["done"]) - np.array(played["due"])
 
 
 def pairs(out: Path, number: int, quick: bool, steps: Steps) -> Iterator[Repeat]:
-    """One run, judged as runs of each length: crud, its twin, and twins that burn 10 % (and 5 %) more."""
+    """One run, judged as runs of each length: crud, its A/A control, and copies that burn 10% (and 5%) more."""
     planted, lengths = (PLANTED_PCT[:1], SHORT) if quick else (PLANTED_PCT, LENGTHS)
     length = [*lengths.values()][-1]
     session = comparison(
@@ -202,7 +202,7 @@ def run(session: Session, planted: dict[str, int], steps: Steps) -> None:
                 target.processes["planted"] = [target.supervisor.start("planted", burn, env=dict(os.environ))]
         job = job_of(session, targets)
         endpoints = tuple(
-            msgspec.structs.replace(endpoint, rung=f"crud + {planted[endpoint.name]} %")
+            msgspec.structs.replace(endpoint, rung=f"crud + {planted[endpoint.name]}%")
             if endpoint.name in planted
             else endpoint
             for endpoint in job.endpoints
@@ -213,22 +213,22 @@ def run(session: Session, planted: dict[str, int], steps: Steps) -> None:
 def repeats_of(folder: Path, planted: dict[str, int], profile: str, length: Profile) -> Iterator[Repeat]:
     """A run of this length: its first starts, and of each the first rounds."""
     findings = find(folder)
-    baseline, twin, *_ = findings.run.targets
+    baseline, control, *_ = findings.run.targets
     start, place = pl.col("restart").rank("dense"), pl.col("round").rank("dense").over("restart")
     costs = findings.costs.filter((start <= length.restarts) & (place <= length.rounds))
-    for name, percent in ({twin: 0} | planted).items():
-        (said,) = judged(findings.run, [family(costs, baseline, name, None)])
-        if said.ratio is None or said.interval is None or said.detectable_pct is None:
+    for name, percent in ({control: 0} | planted).items():
+        (found,) = judged(findings.run, [family(costs, baseline, name, None)])
+        if found.ratio is None or found.interval is None or found.detectable_pct is None:
             raise Fallen(f"{folder} has too few valid rounds to calibrate by.")
-        yield Repeat(profile, percent, said.ratio, *said.interval, said.verdict, said.detectable_pct)
+        yield Repeat(profile, percent, found.ratio, *found.interval, found.verdict, found.detectable_pct)
 
 
-def identical(twins: list[Repeat]) -> Check:
-    missed = sum(not repeat.low <= 1 <= repeat.high for repeat in twins)
-    wrong = sum(repeat.verdict in ("better", "worse") for repeat in twins)
-    ok = missed <= MISSES_MAX * len(twins) and wrong <= WRONG_MAX * len(twins)
-    measured = f"{ratios(twins)}; {missed} of {len(twins)} missed, {wrong} called different"
-    return Check(f"identical, {twins[0].profile} run", "ratio 1", measured, ok)
+def identical(those: list[Repeat]) -> Check:
+    missed = sum(not repeat.low <= 1 <= repeat.high for repeat in those)
+    wrong = sum(repeat.verdict in ("better", "worse") for repeat in those)
+    ok = missed <= MISSES_MAX * len(those) and wrong <= WRONG_MAX * len(those)
+    measured = f"{ratios(those)}; {missed} of {len(those)} missed, {wrong} called different"
+    return Check(f"identical, {those[0].profile} run", "ratio 1", measured, ok)
 
 
 def found(those: list[Repeat], share_min: float) -> Check:
@@ -238,7 +238,7 @@ def found(those: list[Repeat], share_min: float) -> Check:
     missed = sum(not repeat.low <= 1 + percent / 100 <= repeat.high for repeat in those)
     measured = f"{ratios(those)}; {missed} of {len(those)} missed, found in {hits}"
     ok = hits >= share_min * len(those) and missed <= MISSES_MAX * len(those)
-    return Check(f"planted +{percent} %, {profile} run", f"ratio {1 + percent / 100:.2f}", measured, ok)
+    return Check(f"planted +{percent}%, {profile} run", f"ratio {1 + percent / 100:.2f}", measured, ok)
 
 
 def ratios(those: list[Repeat]) -> str:
@@ -246,8 +246,8 @@ def ratios(those: list[Repeat]) -> str:
     return f"{found[0]:.3f}" if len(found) == 1 else f"{min(found):.3f} to {max(found):.3f}"
 
 
-def write(path: Path, said: dict[str, Any]) -> None:
-    rows = {key: [row._asdict() for row in value] if isinstance(value, list) else value for key, value in said.items()}
+def write(path: Path, found: dict[str, Any]) -> None:
+    rows = {key: [row._asdict() for row in value] if isinstance(value, list) else value for key, value in found.items()}
     temporary = path.with_suffix(".tmp")
     temporary.write_text(json.dumps(rows, indent=2) + "\n")
     temporary.rename(path)

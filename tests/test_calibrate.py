@@ -31,8 +31,9 @@ def repeat(planted_pct: int, ratio: float, *, half: float = 0.04, verdict: str =
     return Repeat("standard", planted_pct, ratio, ratio - half, ratio + half, verdict, 6.0)
 
 
-def test_a_planted_share_is_burned_to_within_a_tenth_of_it() -> None:
-    with Processes() as processes:
+def test_a_planted_share_of_its_own_target_is_burned_to_within_a_tenth_of_it() -> None:
+    with Processes() as processes, Processes() as other_target:
+        other_target.start("busy", [sys.executable, "-c", BUSY], env=SERVER_ENV)
         busy = processes.start("busy", [sys.executable, "-c", BUSY], env=SERVER_ENV)
         planted = processes.start("planted", [sys.executable, "-m", "crossover.planted", "0.20"], env=SERVER_ENV)
         processes.wait(lambda: process_clock_ns(planted) > 2e8, "the planted process to start and look", 60)
