@@ -1,6 +1,8 @@
 # Crossover: every target sets up its own .venv first, with nothing but Python and make.
 #   make compare                      both systems under load: table, plots, report.html
-#   make test · make check            the test suite · linters, types, import rules, then the test suite
+#   make test                         the test suite, in two processes: about six minutes
+#   make check                        what CI runs: lint, types, import rules, sizes, then every test in its long form
+#   make sizes                        lines of Python by package, against their limits
 #   make serve RUNG=cqrs PORT=8000    a rung in the foreground
 #   make diff RUNG=cqrs               what a rung changes in its parent
 #   make torture                      every rung under faults, three seeds each: is anything lost?
@@ -9,7 +11,7 @@
 #   make audit                       known weaknesses of the pinned packages, by pip-audit
 # ARGS passes more options on: make compare ARGS="--profile standard --size m"
 
-.PHONY: audit compare test check serve diff torture report notebooks setup
+.PHONY: audit compare test check sizes serve diff torture report notebooks setup
 .DEFAULT_GOAL := compare
 
 SHELL := /bin/sh
@@ -19,20 +21,34 @@ RUNG ?= cqrs
 PORT ?= 8000
 SIZE ?= $(if $(filter noop,$(RUNG)),empty,s)
 ARGS ?=
+PRODUCT := contract crud_impl cqrs_impl servers ladder loadtests analysis crossover benchmarks notebooks docs
+PRODUCT_LINES_MAX := 13500
+TEST_LINES_MAX := 5500
 CANDIDATES := $(or $(PYTHON),python3.13 python3.12 python3.11 python3)
 
 compare: $(READY)
 	@$(BIN)/crossover compare $(ARGS)
 
 test: $(READY)
-	@$(BIN)/python -m pytest $(ARGS)
+	@$(BIN)/python -m pytest -n 2 -m "not long" $(ARGS)
 
 check: $(READY)
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports
-	@$(MAKE) --no-print-directory test
+	@$(BIN)/vulture
+	@$(MAKE) --no-print-directory sizes
+	@SIMULATION_SEEDS=10000 CASES=40 KILLS=8 $(BIN)/python -m pytest -n 2 $(ARGS)
+
+# Every line is one that somebody has to read: the limits only ever go down, or up with a feature and a reason.
+sizes:
+	@lines() { find "$$@" -name '*.py' -not -path '*/.ipynb_checkpoints/*' -exec cat {} + | wc -l; }; \
+	for package in $(PRODUCT) tests; do printf '%7d  %s\n' $$(lines $$package) $$package; done; \
+	product=$$(lines $(PRODUCT)); tests=$$(lines tests); \
+	echo "Product: $$product lines of at most $(PRODUCT_LINES_MAX). Tests: $$tests of at most $(TEST_LINES_MAX)."; \
+	[ $$product -le $(PRODUCT_LINES_MAX) ] && [ $$tests -le $(TEST_LINES_MAX) ] \
+	    || { echo "Too many lines: merge what is repeated, or raise the limit in the Makefile with its reason." >&2; exit 1; }
 
 serve: $(READY)
 	@$(BIN)/crossover serve $(RUNG) --port $(PORT) --size $(SIZE) $(ARGS)
