@@ -5,6 +5,7 @@ A component is a pair of numbers, compared in that order, such as the (transacti
 """
 
 import re
+from functools import lru_cache
 from itertools import zip_longest
 
 Position = tuple[tuple[int, int], ...]
@@ -19,11 +20,13 @@ def covers(position: Position, wanted: Position) -> bool:
     return all(own >= asked for own, asked in zip_longest(position, wanted, fillvalue=(0, 0)))
 
 
+@lru_cache(maxsize=256)  # every answer of a read store carries one, and most of them the same
 def token_of(position: Position) -> str:
     """The `Consistency-Token` of a position."""
     return ".".join(f"{high}-{low}" for high, low in position)
 
 
+@lru_cache(maxsize=256)
 def position_of(token: str) -> Position:
     """The position of a `Consistency-Token`; ValueError if it is not one."""
     if not _TOKEN.fullmatch(token):
