@@ -1,9 +1,14 @@
 """Under torture nothing is lost, and a lie told to the servers of a real system is found over HTTP."""
 
+import contextlib
 import random
 import signal
+import socket
+import socketserver
 import subprocess
 import sys
+import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from itertools import islice
@@ -16,7 +21,7 @@ import redis
 from crossover.errors import UserError
 from crossover.progress import Steps
 from crossover.torture.deployment import Deployment
-from crossover.torture.links import Links
+from crossover.torture.links import DELAY_S, Links
 from crossover.torture.nemesis import Scheduled, kinds_of, schedule, wanted_kinds
 from crossover.torture.run import Torture, torture
 from ladder.rung import Rung, rung, rungs
@@ -106,7 +111,7 @@ def test_ctrl_c_in_the_middle_leaves_nothing_but_the_history(tmp_path: Path) -> 
 
 
 def scheduled(seed: int) -> list[tuple[str, float, float]]:
-    faults = [Scheduled(kind, "app", lambda: pytest.fail("only scheduled")) for kind in kinds_of(rung("cqrs"))]
+    faults = [Scheduled(kind, "app", lambda _: pytest.fail("only scheduled")) for kind in kinds_of(rung("cqrs"))]
     return [(fault.kind, hold, pause) for fault, hold, pause in islice(schedule(faults, random.Random(seed)), 60)]
 
 
@@ -137,3 +142,35 @@ def test_kinds_that_no_rung_can_suffer_are_refused_by_name() -> None:
     assert wanted_kinds("flush,cut", rung("crud")) == ["flush", "cut"], "left out later, and said so"
     with pytest.raises(UserError, match="There is no fault 'boredom'"):
         wanted_kinds("boredom", next(iter(rungs().values())))
+
+
+def test_a_link_does_to_a_connection_what_its_fault_says() -> None:
+    def asked(port: int, timeout_s: float = 5.0) -> bytes:
+        with socket.create_connection(("127.0.0.1", port), timeout_s) as connection:
+            connection.sendall(b"?")
+            return connection.recv(10)
+
+    with Links() as links, socketserver.ThreadingTCPServer(("127.0.0.1", 0), Echo) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        port = links.over_tcp("link", lambda: server.server_address)  # type: ignore[arg-type, return-value]
+        assert asked(port) == b"?"
+        links.disturb("link", "cut")
+        with contextlib.suppress(ConnectionError):
+            assert asked(port) == b""
+        links.restore("link")
+        for fault in ("blackhole", "drop-replies"):
+            links.disturb("link", fault)
+            with pytest.raises(TimeoutError):
+                asked(port, 0.2)
+            links.restore("link")
+            assert asked(port) == b"?"
+        links.disturb("link", "delay")
+        start_s = time.monotonic()
+        assert asked(port) == b"?" and time.monotonic() - start_s >= 2 * DELAY_S
+        server.shutdown()
+
+
+class Echo(socketserver.BaseRequestHandler):
+    def handle(self) -> None:
+        while data := self.request.recv(10):
+            self.request.sendall(data)

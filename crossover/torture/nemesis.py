@@ -8,7 +8,7 @@ it) count from the moment the cause ends; for something killed from its new star
 import random
 import signal
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from functools import partial
 from typing import NamedTuple
@@ -45,22 +45,41 @@ class Scheduled(NamedTuple):
 
     kind: str
     where: str
-    apply: Callable[[], AbstractContextManager[None]]
+    apply: Callable[[Deployment], AbstractContextManager[None]]
     hold_s: tuple[float, float] = (0.2, 0.7)
     rebuilds: bool = False
 
 
-def kinds_of(one: Rung) -> list[str]:
-    """The kinds of fault that a rung can suffer, by the capabilities of its servers and by its workers."""
-    kinds = ["kill-app", "pause-app", "clock", *LINK_FAULTS]
-    for worker in one.worker_names:
-        kinds += [f"kill-{worker}", f"pause-{worker}", f"second-{worker}", *FEED_FAULTS, "poison"]
+def faults_of(one: Rung) -> list[Scheduled]:
+    """What a rung can suffer, by the capabilities of its servers and by its workers: one for each place."""
+    found = []
+    processes = ("app", *one.worker_names)
+    for process in processes:
+        found.append(Scheduled(f"kill-{process}", process, partial(_killed, process)))
+        found.append(Scheduled(f"pause-{process}", process, partial(_paused, process)))
     for server in one.servers:
-        kinds += [f"kill-{server.name}"] * isinstance(server, Killable)
-        kinds += [f"pause-{server.name}"] * isinstance(server, Pausable)
-        kinds += ["kill-backend"] * isinstance(server, Forking)
-        kinds += ["flush"] * isinstance(server, Flushable) + ["disk-full"] * isinstance(server, DiskFillable)
-    return list(dict.fromkeys(kinds))
+        name, loses = server.name, isinstance(server, Flushable)
+        if isinstance(server, Killable):
+            found.append(Scheduled(f"kill-{name}", name, partial(_killed, name), rebuilds=loses))
+        if isinstance(server, Pausable):
+            found.append(Scheduled(f"pause-{name}", name, partial(_paused, name)))
+        if isinstance(server, Forking):
+            found.append(Scheduled("kill-backend", name, partial(_backend_killed, server, name), (0.0, 0.1)))
+        if isinstance(server, Flushable):
+            found.append(Scheduled("flush", name, partial(_flushed, server, name), (0.0, 0.1), rebuilds=True))
+        if isinstance(server, DiskFillable):
+            found.append(Scheduled("disk-full", name, partial(_disk_full, name)))
+    for link in ("client-app", *(f"{process}-{server.name}" for process in processes for server in one.servers)):
+        found += [Scheduled(fault, link, partial(_disturbed, link, fault)) for fault in LINK_FAULTS]
+    found += [Scheduled("clock", f"app {shift_s:+d} s", partial(_clock_wrong, shift_s)) for shift_s in CLOCK_SHIFTS_S]
+    for worker in one.worker_names:
+        found.append(Scheduled(f"second-{worker}", worker, partial(_joined, worker, "second")))
+        found += [Scheduled(fault, worker, partial(_joined, worker, fault)) for fault in FEED_FAULTS]
+    return found
+
+
+def kinds_of(one: Rung) -> list[str]:
+    return list(dict.fromkeys([fault.kind for fault in faults_of(one)] + ["poison"] * bool(one.worker_names)))
 
 
 def wanted_kinds(faults: str, one: Rung) -> list[str]:
@@ -74,32 +93,11 @@ def wanted_kinds(faults: str, one: Rung) -> list[str]:
     return kinds
 
 
-def faults_of(deployment: Deployment, kinds: Iterable[str]) -> list[Scheduled]:
-    """One for each of these kinds and each place where it can happen."""
-    found = []
-    for process in deployment.processes:
-        found.append(Scheduled(f"kill-{process}", process, partial(_killed, deployment, process)))
-        found.append(Scheduled(f"pause-{process}", process, partial(_paused, deployment, process)))
-    for name, server in deployment.servers.items():
-        loses = isinstance(server, Flushable)
-        if isinstance(server, Killable):
-            found.append(Scheduled(f"kill-{name}", name, partial(_killed, deployment, name), rebuilds=loses))
-        if isinstance(server, Pausable):
-            found.append(Scheduled(f"pause-{name}", name, partial(_paused, deployment, name)))
-        if isinstance(server, Forking):
-            found.append(Scheduled("kill-backend", name, partial(_backend_killed, deployment, name), (0.0, 0.1)))
-        if isinstance(server, Flushable):
-            found.append(Scheduled("flush", name, partial(_flushed, deployment, name), (0.0, 0.1), rebuilds=True))
-        if name in deployment.disks:
-            found.append(Scheduled("disk-full", name, partial(_disk_full, deployment, name)))
-    for link in deployment.links.names:
-        found += [Scheduled(fault, link, partial(_disturbed, deployment, link, fault)) for fault in LINK_FAULTS]
-    for shift_s in CLOCK_SHIFTS_S:
-        found.append(Scheduled("clock", f"app {shift_s:+d} s", partial(_clock_wrong, deployment, shift_s)))
-    for worker in deployment.fed():
-        for kind, fault in ((f"second-{worker}", "second"), *((fault, fault) for fault in FEED_FAULTS)):
-            found.append(Scheduled(kind, worker, partial(_joined, deployment, worker, fault)))
-    return [fault for fault in found if fault.kind in kinds]
+def is_possible(fault: Scheduled, deployment: Deployment) -> bool:
+    """A disk is filled where one could be mounted, and a feed is faulty where there is one."""
+    if fault.kind == "disk-full":
+        return fault.where in deployment.disks
+    return fault.kind not in (f"second-{fault.where}", *FEED_FAULTS) or fault.where in deployment.fed()
 
 
 def schedule(faults: Sequence[Scheduled], rng: random.Random) -> Iterator[tuple[Scheduled, float, float]]:
@@ -122,7 +120,7 @@ def torment(
         start_s = load.now_s()
         if start_s + EVERY_S > until_s:
             break
-        with fault.apply():
+        with fault.apply(deployment):
             time.sleep(hold_s)
             end_s = load.now_s()
         report(Fault(fault.kind, fault.where, start_s, end_s, *recovery(load, end_s)))
@@ -152,14 +150,14 @@ def recovery(load: Load, end_s: float) -> tuple[float | None, float | None]:
 
 
 @contextmanager
-def _killed(deployment: Deployment, part: str) -> Iterator[None]:
+def _killed(part: str, deployment: Deployment) -> Iterator[None]:
     deployment.kill(part)
     yield
     deployment.start(part)
 
 
 @contextmanager
-def _paused(deployment: Deployment, part: str) -> Iterator[None]:
+def _paused(part: str, deployment: Deployment) -> Iterator[None]:
     deployment.signal_all(part, signal.SIGSTOP)
     try:
         yield
@@ -168,31 +166,28 @@ def _paused(deployment: Deployment, part: str) -> Iterator[None]:
 
 
 @contextmanager
-def _backend_killed(deployment: Deployment, name: str) -> Iterator[None]:
+def _backend_killed(server: Forking, name: str, deployment: Deployment) -> Iterator[None]:
     """The server may restart itself then: what its backend was writing in shared memory cannot be trusted."""
-    server = deployment.servers[name]
-    if isinstance(server, Forking) and (pid := server.a_backend(deployment.urls[name])):
+    if pid := server.a_backend(deployment.urls[name]):
         deployment.signal(pid, signal.SIGKILL)
     yield
 
 
 @contextmanager
-def _flushed(deployment: Deployment, name: str) -> Iterator[None]:
-    server = deployment.servers[name]
-    assert isinstance(server, Flushable), "scheduled for those alone"
+def _flushed(server: Flushable, name: str, deployment: Deployment) -> Iterator[None]:
     server.flush(deployment.urls[name])
     yield
 
 
 @contextmanager
-def _disk_full(deployment: Deployment, name: str) -> Iterator[None]:
+def _disk_full(name: str, deployment: Deployment) -> Iterator[None]:
     deployment.fill_disk(name)
     yield
     deployment.free_disk(name)
 
 
 @contextmanager
-def _disturbed(deployment: Deployment, link: str, fault: str) -> Iterator[None]:
+def _disturbed(link: str, fault: str, deployment: Deployment) -> Iterator[None]:
     deployment.links.disturb(link, fault)
     try:
         yield
@@ -201,7 +196,7 @@ def _disturbed(deployment: Deployment, link: str, fault: str) -> Iterator[None]:
 
 
 @contextmanager
-def _clock_wrong(deployment: Deployment, shift_s: int) -> Iterator[None]:
+def _clock_wrong(shift_s: int, deployment: Deployment) -> Iterator[None]:
     """The app is started anew with a wrong clock, and again with a right one."""
     deployment.kill("app")
     deployment.start("app", clock=f"shift:{shift_s}")
@@ -212,7 +207,7 @@ def _clock_wrong(deployment: Deployment, shift_s: int) -> Iterator[None]:
 
 
 @contextmanager
-def _joined(deployment: Deployment, worker: str, fault: str) -> Iterator[None]:
+def _joined(worker: str, fault: str, deployment: Deployment) -> Iterator[None]:
     """Another process does the worker's work beside it, and is killed in the middle of it."""
     deployment.start_faulty("extra", worker, fault)
     yield

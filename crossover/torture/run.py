@@ -17,7 +17,7 @@ from crossover.torture.deployment import Deployment
 from crossover.torture.faulty_feed import POISONED
 from crossover.torture.links import Links
 from crossover.torture.load import WORDS, Load
-from crossover.torture.nemesis import Fault, Scheduled, faults_of, recovery, torment, wanted_kinds
+from crossover.torture.nemesis import Fault, Scheduled, faults_of, is_possible, recovery, torment, wanted_kinds
 from crossover.torture.report import Report, Results, show
 from ladder.rung import has_views
 from ladder.rung import rung as rung_of
@@ -76,7 +76,9 @@ class Torture:
         self.load.close()
 
     def run(self, seconds: float) -> None:
-        faults = faults_of(self.deployment, self.kinds)
+        faults = [
+            f for f in faults_of(self.deployment.rung) if f.kind in self.kinds and is_possible(f, self.deployment)
+        ]
         applied = {fault.kind for fault in faults}
         first, rebuilding = [f for f in faults if not f.rebuilds], [f for f in faults if f.rebuilds]
         share = REBUILDING_SHARE if rebuilding else 0.0
