@@ -16,7 +16,7 @@ COMMANDS = (*CREATIONS, *TRANSITIONS, *CHANGES, "deliver")
 
 
 class Entry(Struct, frozen=True, omit_defaults=True):
-    """One request. Times are seconds of any one clock; `status` 0 is no answer, `version` is what the answer said."""
+    """One request. Times are seconds of any one clock; `status` 0 is no answer, `version` is the one in the answer."""
 
     name: str  # the operation of the contract
     path: str

@@ -321,8 +321,8 @@ class Judge:
         counted = [now.version - before.version - other for other in others]
         if not any(sure <= count <= len(changes) for count in counted):
             kind = "lost" if max(counted) < sure else "duplicate"
-            said = f"version {now.version} counts {_or(set(counted))} changes of {field}"
-            self._find(kind, path, f"{said}, {sure} were acknowledged and {len(changes)} sent")
+            counts = f"version {now.version} counts {_or(set(counted))} changes of {field}"
+            self._find(kind, path, f"{counts}, {sure} were acknowledged and {len(changes)} sent")
 
     def _find(self, kind: str, path: str, what: str) -> None:
         self._judged.add(path)

@@ -58,8 +58,8 @@ STORY = [
 
 
 @dataclass
-class Told:
-    """A story and what the target shows of it, to be altered by a lie."""
+class Story:
+    """What clients sent and what the target shows of it, to be altered by a lie."""
 
     entries: list[Entry]
     answers: dict[str, HttpResponse]
@@ -75,8 +75,8 @@ class Told:
 
 
 @cache
-def honest() -> Told:
-    """The story told to a real service."""
+def honest() -> Story:
+    """The commands sent to a real service, and what it answers."""
     with serving(targets.honest()) as (url,):
         client, oracle = HttpClient(url), Oracle(HttpClient(url))
         oracle.record(STORY)
@@ -86,22 +86,22 @@ def honest() -> Told:
                 answer = client.request(method, sent.path, msgspec.json.encode(sent.body))
                 assert answer.status == (201 if sent.status == 503 else sent.status)
         evidence = oracle.ask_everything(WORDS)
-    return Told(STORY, evidence.answers, evidence.repeats)
+    return Story(STORY, evidence.answers, evidence.repeats)
 
 
-def told() -> Told:
-    return Told([*STORY], {**honest().answers}, {**honest().repeats})
+def a_story() -> Story:
+    return Story([*STORY], {**honest().answers}, {**honest().repeats})
 
 
 def test_an_honest_history_is_clean_and_its_unknown_is_resolved() -> None:
-    assert told().findings() == set()
+    assert a_story().findings() == set()
     history = History()
     history.record(STORY)
     assert judge_everything(history, Evidence(honest().answers, honest().repeats), WORDS) == ([], 1)
     assert len(honest().repeats) == 4
 
 
-Tell = Callable[[Told], object]
+Tell = Callable[[Story], object]
 
 
 def shown(path: str, *fields: Any) -> Any:
@@ -122,7 +122,7 @@ def edit(path: str, **fields: Any) -> Tell:
 
 
 def replace(path: str, old: str, new: str) -> Tell:
-    def tell(t: Told) -> None:
+    def tell(t: Story) -> None:
         body = t.answers[path].body.replace(old.encode(), new.encode(), 1)
         assert body != t.answers[path].body, "the lie changes something"
         t.answers[path] = HttpResponse(200, {}, body)
@@ -196,7 +196,7 @@ LIES: dict[str, tuple[str, Tell]] = {
     "the write side does not know a repeat": ("differing", repeated("place", FIRST, 409, 2)),
     # what a rebuild from the events shows
     "an event is missing": ("differing", rebuilt(ORDER, GONE)),
-    "an event says something else": ("differing", rebuilt(CUSTOMER)),
+    "an event has other content": ("differing", rebuilt(CUSTOMER)),
     # what clients saw meanwhile
     "a read went back despite its token": ("stale", sent("order", ORDER, version=1)),
     "what was read is gone despite its token": ("stale", sent("order", ORDER, 404, version=0)),
@@ -208,7 +208,7 @@ LIES: dict[str, tuple[str, Tell]] = {
 @pytest.mark.parametrize("lie", LIES)
 def test_each_lie_is_caught(lie: str, summary: list[str]) -> None:
     kind, tell = LIES[lie]
-    story = told()
+    story = a_story()
     tell(story)
     found = story.findings()
     assert kind in found, found

@@ -1,7 +1,7 @@
 """The gallery of mistakes: each a small variant of a right part, shown to fail, with the right part beside it.
 
 A module of this package is one mistake: its docstring is the lesson, `WRONG` and `RIGHT` are the two parts, and
-`show(env, part)` is the one scenario that both go through; `SHOWN`, if there, says more than `RIGHT` to a reader.
+`show(env, part)` is the one scenario that both go through; `SHOWN`, where given, replaces `RIGHT` for readers.
 """
 
 import asyncio

@@ -1,4 +1,4 @@
-"""The gallery to look at: the list, the overview of all demos, and one mistake as a lesson with its evidence."""
+"""How the gallery is shown: the list, the overview of all demos, and one mistake as a lesson with its evidence."""
 
 import inspect
 from collections.abc import Callable, Sequence

@@ -1,8 +1,8 @@
 """A worker beside the right one, or in its place, whose feed is faulty.
 
-`python -m crossover.torture.faulty_feed FAULT RUNG WORKER`, told everything else by the environment: `second` is a feed
-that is right, `duplicate` and `reorder` go back and give events twice or in any order, `poison` makes those of some
-customers unreadable. It prints a line once it reads.
+`python -m crossover.torture.faulty_feed FAULT RUNG WORKER`, configured by the environment: `second` is a feed that
+works, `duplicate` and `reorder` go back and give events twice or in any order, `poison` makes those of some customers
+unreadable. It prints a line once it reads.
 """
 
 import asyncio

@@ -122,7 +122,7 @@ class Session:
 
     def choose(self) -> Step:
         rng, shop = self.rng, self._load.shop
-        if self._recent and rng.random() < 0.3:  # look at what was just written, or write it once more
+        if self._recent and rng.random() < 0.3:  # read what was just written, or write it once more
             if rng.random() < 0.25:
                 return rng.choice(self._recent)
             _, collection, id, *_ = self._recent[-1].path.split("/")
@@ -260,7 +260,7 @@ def read(name: str, key: str) -> Step:
 
 
 def version_in(step: Step, status: int, shown: dict[str, Any]) -> int | None:
-    """What an answer says of its resource's version; of the backlog, whichever figure is least."""
+    """The version that an answer shows of its resource; of the backlog, the least of its figures."""
     if step.method == "GET" and status == 404:
         return 0
     if status not in (200, 201):
