@@ -11,7 +11,7 @@ from contract.errors import StoreGone
 from contract.messages import CustomerView, Event, OrderView, ProductView
 from contract.position import Position, covers
 from cqrs_impl.dead_letters import DeadLetters, Retries
-from cqrs_impl.fold import Missing, fold, key_of, listed, touched
+from cqrs_impl.fold import TOTALS, Missing, fold, key_of, listed, touched
 from cqrs_impl.ports import Documents, DocumentStore, RecordedEvent, Unreadable, V
 
 Apply = Callable[[Event, Documents], Awaitable[None]]
@@ -92,6 +92,8 @@ class StagedDocuments:
     def lists(self) -> Mapping[str, Mapping[str, bool]]:
         """What comes into lists and leaves them. A total's own entry changes once a batch, however often it did."""
         for key, total in self.documents.items():
+            if not isinstance(total, TOTALS):
+                continue
             for document, present in ((self._copies.get(key), False), (total, True)):
                 if document is not None and (entry := listed(document)):
                     self._lists[entry[0]][entry[1]] = present

@@ -44,6 +44,7 @@ KINDS: dict[type, str] = {
     TopProduct: "sales",
 }
 TOP, DAYS = "top", "days"  # lists that show a total by itself: what it is ordered by, then the answer's JSON
+TOTALS = (DaySales, TopProduct)
 TIME_WIDTH = 27  # 2026-11-23T09:30:00.000000Z
 PLACE_WIDTH = TIME_WIDTH + 36  # of an order in a list: its time and its id, which sort as the contract does
 DAY_WIDTH, RANK_WIDTH = 10, 20 + 36

@@ -73,7 +73,7 @@ class Projector:
             self._at = await self.position()  # an emptied store is noticed also when nothing happens
             return self._at != before, self._at != before or batch.more_soon
         self._at = reached = await self._project(before, batch.events)
-        waiting = bool(uncovered(batch.events, reached))
+        waiting = not covers(reached, batch.events[-1].position)
         # What the first event waits for may lie behind the window: look further until it is found.
         self._limit = min(self._limit * 2, WINDOW_MAX) if waiting and reached == before else self._batch_max
         return reached != before, waiting or batch.more_soon
