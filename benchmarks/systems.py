@@ -56,7 +56,7 @@ class Raw(MemoryOrders):
 
 
 async def serve(name: str, fd: int) -> None:
-    env = Environment.from_environ()
+    env = Environment()
     system = Constant(env.clock) if name == "constant" else Raw(env)
     config = uvicorn.Config(
         make_app(system), loop="uvloop", http="httptools", ws="none", access_log=False, server_header=False

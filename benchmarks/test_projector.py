@@ -31,8 +31,7 @@ def test_backlog(benchmark: BenchmarkFixture, processes: Processes, filled: Fill
     events, wall_s, cpu_us = 0, 0.0, Counter[str]()
 
     async def replay() -> int:
-        own = Environment.from_environ(env)
-        projector = rung_of("cqrs").workers(own)["projector"]
+        projector = rung_of("cqrs").workers(Environment(env))["projector"]
         assert isinstance(projector, Projector)
         seen = 0
 
@@ -41,7 +40,6 @@ def test_backlog(benchmark: BenchmarkFixture, processes: Processes, filled: Fill
             seen = done
 
         await projector.rebuild(progress)
-        await own.close()
         return seen
 
     def measured() -> None:

@@ -44,7 +44,7 @@ def order(number: int) -> PlaceOrder:
 def test_outbox(benchmark: BenchmarkFixture, processes: Processes, url_of: UrlOf, filled: Filled) -> None:
     both = filled("crud") | {REDIS.variable: url_of(REDIS)}
     Target("bench-outbox", "cqrs", both, processes).prepare()  # an outbox that no projector follows
-    env = Environment.from_environ(filled("crud"))
+    env = Environment(filled("crud"))
     accounts = Accounts({"postgres": [processes.pids["postgres"]]})
     ratios: list[float] = []
 
@@ -62,7 +62,7 @@ def test_outbox(benchmark: BenchmarkFixture, processes: Processes, url_of: UrlOf
             turns = [await turn(way) for way in (ways if number % 2 else ways[::-1])]
             without, outbox = turns if number % 2 else turns[::-1]
             ratios.append(outbox / without)
-        await env.close()
+        await tables.close()
 
     benchmark.pedantic(lambda: uvloop.run(rounds()), rounds=1, iterations=1)
     benchmark.extra_info["CPU with / without"] = round(statistics.median(ratios[1:]), 3)  # the first warms up
@@ -72,7 +72,7 @@ def test_outbox(benchmark: BenchmarkFixture, processes: Processes, url_of: UrlOf
 def test_freshness(benchmark: BenchmarkFixture, target: Callable[[str], Target]) -> None:
     """From the outbox row, written just before the commit, to the checkpoint that covers it: ms at 100 orders/s."""
     cqrs = target("cqrs")
-    env, orders = Environment.from_environ(cqrs.env), [order(number) for number in range(1500)]
+    env, orders = Environment(cqrs.env), [order(number) for number in range(1500)]
     bodies = [{"customer_id": one.customer_id, "lines": one.lines} for one in orders]
     requests = [put(f"/orders/{one.id}", msgspec.json.encode(body)) for one, body in zip(orders, bodies, strict=True)]
     seen: list[tuple[tuple[int, int], float]] = []
@@ -92,7 +92,6 @@ def test_freshness(benchmark: BenchmarkFixture, target: Callable[[str], Target])
             await steady(wires, requests, 100)
         await asyncio.sleep(1)
         watching.cancel()
-        await env.close()
 
     start = time.time()
     benchmark.pedantic(lambda: uvloop.run(load()), rounds=1, iterations=1)

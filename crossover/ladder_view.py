@@ -1,7 +1,9 @@
 """The ladder to look at: its table, and what a rung changes in its parent."""
 
+import ast
 import difflib
 import inspect
+import textwrap
 
 from rich.console import Console
 from rich.syntax import Syntax
@@ -9,31 +11,51 @@ from rich.table import Table
 
 from crossover.errors import UserError
 from crossover.targets import known_rung
-from ladder.rung import rung, rungs
+from ladder.rung import Rung, rung, rungs
+
+SAID = {"name", "parent", "idea", "cost"}  # of itself, by every rung
 
 
 def ladder_table() -> Table:
-    table = Table("rung", "parent", "the one idea it adds", "servers", "workers", title="The ladder")
+    table = Table("rung", "parent", "the one idea it adds", "what it costs", "servers", "workers", title="The ladder")
     for one in rungs().values():
         servers = ", ".join(server.name for server in one.servers) or "–"
-        table.add_row(one.name, one.parent or "–", one.idea, servers, ", ".join(one.worker_names) or "–")
+        table.add_row(one.name, one.parent or "–", one.idea, one.cost, servers, ", ".join(one.worker_names) or "–")
     return table
 
 
-def source(name: str) -> list[str]:
-    """The composition of a rung."""
-    return (inspect.getsource(inspect.getmodule(type(rung(name))) or type(rung(name)))).splitlines()
+def composition(one: Rung) -> list[str]:
+    """The source of each part of a rung, its own or inherited, without what the rung says of itself."""
+    parts: dict[str, list[str]] = {}
+    for kind in reversed([kind for kind in type(one).__mro__ if Rung in kind.__mro__ and kind is not Rung]):
+        lines = textwrap.dedent(inspect.getsource(kind)).splitlines()
+        (definition,) = ast.parse("\n".join(lines)).body
+        assert isinstance(definition, ast.ClassDef)
+        for part in definition.body:
+            if name := name_of(part):
+                parts[name] = lines[part.lineno - 1 : part.end_lineno]  # where its parent has it, if it has it
+    return [line for name, lines in parts.items() if name not in SAID for line in lines]
+
+
+def name_of(part: ast.stmt) -> str | None:
+    match part:
+        case ast.FunctionDef(name=name) | ast.AnnAssign(target=ast.Name(id=name)):
+            return name
+        case ast.Assign(targets=[ast.Name(id=name)]) | ast.Assign(targets=[ast.Tuple(elts=[ast.Name(id=name), *_])]):
+            return name
+    return None
 
 
 def rung_diff(name: str) -> str:
-    """A unified diff of a rung's composition against its parent's."""
-    parent = rung(known_rung(name)).parent
-    if parent is None:
+    """A unified diff of a rung's composition against its parent's, below its idea and what it costs."""
+    one = rung(known_rung(name))
+    if one.parent is None:
         roots = [one.name for one in rungs().values() if one.parent is None]
         others = ", ".join(other for other in rungs() if other not in roots)
         raise UserError(f"{name} has no parent to differ from: choose one of {others}.")
-    before, after = (f"ladder/{one}/__init__.py" for one in (parent, name))
-    return "\n".join(difflib.unified_diff(source(parent), source(name), before, after, lineterm=""))
+    before, after = (f"ladder/{folder}/__init__.py" for folder in (one.parent, name))
+    old, new = composition(rung(one.parent)), composition(one)
+    return "\n".join([one.idea, one.cost, *difflib.unified_diff(old, new, before, after, lineterm="")])
 
 
 def show_diff(console: Console, name: str) -> None:

@@ -61,18 +61,15 @@ def ask(rung_name: str, env: Mapping[str, str], question: Callable[[DeadLetters]
     one = rung(rung_name)
 
     async def answer() -> Any:
-        built = Environment.from_environ(env)
-        try:
-            for server in one.servers:  # before anything is built over an address that is none
-                server.check(built.url(server))
-                if isinstance(server, Holding) and not server.holds(built.url(server), built.namespace):
-                    raise UserError(f"There is nothing of {rung_name} on these servers: serve it there first.")
-            letters = [worker for worker in one.workers(built).values() if isinstance(worker, DeadLetters)]
-            if not letters:
-                raise UserError(f"{rung_name} has no worker that applies events, so none can be parked.")
-            return await question(letters[0])
-        finally:
-            await built.close()
+        built = Environment(env)
+        for server in one.servers:  # before anything is built over an address that is none
+            server.check(built.url(server))
+            if isinstance(server, Holding) and not server.holds(built.url(server), built.namespace):
+                raise UserError(f"There is nothing of {rung_name} on these servers: serve it there first.")
+        letters = [worker for worker in one.workers(built).values() if isinstance(worker, DeadLetters)]
+        if not letters:
+            raise UserError(f"{rung_name} has no worker that applies events, so none can be parked.")
+        return await question(letters[0])
 
     try:
         return asyncio.run(answer())

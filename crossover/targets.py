@@ -184,8 +184,10 @@ def start_servers(
     supervisor: Processes, rung_names: list[str], given: Mapping[str, str] = {}, *, durability: str = "full"
 ) -> dict[str, str]:
     """Start the servers that the rungs need and that were not given; the URL of each, by name."""
-    urls = dict(given)
-    for name, server in servers_of(rung_names).items():
+    urls, servers = dict(given), servers_of(rung_names)
+    for name in servers.keys() & urls.keys():  # before anything is started for nothing
+        servers[name].check(urls[name])
+    for name, server in servers.items():
         if name not in urls:
             urls[name] = server.start(
                 supervisor, durability=durability if durability in server.durabilities else "full"

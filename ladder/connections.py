@@ -12,12 +12,8 @@ REDIS_TIMEOUT_S = 1.0
 
 
 def database(env: Environment) -> Database:
-    made = Database(env.url(POSTGRES), env.namespace, connections=POOL_CONNECTIONS, timeout_s=POOL_TIMEOUT_S)
-    env.opened.append(made)
-    return made
+    return Database(env.url(POSTGRES), env.namespace, connections=POOL_CONNECTIONS, timeout_s=POOL_TIMEOUT_S)
 
 
 def redis_client(env: Environment) -> RedisClient:
-    made = RedisClient(env.url(REDIS), timeout_s=REDIS_TIMEOUT_S)
-    env.opened.append(made)
-    return made
+    return RedisClient(env.url(REDIS), timeout_s=REDIS_TIMEOUT_S)

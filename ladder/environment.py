@@ -8,7 +8,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from functools import cached_property
-from typing import Protocol
 
 from contract.ports import Clock, utc_now
 from servers.server import Server, Unusable
@@ -16,18 +15,9 @@ from servers.server import Server, Unusable
 NAMESPACE, TOKEN, CLOCK, RUNGS = "CROSSOVER_NAMESPACE", "CROSSOVER_TOKEN", "CROSSOVER_CLOCK", "CROSSOVER_RUNGS"
 
 
-class Closable(Protocol):
-    async def close(self) -> None: ...
-
-
-@dataclass
+@dataclass(frozen=True)
 class Environment:
-    variables: Mapping[str, str] = field(default_factory=dict, repr=False)
-    opened: list[Closable] = field(default_factory=list, repr=False)  # closed with this environment
-
-    @classmethod
-    def from_environ(cls, environ: Mapping[str, str] = os.environ) -> "Environment":
-        return cls(environ)
+    variables: Mapping[str, str] = field(default_factory=lambda: os.environ, repr=False)
 
     def url(self, server: Server) -> str:
         """The address of a server; `Unusable` if none is given."""
@@ -46,10 +36,6 @@ class Environment:
     @cached_property
     def clock(self) -> Clock:
         return clock_of(self.variables.get(CLOCK))
-
-    async def close(self) -> None:
-        for one in self.opened:
-            await one.close()
 
 
 def clock_of(setting: str | None) -> Clock:

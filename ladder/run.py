@@ -6,6 +6,7 @@ user can put right ends with one sentence on the error output and exit code 2. P
 
 import argparse
 import asyncio
+import contextlib
 import importlib
 import json
 import signal
@@ -41,10 +42,7 @@ async def serve_app(one: Rung, env: Environment, host: str, port: int, fd: int |
         log_level="warning",
         server_header=False,
     )
-    try:
-        await uvicorn.Server(config).serve(sockets=None if fd is None else [socket.socket(fileno=fd)])
-    finally:
-        await env.close()
+    await uvicorn.Server(config).serve(sockets=None if fd is None else [socket.socket(fileno=fd)])
 
 
 async def run_worker(one: Rung, name: str, *, env: Environment) -> None:
@@ -54,10 +52,14 @@ async def run_worker(one: Rung, name: str, *, env: Environment) -> None:
     running = asyncio.ensure_future(workers[name].run())
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, running.cancel)
-    try:
+    with contextlib.suppress(asyncio.CancelledError):
         await running
-    except asyncio.CancelledError:
-        await env.close()
+
+
+def prepare(one: Rung, env: Environment) -> None:
+    for server in one.servers:
+        server.check(env.url(server))
+    one.prepare(env)
 
 
 def rebuild(one: Rung, env: Environment) -> None:
@@ -92,11 +94,11 @@ def main() -> None:
     parser.add_argument("--port", type=int, default=8000)
     parser.add_argument("--fd", type=int)
     options = parser.parse_args()
-    one, env = rung(options.rung), Environment.from_environ()
+    one, env = rung(options.rung), Environment()
     try:
         match options.what:
             case "prepare":
-                one.prepare(env)
+                prepare(one, env)
             case "app":
                 uvloop.run(serve_app(one, env, options.host, options.port, options.fd))
             case "worker":

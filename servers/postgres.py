@@ -170,7 +170,6 @@ class Postgres:
 
     def create_schema(self, url: str, namespace: str, statements: str) -> None:
         """Create the tables in a schema of ours, repeatably; somebody else's schema is refused and not touched."""
-        self.check(url)
         schema = sql.Identifier(namespace)
         with self._connect(url) as connection:
             if self.holds(url, namespace) and connection.execute(MARK_OF, [namespace]).fetchone() != (MARK,):

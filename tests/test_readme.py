@@ -71,9 +71,12 @@ def test_every_command_takes_the_options_and_arguments_shown(line: str) -> None:
         assert {rung for rung in named if rung} <= set(rungs())
 
 
-def test_every_rung_of_the_ladder_is_explained_in_order() -> None:
+def test_the_table_of_the_ladder_says_what_the_rungs_say() -> None:
     ladder = README.split("## The ladder")[1].split("\n## ")[0]
-    assert tuple(re.findall(r"^\| `(\w+)` \|", ladder, re.MULTILINE)) == tuple(rungs())
+    rows = re.findall(r"^\| `(\w+)` \| (.*) \| (.*) \|$", ladder, re.MULTILINE)
+    said = [tuple(text[0].lower() + text[1:].rstrip(".") for text in (one.idea, one.cost)) for one in rungs().values()]
+    assert [row[0] for row in rows] == list(rungs())
+    assert [row[1:] for row in rows] == said
 
 
 @pytest.mark.parametrize("option", [word for word in INLINE if word.startswith("--")])

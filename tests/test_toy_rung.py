@@ -48,7 +48,7 @@ def environ(tmp_path: Path) -> dict[str, str]:
     """An environment in which the ladder has one more rung."""
     (tmp_path / "rungs" / "toy").mkdir(parents=True)
     (tmp_path / "rungs" / "toy" / "__init__.py").write_text(TOY)
-    return CLEAN | {"CROSSOVER_RUNGS": str(tmp_path / "rungs"), "COLUMNS": "120"}
+    return CLEAN | {"CROSSOVER_RUNGS": str(tmp_path / "rungs"), "COLUMNS": "200"}
 
 
 def run(environ: dict[str, str], *words: str) -> str:

@@ -67,7 +67,7 @@ class DemoEnvironment:
         await self.redis.flushdb()
         await self.redis.aclose()
         await self.engine.dispose()
-        await self.ladder.close()
+        await self.writing.close()
 
     async def rows(self, query: str, **params: Any) -> list[Any]:
         return await (await self.database.execute(query.encode(), params)).fetchall()

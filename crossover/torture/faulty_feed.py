@@ -50,7 +50,7 @@ def poisoned(recorded: RecordedEvent) -> RecordedEvent:
 
 
 def main(fault: str, rung_name: str, worker_name: str) -> None:
-    worker: Any = rung(rung_name).workers(Environment.from_environ())[worker_name]
+    worker: Any = rung(rung_name).workers(Environment())[worker_name]
     worker.feed = FaultyFeed(worker.feed, fault)
     asyncio.run(worker.run())
 

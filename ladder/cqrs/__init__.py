@@ -16,21 +16,23 @@ from cqrs_impl.system import CqrsOrders
 from crud_impl.connections import SCHEMA
 from ladder.connections import database, redis_client
 from ladder.environment import Environment
-from ladder.rung import Progress, Rung
+from ladder.rung import Progress
+from ladder.views import Views
 from servers.postgres import POSTGRES
 from servers.redis import REDIS
 
 
-class Cqrs(Rung):
+class Cqrs(Views):
     name, parent = "cqrs", "views"
-    idea = "The reads move to Redis views, fed by an outbox and a projector process."
+    idea = "The views move to Redis, fed by an outbox and a projector process."
+    cost = "Reads lag behind writes; one more process that can stop."
     servers = (POSTGRES, REDIS)
+    schema = SCHEMA + OUTBOX
     worker_names = ("projector",)
     record = staticmethod(copy_events)
 
     def prepare(self, env: Environment) -> None:
-        POSTGRES.create_schema(env.url(POSTGRES), env.namespace, SCHEMA + OUTBOX)
-        REDIS.check(env.url(REDIS))
+        POSTGRES.create_schema(env.url(POSTGRES), env.namespace, self.schema)
         claim(env.url(REDIS), Keys(env.namespace), identity_of(env.url(POSTGRES), env.namespace))
 
     def system(self, env: Environment) -> OrderSystem:
@@ -44,8 +46,7 @@ class Cqrs(Rung):
         return {"projector": Projector(feed, feed, documents)}
 
     def rebuild(self, env: Environment, progress: Progress) -> int:
-        done = partial(progress, f"building the views of {self.name}")
-        return asyncio.run(self.workers(env)["projector"].rebuild(done))
+        return asyncio.run(self.workers(env)["projector"].rebuild(partial(progress, f"building views of {self.name}")))
 
 
 RUNG = Cqrs()

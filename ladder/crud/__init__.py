@@ -7,15 +7,18 @@ from ladder.connections import database
 from ladder.environment import Environment
 from ladder.rung import Rung
 from servers.postgres import POSTGRES
+from servers.server import Server
 
 
 class Crud(Rung):
     name = "crud"
     idea = "One normalised model for reads and writes, written well."
-    servers = (POSTGRES,)
+    cost = "Every read joins and aggregates again."
+    servers: tuple[Server, ...] = (POSTGRES,)
+    schema = SCHEMA
 
     def prepare(self, env: Environment) -> None:
-        POSTGRES.create_schema(env.url(POSTGRES), env.namespace, SCHEMA)
+        POSTGRES.create_schema(env.url(POSTGRES), env.namespace, self.schema)
 
     def system(self, env: Environment) -> OrderSystem:
         return CrudOrders(database(env), env.clock)

@@ -8,7 +8,8 @@ from ladder.rung import Rung
 
 class Noop(Rung):
     name = "noop"
-    idea = "No store at all: what HTTP and the load generator cost. Plotted beside the others, never subtracted."
+    idea = "No store at all: what HTTP and the load generator cost."
+    cost = "Loses everything at a restart; a yardstick, not a rival."
 
     def system(self, env: Environment) -> OrderSystem:
         return MemoryOrders(env.clock)

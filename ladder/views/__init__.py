@@ -8,17 +8,16 @@ from cqrs_impl.system import CqrsOrders
 from crud_impl.connections import SCHEMA
 from ladder.connections import database
 from ladder.environment import Environment
-from ladder.rung import Progress, Rung
+from ladder.handlers import Handlers
+from ladder.rung import Progress
 from servers.postgres import POSTGRES
 
 
-class Views(Rung):
+class Views(Handlers):
     name, parent = "views", "handlers"
-    idea = "Read tables shaped like the answers, updated in the command's own transaction."
-    servers = (POSTGRES,)
-
-    def prepare(self, env: Environment) -> None:
-        POSTGRES.create_schema(env.url(POSTGRES), env.namespace, SCHEMA + READ_TABLES)
+    idea = "Read tables shaped like the answers, updated in the command's transaction."
+    cost = "Slower writes; a rename updates many rows."
+    schema = SCHEMA + READ_TABLES
 
     def system(self, env: Environment) -> OrderSystem:
         tables = database(env)
