@@ -171,7 +171,7 @@ def _refuse_changes(path: Path, manifest: Manifest) -> None:
 def read_table(path: Path, files: Iterable[str], table: str) -> pl.DataFrame:
     """One table over all rounds, in the columns and types of the format."""
     names = sorted(name for name in files if Path(name).name == f"{table}.parquet")
-    schema, later = TABLES[table].schema, [column.name for column in TABLES[table].columns if column.later]
+    schema, later = TABLES[table].schema, TABLES[table].later
     if not names:
         if TABLES[table].optional:
             return pl.DataFrame(schema=schema)

@@ -20,8 +20,8 @@ from rich.table import Table
 from analysis.costs import family
 from analysis.findings import find, judged
 from analysis.runs import read_any_manifest
-from crossover.compare import comparison
 from crossover.errors import Fallen
+from crossover.kinds import comparison
 from crossover.options import Options
 from crossover.planning import PROFILES, Profile, Session, free_folder
 from crossover.progress import Steps

@@ -7,17 +7,20 @@ import sys
 import time
 from pathlib import Path
 from types import FrameType
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
 from rich.markup import escape
 from typer.exceptions import TyperException
 
+from crossover import options as given
 from crossover.errors import UserError, refusals
-from crossover.flatten import flatten
-from crossover.options import Options
+from crossover.options import Options, flatten
 from servers.server import Failed
+
+if TYPE_CHECKING:
+    from crossover.planning import Session
 
 app = typer.Typer(
     help="When does CQRS pay off over CRUD, and what does it cost? Measure it on this machine.",
@@ -26,26 +29,6 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 LOOK, COMPARE, TRUST, KEEP = "Look", "Compare", "Trust", "Keep and compare runs"
-
-RungName = Annotated[str, typer.Argument(metavar="RUNG", help="A rung of the ladder: see `crossover rungs`.")]
-Rungs = Annotated[str, typer.Option(help="Comma-separated list of rungs; the first is the baseline.")]
-Urls = Annotated[
-    list[str] | None, typer.Option("--url", metavar="NAME=URL", help="Your own server; `crossover doctor` names them.")
-]
-Token = Annotated[str | None, typer.Option(envvar="CROSSOVER_TOKEN", help="Bearer token required on every request.")]
-Durability = Annotated[str, typer.Option(help="full, or relaxed: private servers acknowledge writes before disk.")]
-ProfileName = Annotated[str, typer.Option(help="quick, standard or thorough.")]
-ReadShares = Annotated[str, typer.Option(help="Comma-separated shares of reads, in percent.")]
-Pids = Annotated[
-    list[str] | None,
-    typer.Option(
-        metavar="NAME=PID[,PID]", help="Processes of an external target, whose CPU is its cost, children included."
-    ),
-]
-Folder = Annotated[Path, typer.Argument(metavar="DIR", help="Directory of a run.")]
-MixName = Annotated[str | None, typer.Option("--workload", help="A workload or a TOML file (default: the run's).")]
-History = Annotated[Path | None, typer.Option(metavar="DIR", help="Directory of the runs of earlier gates.")]
-NewFolder = Annotated[Path | None, typer.Option(help="Output directory (default: a new one under results/).")]
 
 
 @app.callback()
@@ -56,14 +39,14 @@ def help_without_command(context: typer.Context) -> None:
 
 @app.command(rich_help_panel=LOOK)
 def serve(
-    rung: RungName,
+    rung: given.RungName,
     port: Annotated[int, typer.Option(min=0, max=65535, help="Port; 0 takes any free one.")] = 8000,
     host: Annotated[str, typer.Option(help="Other than loopback only with CROSSOVER_TOKEN set.")] = "127.0.0.1",
-    size: Annotated[str, typer.Option(help="empty, s (10,000 orders), m (100,000) or l (1,000,000).")] = "empty",
-    seed: Annotated[int, typer.Option(help="The same seed gives the same data everywhere.")] = 1,
-    url: Urls = None,
-    durability: Durability = "full",
-    token: Token = None,
+    size: given.Size = "empty",
+    seed: given.Seed = 1,
+    url: given.Urls = None,
+    durability: given.Durability = "full",
+    token: given.Token = None,
 ) -> None:
     """Serve a rung with its workers in the foreground, until Ctrl-C."""
     from crossover.progress import Steps
@@ -72,12 +55,11 @@ def serve(
 
     with contextlib.ExitStack() as stack:
         with Steps("serve") as steps:
-            urls = given_urls(url or ())
             served = serving(
                 rung,
                 host=host,
                 port=port,
-                urls=urls,
+                urls=given_urls(url or ()),
                 token=token,
                 size=size,
                 seed=seed,
@@ -100,7 +82,7 @@ def rungs() -> None:
 
 
 @app.command(rich_help_panel=LOOK)
-def diff(rung: RungName) -> None:
+def diff(rung: given.RungName) -> None:
     """Show what a rung changes in its parent's composition."""
     from crossover.ladder_view import show_diff
 
@@ -108,7 +90,7 @@ def diff(rung: RungName) -> None:
 
 
 @app.command(rich_help_panel=LOOK)
-def rebuild(rung: RungName, url: Urls = None) -> None:
+def rebuild(rung: given.RungName, url: given.Urls = None) -> None:
     """Clear a rung's read store and rebuild it from its events, on your own servers."""
     from crossover.parked import rebuild_views
     from crossover.progress import Steps
@@ -120,7 +102,7 @@ def rebuild(rung: RungName, url: Urls = None) -> None:
 
 
 @app.command(rich_help_panel=LOOK)
-def parked(rung: RungName, url: Urls = None) -> None:
+def parked(rung: given.RungName, url: given.Urls = None) -> None:
     """Show the streams that are blocked because an event could not be applied, on your own servers."""
     from crossover.parked import kept_on, show_parked
     from crossover.urls import given_urls
@@ -129,7 +111,7 @@ def parked(rung: RungName, url: Urls = None) -> None:
 
 
 @app.command(rich_help_panel=LOOK)
-def replay(rung: RungName, url: Urls = None) -> None:
+def replay(rung: given.RungName, url: given.Urls = None) -> None:
     """Retry the parked events after the cause is fixed, on your own servers."""
     from crossover.parked import kept_on, replay_parked
     from crossover.urls import given_urls
@@ -138,7 +120,7 @@ def replay(rung: RungName, url: Urls = None) -> None:
 
 
 @app.command(rich_help_panel=LOOK)
-def doctor(url: Urls = None) -> None:
+def doctor(url: given.Urls = None) -> None:
     """Show which servers and versions would be used, what the machine offers, and what is missing."""
     from crossover.doctor import examine
     from crossover.urls import given_urls
@@ -155,34 +137,30 @@ def compare(
     target: Annotated[
         list[str] | None, typer.Option(metavar="NAME=URL", help="Your own service that speaks the contract.")
     ] = None,
-    pids: Pids = None,
-    read_shares: ReadShares = "50,80,95,99",
-    profile: ProfileName = "quick",
-    durability: Durability = "full",
+    pids: given.Pids = None,
+    read_shares: given.ReadShares = "50,80,95,99",
+    profile: given.ProfileName = "quick",
+    durability: given.Durability = "full",
     resume: Annotated[
         Path | None, typer.Option(metavar="DIR", help="Continue a run that was stopped, with its own settings.")
     ] = None,
 ) -> None:
     """Compare rungs, and your own services, under the same load: the main job."""
-    from crossover.compare import comparison, resumed
+    from crossover.kinds import comparison, resumed
+
+    if resume is None:
+        return finish(comparison(options, rungs, target or (), pids or (), read_shares, profile, durability))
+    typed = [name for name in context.params if str(context.get_parameter_source(name)).endswith("COMMANDLINE")]
+    if other := [name for name in typed if name not in ("resume", "pids", "url", "token")]:
+        raise UserError(f"A resumed run keeps its own settings: leave out --{other[0].replace('_', '-')}.")
+    finish(resumed(resume, pids or (), options.url or (), options.token))
+
+
+def finish(session: "Session") -> None:
+    """Measure a session, write its report and plots, and show it."""
     from crossover.session import measure
     from crossover.show import show, write
 
-    if resume is not None:
-        given = [name for name in context.params if str(context.get_parameter_source(name)).endswith("COMMANDLINE")]
-        if other := [name for name in given if name not in ("resume", "pids", "url", "token")]:
-            raise UserError(f"A resumed run keeps its own settings: leave out --{other[0].replace('_', '-')}.")
-        session = resumed(resume, pids=pids or (), url=options.url or (), token=options.token)
-    else:
-        session = comparison(
-            options,
-            rungs=rungs,
-            targets=target or (),
-            pids=pids or (),
-            read_shares=read_shares,
-            profile=profile,
-            durability=durability,
-        )
     measure(session)
     write(session.access.out)
     show(session.access.out)
@@ -192,28 +170,23 @@ def compare(
 @flatten
 def costs(
     options: Options,
-    rungs: Rungs = "crud,cqrs",
+    rungs: given.Rungs = "crud,cqrs",
     operations: Annotated[
         str, typer.Option(help="Comma-separated operations to measure, or all (default: the workload's).")
     ] = "",
-    profile: ProfileName = "quick",
+    profile: given.ProfileName = "quick",
 ) -> None:
     """Measure what each operation costs by itself, from which any mix of them can be predicted."""
-    from crossover.costs import costs_of
-    from crossover.session import measure
-    from crossover.show import show, write
+    from crossover.kinds import costs_of
 
-    session = costs_of(options, rungs=rungs, operations=operations, profile=profile)
-    measure(session)
-    write(session.access.out)
-    show(session.access.out)
+    finish(costs_of(options, rungs, operations, profile))
 
 
 @app.command(rich_help_panel=COMPARE)
 def predict(
     folder: Annotated[Path, typer.Argument(metavar="RUN", help="Directory of a run of `crossover costs`.")],
-    workload: MixName = None,
-    read_shares: ReadShares = "50,80,90,95,99",
+    workload: given.MixName = None,
+    read_shares: given.ReadShares = "50,80,90,95,99",
     rate: Annotated[float | None, typer.Option(help="Operations per second (default: those of the run).")] = None,
     against: Annotated[list[Path] | None, typer.Option(help="A run of mixes to check the prediction against.")] = None,
 ) -> None:
@@ -227,17 +200,16 @@ def predict(
 def map(
     folders: Annotated[list[Path] | None, typer.Argument(metavar="[RUN]...", help="Runs of costs, one a size.")] = None,
     sizes: Annotated[str, typer.Option(help="Comma-separated sizes to measure first, for instance s,m.")] = "",
-    rungs: Rungs = "crud,cqrs",
-    workload: MixName = None,
-    rate: Annotated[float | None, typer.Option(help="Operations per second (default: the workload's).")] = None,
-    profile: ProfileName = "quick",
+    rungs: given.Rungs = "crud,cqrs",
+    workload: given.MixName = None,
+    rate: given.Rate = None,
+    profile: given.ProfileName = "quick",
     out: Annotated[Path, typer.Option(help="Output directory of the map and its runs.")] = Path("results/map"),
 ) -> None:
     """Draw the map of read share by data size: who uses the least CPU where, and where that is inconclusive."""
     from crossover.costs import draw_map, measured
 
-    options = Options(workload=workload or "shop", rate=rate)
-    runs = measured(sizes, options, rungs=rungs, profile=profile, out=out)
+    runs = measured(sizes, Options(workload=workload or "shop", rate=rate), rungs, profile, out)
     draw_map(runs + (folders or []), workload, rate, out)
 
 
@@ -252,16 +224,9 @@ def capacity(
     read_share: Annotated[float | None, typer.Option(help="Reads, in percent (default: the workload's).")] = None,
 ) -> None:
     """Find the highest rate that meets a latency and a freshness target, and the writes a projector can follow."""
-    from crossover.capacity import capacity_of
-    from crossover.session import measure
-    from crossover.show import show, write
+    from crossover.kinds import capacity_of
 
-    session = capacity_of(
-        options, rung=rung, target=target, p95_ms=p95_ms, freshness_ms=freshness_ms, read_share=read_share
-    )
-    measure(session)
-    write(session.access.out)
-    show(session.access.out)
+    finish(capacity_of(options, rung, target, p95_ms, freshness_ms, read_share))
 
 
 @app.command(rich_help_panel=COMPARE)
@@ -302,25 +267,24 @@ def gallery(
 
 
 @app.command(rich_help_panel=KEEP)
-def show(folder: Folder) -> None:
+def show(folder: given.Folder) -> None:
     """Show a run's table and where its files are; of a run that was stopped, how far it came."""
-    from crossover.show import show as show_run
+    from crossover import show
 
-    show_run(folder)
+    show.show(folder)
 
 
 @app.command(rich_help_panel=KEEP)
-def report(folder: Folder) -> None:
+def report(folder: given.Folder) -> None:
     """Write a run's report and plots again, and show it."""
-    from crossover.show import show as show_run
-    from crossover.show import write
+    from crossover import show
 
-    write(folder)
-    show_run(folder)
+    show.write(folder)
+    show.show(folder)
 
 
 @app.command(rich_help_panel=KEEP)
-def publish(folder: Folder) -> None:
+def publish(folder: given.Folder) -> None:
     """Keep a run in results/published, compacted, and write the README's answer from it."""
     from crossover.publish import publish as keep
 
@@ -329,11 +293,11 @@ def publish(folder: Folder) -> None:
 
 @app.command(rich_help_panel=TRUST)
 def torture(
-    rung: RungName,
+    rung: given.RungName,
     seconds: Annotated[float, typer.Option(min=1, help="Length of load and faults; checking comes after.")] = 60,
     seed: Annotated[int | None, typer.Option(help="The same seed schedules the same faults (default: random).")] = None,
     faults: Annotated[str, typer.Option(help="Comma-separated kinds of fault, or all.")] = "all",
-    out: NewFolder = None,
+    out: given.NewFolder = None,
 ) -> None:
     """Kill, pause and cut off a rung's parts under load, on private servers, and check that nothing is lost."""
     import secrets
@@ -363,18 +327,18 @@ def gate(
     base: Annotated[str, typer.Option(help="What is changed: a git revision, or NAME=URL.")],
     head: Annotated[str, typer.Option(help="The change: a git revision, or NAME=URL.")] = "HEAD",
     again: Annotated[str | None, typer.Option(metavar="NAME=URL", help="A second instance of a base at a URL.")] = None,
-    pids: Pids = None,
+    pids: given.Pids = None,
     rung: Annotated[str, typer.Option(help="The rung that is served at both revisions.")] = "cqrs",
-    read_shares: ReadShares = "90",
-    profile: ProfileName = "standard",
-    history: History = None,
+    read_shares: given.ReadShares = "90",
+    profile: given.ProfileName = "standard",
+    history: given.History = None,
 ) -> None:
     """Judge a change for CI: 0 same or better, 1 worse or wrong, 3 inconclusive."""
-    from crossover.gate import gate_of, sides, verdict
+    from crossover.kinds import gate_of, sides
     from crossover.session import measure
+    from crossover.show import verdict
 
-    compared = sides(base, head, again, rung)
-    session = gate_of(options, compared, rung=rung, pids=pids or (), read_shares=read_shares, profile=profile)
+    session = gate_of(options, sides(base, head, again, rung), rung, pids or (), read_shares, profile)
     measure(session)
     raise typer.Exit(verdict(session.access.out, history))
 
@@ -386,7 +350,7 @@ def ci_report(
         "ci-report"
     ),
     benchmarks: Annotated[Path | None, typer.Option(metavar="FILE", help="What pytest --benchmark-json wrote.")] = None,
-    history: History = None,
+    history: given.History = None,
 ) -> None:
     """Write runs for CI: a Markdown summary, JSON for github-action-benchmark, JUnit XML of the verdicts."""
     from analysis.ci import write
@@ -401,7 +365,7 @@ def calibrate(
     repeats: Annotated[
         int, typer.Option(min=1, help="Runs of identical and of planted targets, 4 min each; those in --out count.")
     ] = 1,
-    out: NewFolder = None,
+    out: given.NewFolder = None,
 ) -> None:
     """Measure what is known, truth beside measurement: can this machine be trusted, and for what differences?"""
     from crossover.calibrate import calibrate as run

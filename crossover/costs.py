@@ -1,4 +1,4 @@
-"""Costs of single operations, measured, and what they predict: other mixes, other read shares, other sizes."""
+"""What measured costs of single operations predict: other mixes, other read shares, other sizes."""
 
 import math
 from dataclasses import replace
@@ -6,31 +6,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from crossover.errors import UserError
+from crossover.kinds import costs_of
 from crossover.options import Options
-from crossover.planning import Session, known_profile, listed, named_rungs, session_of, shares_of
+from crossover.planning import listed, shares_of
 from crossover.session import measure
 from crossover.show import wide_console, write
 from loadtests import workload as workloads
-from loadtests.costs import cells_of
 from loadtests.dataset import SIZES
-from loadtests.workload import READS, WRITES
 
 if TYPE_CHECKING:  # it brings numpy and matplotlib, which other commands need not wait for
     from analysis.findings import Findings
     from analysis.operations import Mix
-
-
-def costs_of(options: Options, *, rungs: str, operations: str = "", profile: str = "quick") -> Session:
-    """A run whose cells are operations: those named, `all`, or by default those of the workload."""
-    known, workload = (*READS, *WRITES), workloads.load(options.workload)
-    asked = known if operations == "all" else tuple(listed(operations))
-    if unknown := [name for name in asked if name not in known]:
-        raise UserError(f"There is no operation '{unknown[0]}': choose from {', '.join(known)}, or all.")
-    shares = workload.reads | workload.writes
-    mixes = [*map(workloads.load, workloads.names()), workload]
-    cells = cells_of(asked or [name for name, share in shares.items() if share], mixes)
-    ours = named_rungs(rungs, pair=known_profile(profile).pair)
-    return session_of("costs", options, [cells], rungs=ours, profile=profile, probes=0)
 
 
 def predict(
@@ -50,11 +36,10 @@ def predict(
         wide_console().print(tables.predictions(findings, mix, shown))
 
 
-def measured(sizes: str, options: Options, *, rungs: str, profile: str, out: Path) -> list[Path]:
+def measured(sizes: str, options: Options, rungs: str, profile: str, out: Path) -> list[Path]:
     """The folders of runs of costs, one for each of these sizes, measured now."""
-    sessions = [
-        costs_of(replace(options, size=size, out=out / size), rungs=rungs, profile=profile) for size in listed(sizes)
-    ]
+    each = [replace(options, size=size, out=out / size) for size in listed(sizes)]
+    sessions = [costs_of(one, rungs, profile=profile) for one in each]
     for session in sessions:
         measure(session)
         write(session.access.out)

@@ -1,24 +1,71 @@
-"""The options that every command which measures takes."""
+"""The command line's options, each defined once, and the group of them that every command which measures takes."""
 
-from dataclasses import dataclass
+import functools
+import inspect
+from collections.abc import Callable
+from dataclasses import dataclass, fields, is_dataclass
+from inspect import Parameter
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any, get_type_hints
 
-import typer
+from typer import Argument, Option
+
+RungName = Annotated[str, Argument(metavar="RUNG", help="A rung of the ladder: see `crossover rungs`.")]
+Folder = Annotated[Path, Argument(metavar="DIR", help="Directory of a run.")]
+Rungs = Annotated[str, Option(help="Comma-separated list of rungs; the first is the baseline.")]
+Urls = Annotated[
+    list[str] | None, Option("--url", metavar="NAME=URL", help="Your own server; `crossover doctor` names them.")
+]
+Token = Annotated[str | None, Option(envvar="CROSSOVER_TOKEN", help="Bearer token required on every request.")]
+Durability = Annotated[str, Option(help="full, or relaxed: private servers acknowledge writes before disk.")]
+ProfileName = Annotated[str, Option(help="quick, standard or thorough.")]
+ReadShares = Annotated[str, Option(help="Comma-separated shares of reads, in percent.")]
+Rate = Annotated[float | None, Option(help="Operations per second (default: the workload's).")]
+Size = Annotated[str, Option(help="empty, s (10,000 orders), m (100,000) or l (1,000,000).")]
+Seed = Annotated[int, Option(help="The same seed gives the same data and operations everywhere.")]
+Pids = Annotated[
+    list[str] | None,
+    Option(metavar="NAME=PID[,PID]", help="Processes of an external target, whose CPU is its cost, children included."),
+]
+MixName = Annotated[str | None, Option("--workload", help="A workload or a TOML file (default: the run's).")]
+History = Annotated[Path | None, Option(metavar="DIR", help="Directory of the runs of earlier gates.")]
+NewFolder = Annotated[Path | None, Option(help="Output directory (default: a new one under results/).")]
 
 
 @dataclass(frozen=True)
 class Options:
     """What every command that measures takes; each field is an option of the command line."""
 
-    workload: Annotated[str, typer.Option(help="shop, backoffice, checkout, or a TOML file.")] = "shop"
-    rate: Annotated[float | None, typer.Option(help="Operations per second (default: the workload's).")] = None
-    size: Annotated[str, typer.Option(help="empty, s (10,000 orders), m (100,000) or l (1,000,000).")] = "s"
-    seed: Annotated[int, typer.Option(help="The same seed gives the same data and operations everywhere.")] = 1
-    out: Annotated[Path | None, typer.Option(help="Output directory (default: a new one under results/).")] = None
-    url: Annotated[
-        list[str] | None, typer.Option(metavar="NAME=URL", help="Your own server; `crossover doctor` names them.")
-    ] = None
-    token: Annotated[
-        str | None, typer.Option(envvar="CROSSOVER_TOKEN", help="Bearer token required on every request.")
-    ] = None
+    workload: Annotated[str, Option(help="shop, backoffice, checkout, or a TOML file.")] = "shop"
+    rate: Rate = None
+    size: Size = "s"
+    seed: Seed = 1
+    out: NewFolder = None
+    url: Urls = None
+    token: Token = None
+
+
+def flatten(command: Callable[..., Any]) -> Callable[..., Any]:
+    """The command as Typer shall see it: a parameter that is a dataclass becomes an option for each of its fields."""
+    parameters: list[Parameter] = []
+    grouped: dict[str, tuple[Any, list[str]]] = {}
+    for name, parameter in inspect.signature(command).parameters.items():
+        if not is_dataclass(kind := parameter.annotation):
+            parameters.append(parameter.replace(kind=Parameter.KEYWORD_ONLY))
+            continue
+        hints = get_type_hints(kind, include_extras=True)
+        parameters += [
+            Parameter(field.name, Parameter.KEYWORD_ONLY, default=field.default, annotation=hints[field.name])
+            for field in fields(kind)
+        ]
+        grouped[name] = kind, [field.name for field in fields(kind)]
+
+    @functools.wraps(command)
+    def flat(**values: Any) -> Any:
+        for name, (kind, names) in grouped.items():
+            values[name] = kind(**{field: values.pop(field) for field in names})
+        return command(**values)
+
+    flat.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+    flat.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
+    return flat

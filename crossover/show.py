@@ -30,3 +30,12 @@ def write(folder: Path) -> None:
     from analysis.report import write_all
 
     write_all(folder)
+
+
+def verdict(folder: Path, history: Path | None) -> int:
+    """Print the verdict of a gate, and return its exit code."""
+    from analysis import gate
+
+    wide_console().print(gate.render(folder, history))
+    print(f"Data:  {folder / 'manifest.json'}")
+    return {"same or better": 0, "worse": 1, "inconclusive": 3}[gate.judge(folder, history).answer]

@@ -96,7 +96,7 @@ class Run:
         """Before anything is written."""
         for number, target in enumerate(self.targets):
             self.report("contract", number, len(self.targets), target.name)
-            require_contract(target.name, target.client, self.plan.operations)
+            require_contract(target.name, target.client, self.plan.workload.operations)
 
     def _open_folder(self) -> None:
         """Of a new run, or for one more session of a stopped one: its targets are fresh, so it is a new restart."""
@@ -120,7 +120,8 @@ class Run:
             [(target.name, target.client) for target in self.targets],
             seed=self.plan.seed,
             nonce=self.nonce,
-            only=self.plan.operations if self.plan.external else None,  # a service of the user's may lack the others
+            # A service of the user's may lack the other operations.
+            only=self.plan.workload.operations if self.plan.external else None,
             progress=lambda done, total, tempo: self.report("conformance", done, total, tempo),
         )
         self.folder.check(conformance=found)
@@ -212,7 +213,7 @@ class Run:
         except (msgspec.DecodeError, KeyError) as error:
             raise BadPlan(f"A restart needs one line with all endpoints on stdin, not {line[:80]!r}.") from error
         for target in self.targets:
-            require_contract(target.name, target.client, self.plan.operations)
+            require_contract(target.name, target.client, self.plan.workload.operations)
             self._settle(target)
 
     def _verify(self) -> None:

@@ -81,12 +81,6 @@ class Plan(Struct, frozen=True, kw_only=True):
         return tuple(cell for block in self.blocks for cell in block if cell.name is not None)
 
     @property
-    def operations(self) -> frozenset[str]:
-        """The operations that the workload may ask for."""
-        mixed = self.workload
-        return frozenset(name for shares in (mixed.reads, mixed.writes) for name, share in shares.items() if share)
-
-    @property
     def probes_a_start(self) -> int:
         return math.ceil(self.probes / self.restarts)
 

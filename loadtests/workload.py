@@ -52,6 +52,11 @@ class Workload(Struct, frozen=True, forbid_unknown_fields=True):
     name: str = ""
     about: str = ""
 
+    @property
+    def operations(self) -> frozenset[str]:
+        """Those that it may ask for."""
+        return frozenset(name for name, share in (self.reads | self.writes).items() if share)
+
 
 def names() -> list[str]:
     """The workloads that come with the project."""

@@ -10,7 +10,7 @@ import pytest
 
 from analysis import gate as analysis
 from analysis.runs import UnusableRun
-from crossover import gate, revisions
+from crossover import kinds, revisions
 from crossover.errors import Fallen
 from crossover.options import Options
 from crossover.planning import PROFILES
@@ -111,10 +111,10 @@ def clone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., str]
 
 def test_a_head_that_answers_otherwise_fails_and_nothing_is_left_in_the_repository(clone: Any, tmp_path: Path) -> None:
     before = clone("contract/errors.py", '"insufficient-stock"', '"too-little-stock"')
-    sides = gate.sides("HEAD~1", "HEAD", None, "crud")
+    sides = kinds.sides("HEAD~1", "HEAD", None, "crud")
     assert not sides.addresses and len(set(sides.revisions.values())) == 2
     options = Options(size="empty", out=tmp_path / "run")
-    session = gate.gate_of(options, sides, rung="crud", read_shares="90", profile="quick")
+    session = kinds.gate_of(options, sides, rung="crud", read_shares="90", profile="quick")
     assert (session.plan.rounds, session.plan.probes) == (2 * PROFILES["quick"].rounds, 0)
     with pytest.raises(Fallen, match="do not answer the same"):
         measure(session)

@@ -186,8 +186,7 @@ def test_a_run_of_costs_asks_each_operation_in_a_cell_of_its_own_at_one_rate(tmp
 
 def test_a_whole_workload_joins_a_run_of_costs_where_all_its_operations_do() -> None:
     shop = workloads.load("shop")
-    asked = [name for name, share in (shop.reads | shop.writes).items() if share]
-    assert [cell.name for cell in cells_of(asked, [shop, shop])][-1] == "mix shop"
+    assert [cell.name for cell in cells_of(shop.operations, [shop, shop])][-1] == "mix shop"
     assert "mix shop" not in {cell.name for cell in cells_of(["search"], [shop])}
 
 

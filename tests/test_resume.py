@@ -16,8 +16,8 @@ import pytest
 from analysis import sentences
 from analysis.findings import find
 from analysis.runs import UnusableRun, open_run, read_unfinished
-from crossover.compare import resumed
 from crossover.errors import refusals
+from crossover.kinds import resumed
 from tests import load_targets as targets
 from tests.jobs import drive, job_for, manifest_of, rounds_of, start
 from tests.load_targets import serving
