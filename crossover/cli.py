@@ -338,7 +338,7 @@ def gate(
     from crossover.session import measure
     from crossover.show import verdict
 
-    session = gate_of(options, sides(base, head, again, rung), rung, pids or (), read_shares, profile)
+    session = gate_of(options, sides(base, head, again, rung), rung, read_shares, profile, pids or ())
     measure(session)
     raise typer.Exit(verdict(session.access.out, history))
 

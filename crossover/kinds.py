@@ -123,12 +123,7 @@ def sides(base: str, head: str, again: str | None, rung: str) -> Sides:
 
 
 def gate_of(
-    options: Options,
-    compared: Sides,
-    rung: str,
-    pids: Sequence[str] = (),
-    read_shares: str = "90",
-    profile: str = "quick",
+    options: Options, compared: Sides, rung: str, read_shares: str, profile: str, pids: Sequence[str] = ()
 ) -> Session:
     """A change against what it changes: base and head in one interleaved run, and base twice, as its control.
 

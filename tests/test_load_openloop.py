@@ -73,17 +73,27 @@ def test_known_latencies_are_recovered(even: Seen, percentile: float) -> None:
     assert -200 <= off <= BUSY_US, (off, truth)
 
 
+def service_us(module: str) -> tuple[float, float]:
+    """The interval of the first decile, which a busy machine leaves alone (order statistics, Hahn & Meeker 1991)."""
+    with scripted(SLOW_US, 0, 0, 0, 0) as url:
+        seen = play(url, module=module)
+    assert seen.outcome == ["ok"] * len(seen.due) and (np.diff(seen.due) > 0).all()
+    service, count = np.sort(seen.done - seen.sent), len(seen.due)
+    assert service[0] >= SLOW_US
+    low, high = (float(service[int(count / 10 + side * 1.96 * np.sqrt(count * 0.09))]) for side in (-1, 1))
+    return low, high
+
+
 def test_an_ordinary_session_of_locust_gives_the_same_figures() -> None:
-    """The first deciles, which a busy machine leaves alone; intervals by order statistics (Hahn & Meeker 1991)."""
-    intervals = []
-    for module in ("loadtests.known", "tests.openloop_session"):
-        with scripted(SLOW_US, 0, 0, 0, 0) as url:
-            seen = play(url, module=module)
-        service, count = np.sort(seen.done - seen.sent), len(seen.due)
-        intervals.append([service[int(count / 10 + side * 1.96 * np.sqrt(count * 0.09))] for side in (-1, 1)])
-    (lean_low, lean_high), (low, high) = intervals
-    own_cost_us = 0.1 * SLOW_US  # of an ordinary session, on a machine that others use too
-    assert SLOW_US <= lean_low <= high and low <= lean_high + own_cost_us, intervals
+    """Other work on the machine only ever adds, so the lowest interval of up to three slices counts; a bias stays."""
+    own_cost_us = 0.1 * SLOW_US  # of an ordinary session
+    slices = []
+    for _ in range(3):
+        slices.append((service_us("loadtests.known"), service_us("tests.openloop_session")))
+        (lean_low, lean_high), (low, high) = (min(intervals) for intervals in zip(*slices, strict=True))
+        if lean_low <= high and low <= lean_high + own_cost_us:
+            return
+    pytest.fail(f"{slices}")
 
 
 def test_locust_is_told_of_every_request(even: Seen) -> None:
@@ -105,12 +115,14 @@ def test_requests_leave_on_time_while_the_target_stands_still(stalled: Seen) -> 
 
 
 def test_a_full_pool_is_counted_as_dropped_and_sends_nothing() -> None:
+    """By the generator's own clock: until the first is answered, as many are under way as the pool holds."""
     pool = 5
-    with scripted(FIXED_US, 0, 0, STALL_AT, STALL_US / 1e6) as url:
+    with scripted(FIXED_US, 0, 0, 1, STALL_US / 1e6) as url:
         seen = play(url, pool)
-    stands_from = seen.due[STALL_AT - 1]
-    due_in_stall = int(((seen.due > stands_from) & (seen.due < stands_from + STALL_US)).sum())
-    dropped = seen.outcome.count("dropped")
-    assert abs(dropped - (due_in_stall - (pool - 1))) <= 5, (dropped, due_in_stall)
-    assert dropped + seen.outcome.count("ok") == len(seen.due), "every operation is accounted for"
-    assert seen.told.count(False) == dropped
+    stalled = int((seen.sent < seen.sent[0] + STALL_US).sum())
+    assert seen.outcome[:stalled] == ["ok"] * pool + ["dropped"] * (stalled - pool) and stalled > 10 * pool
+    assert "ok" in seen.outcome[stalled:], "it sends again when the pool has room"
+    assert {*seen.outcome} == {"ok", "dropped"} and len(seen.outcome) == len(seen.due), (
+        "every operation is accounted for"
+    )
+    assert seen.told == [outcome == "ok" for outcome in seen.outcome]
