@@ -9,11 +9,12 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import NamedTuple
 
 import gevent
 import locust.contrib.fasthttp  # noqa: F401 - first of all modules with sockets: it monkey-patches the process
 
-from loadtests.cpu import read_busy_us
+from loadtests.cpu import Machine, read_machine
 from loadtests.drive import Block, Run, Stopped, main
 from loadtests.format import TABLES, THRESHOLDS
 from loadtests.target import Rows, TargetUnderTest
@@ -79,23 +80,25 @@ class Search(Run):
         return outcome
 
 
-class Usage:
+class Usage(NamedTuple):
     """The CPU of the whole machine and of this process at one moment."""
 
-    def __init__(self, busy_us: int, own_ns: int, at_ns: int) -> None:
-        self.busy_us, self.own_ns, self.at_ns = busy_us, own_ns, at_ns
+    machine: Machine | None
+    own_ns: int
+    at_ns: int
 
     @classmethod
     def now(cls) -> "Usage":
-        return cls(read_busy_us(), time.process_time_ns(), time.monotonic_ns())
+        return cls(read_machine(), time.process_time_ns(), time.monotonic_ns())
 
-    def others_share(self, target_us: int) -> float:
+    def others_share(self, target_us: int) -> float | None:
         """Of all cores since then, by processes that are neither this one nor the target."""
         now = Usage.now()
+        if self.machine is None or now.machine is None:
+            return None
         ours_us = (now.own_ns - self.own_ns) // 1_000 + target_us
-        return max(
-            0.0, (now.busy_us - self.busy_us - ours_us) / ((now.at_ns - self.at_ns) / 1_000 * (os.cpu_count() or 1))
-        )
+        wall_us = (now.at_ns - self.at_ns) / 1_000 * (os.cpu_count() or 1)
+        return max(0.0, (now.machine.busy_us - self.machine.busy_us - ours_us) / wall_us)
 
 
 @contextmanager

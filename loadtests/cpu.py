@@ -37,10 +37,6 @@ def process_clock_ns(pid: int) -> int:
     return time.clock_gettime_ns((~pid << 3) | 2)
 
 
-def read_tree(roots: Sequence[int]) -> Reading:
-    return _tree(roots, _processes())
-
-
 def spent_us(before: Reading, after: Reading) -> int:
     """CPU of a tree between two readings, with that of processes that came and went."""
     own = sum(us - before.own_us.get(process, 0) for process, us in after.own_us.items())
@@ -74,30 +70,26 @@ class Accounts:
         ]
 
 
-class Steal(NamedTuple):
-    """Ticks of all cores since boot."""
+class Machine(NamedTuple):
+    """CPU of all cores since boot, in whole ticks, as µs."""
 
-    stolen: int
-    total: int
+    busy_us: int  # of processes here; what was stolen is no part of it
+    stolen_us: int
+    total_us: int
 
-    def share_since(self, before: "Steal") -> float:
-        total = self.total - before.total
-        return (self.stolen - before.stolen) / total if total else 0.0
+    def stolen_since(self, before: "Machine") -> float:
+        total_us = self.total_us - before.total_us
+        return (self.stolen_us - before.stolen_us) / total_us if total_us else 0.0
 
 
-def read_steal() -> Steal | None:
+def read_machine() -> Machine | None:
     """None where the kernel does not tell."""
     try:
         fields = Path("/proc/stat").read_text().split("\n", 1)[0].split()
     except OSError:
         return None
-    ticks = [int(field) for field in fields[1:9]]  # guest time, after these, is contained in user time
-    return Steal(ticks[7], sum(ticks)) if len(ticks) == 8 else None
-
-
-def read_busy_us() -> int:
-    """CPU of all processes of this machine since boot, in whole ticks; what was stolen is no part of it."""
-    return sum(int(field) for field in Path("/proc/stat").read_text().split(None, 4)[1:4]) * _TICK_US
+    ticks = [int(field) * _TICK_US for field in fields[1:9]]  # guest time, after these, is contained in user time
+    return Machine(sum(ticks[:3]), ticks[7], sum(ticks)) if len(ticks) == 8 else None
 
 
 def _tree(roots: Sequence[int], processes: Mapping[int, Process]) -> Reading:

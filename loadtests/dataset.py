@@ -2,13 +2,17 @@
 
 import hashlib
 import math
+import tomllib
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
-from loadtests.names import ADJECTIVES, FIRST_NAMES, LAST_NAMES, NOUNS, PRODUCT_SIZES
 from loadtests.popularity import Draws, Indexes, Zipf, uniforms
+
+NAMES = tomllib.loads(Path(__file__).with_name("names.toml").read_text("utf-8"))
+FIRST_NAMES, LAST_NAMES, ADJECTIVES, NOUNS, PRODUCT_SIZES = (words.split() for words in NAMES.values())
 
 
 class Size(NamedTuple):
@@ -71,7 +75,7 @@ class Ids:
         self._hash = hashlib.blake2b("/".join(map(str, space)).encode(), digest_size=10)
         self._start_ms = start_ms
 
-    def __getitem__(self, index: int) -> str:
+    def at(self, index: int) -> str:
         digest = self._hash.copy()
         digest.update(index.to_bytes(8, "big"))
         return uuid7(self._start_ms + index, digest.digest())
@@ -84,20 +88,10 @@ class Dataset:
         if min(customers, products, orders) < 0 or (orders and not (customers and products)):
             raise ValueError("A data set has no negative counts, and orders only of customers and products.")
         self.seed, self.size = seed, Size(customers, products, orders)
-        self._customers, self._products, self._orders = (Ids(seed, kind) for kind in ("customer", "product", "order"))
-
-    def customer_id(self, index: int) -> str:
-        return self._customers[index]
-
-    def product_id(self, index: int) -> str:
-        return self._products[index]
-
-    def order_id(self, index: int) -> str:
-        return self._orders[index]
+        self.customer_id, self.product_id, self.order_id = (Ids(seed, of).at for of in ("customer", "product", "order"))
 
     def customer_name(self, index: int) -> str:
-        pick = self._pick("customer-name", index)
-        return person(pick)
+        return person(self._pick("customer-name", index))
 
     def product_name(self, index: int) -> str:
         pick = self._pick("product-name", index)

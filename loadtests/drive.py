@@ -25,8 +25,7 @@ from loadtests.oracle import NotFilled
 from loadtests.plan import MIX_WARM_UP_S, PROBES_PER_S, BadPlan, Cell, Endpoint, Job, Plan, read_job
 from loadtests.readiness import require_contract
 from loadtests.results import FolderTaken, RunFolder
-from loadtests.target import ComponentGone, Figures, Rows, TargetUnderTest
-from loadtests.warmth import Warmth
+from loadtests.target import ComponentGone, Figures, Rows, TargetUnderTest, Warmth
 
 SETTLE_S = 60.0
 WATCHED = 500  # customers, and products, whose totals the ledger follows

@@ -73,20 +73,11 @@ class HttpClient:
     def lag_events(self) -> int | None:
         """The backlog; None when the target does not report it now."""
         answer = self.get("/ready")
-        try:
-            return msgspec.json.decode(answer.body, type=_Lag).lag_events if answer.status in (200, 503) else None
-        except msgspec.DecodeError:
-            return None
+        return lag_in(answer.status, answer.body)
 
     def settle(self, timeout_s: float) -> bool:
         """Wait until the backlog is empty; False if it is not in time."""
-        deadline, pause_s = time.monotonic() + timeout_s, 0.001
-        while self.lag_events() != 0:
-            if time.monotonic() > deadline:
-                return False
-            time.sleep(pause_s)
-            pause_s = min(pause_s * 2, 0.05)
-        return True
+        return drained(self.lag_events, timeout_s) == 0
 
     def _connection(self) -> http.client.HTTPConnection:
         found: http.client.HTTPConnection | None = getattr(self._local, "connection", None)
@@ -98,6 +89,23 @@ class HttpClient:
 
 class _Lag(msgspec.Struct):
     lag_events: int
+
+
+def lag_in(status: int, body: bytes) -> int | None:
+    """The backlog as `GET /ready` tells it; above its limit a target answers 503 with the same body."""
+    try:
+        return msgspec.json.decode(body, type=_Lag).lag_events if status in (200, 503) else None
+    except msgspec.DecodeError:
+        return None
+
+
+def drained(lag_events: Callable[[], int | None], timeout_s: float) -> int:
+    """Wait for an empty backlog; returns what is left. A target that reports no backlog counts as behind."""
+    deadline, pause_s = time.monotonic() + timeout_s, 0.001
+    while (lag := lag_events()) != 0 and time.monotonic() < deadline:
+        time.sleep(pause_s)  # cooperative, where Locust has patched it
+        pause_s = min(pause_s * 2, 0.05)
+    return 1 if lag is None else lag
 
 
 def concurrently(

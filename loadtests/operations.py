@@ -23,6 +23,17 @@ T = TypeVar("T")
 # Ids of new orders carry a time after all ids of the data set, as those of real clients would.
 _NEW_MS = 1_767_225_600_000 + 2**33
 
+READ_PATHS = {
+    "order": "/orders/{order}",
+    "history": "/orders/{order}/history",
+    "customer": "/customers/{customer}",
+    "customer_orders": "/customers/{customer}/orders?limit=20",
+    "product": "/products/{product}",
+    "top_products": "/reports/top-products?limit=10",
+    "daily_sales": "/reports/daily-sales?days=30",
+    "search": "/search/orders?q={words}&limit=20",
+}
+
 
 class Operation(NamedTuple):
     """One request; `due_us` counts from the start of its slice."""
@@ -135,23 +146,15 @@ class OperationStream:
         draw = rng.random()
         if name in ("order", "history") and not self.dataset.size.orders + self._visible:
             name = "product"  # an empty shop has no order to ask for before its first round is over
-        match name:
-            case "order":
-                path = f"/orders/{self._known_order(draw)}"
-            case "history":
-                path = f"/orders/{self._known_order(draw)}/history"
-            case "customer":
-                path = f"/customers/{self.dataset.customer_id(self._customer(draw))}"
-            case "customer_orders":
-                path = f"/customers/{self.dataset.customer_id(self._customer(draw))}/orders?limit=20"
-            case "product":
-                path = f"/products/{self.dataset.product_id(self._product(draw))}"
-            case "top_products":
-                path = "/reports/top-products?limit=10"
-            case "daily_sales":
-                path = "/reports/daily-sales?days=30"
-            case _:
-                path = f"/search/orders?q={quote(self._words(rng, draw))}&limit=20"
+        path = READ_PATHS[name]
+        if "{order}" in path:
+            path = path.format(order=self._known_order(draw))
+        elif "{customer}" in path:
+            path = path.format(customer=self.dataset.customer_id(self._customer(draw)))
+        elif "{product}" in path:
+            path = path.format(product=self.dataset.product_id(self._product(draw)))
+        elif "{words}" in path:
+            path = path.format(words=quote(self._words(rng, draw)))
         return Operation(due_us, name, "read", "GET", path)
 
     def _write(self, rng: random.Random, name: str, due_us: int) -> Operation:
@@ -174,7 +177,7 @@ class OperationStream:
             path, body = f"/products/{product}/reprice", {"price_cents": 99 + int(rng.random() * 20_000)}
         elif name == "deliver":
             product = self.dataset.product_id(self._product(rng.random()))
-            path = f"/products/{product}/deliveries/{self._deliveries[self._delivered]}"
+            path = f"/products/{product}/deliveries/{self._deliveries.at(self._delivered)}"
             body = {"quantity": 1 + int(rng.random() * 100)}
             self._delivered += 1
         else:  # what has nothing yet to be done to becomes the placing of an order
@@ -185,7 +188,7 @@ class OperationStream:
         return Operation(due_us, name, "write", method, path, None if body is None else msgspec.json.encode(body))
 
     def _place(self, rng: random.Random, due_us: int) -> tuple[Operation, str]:
-        order = self._ids[self._orders]
+        order = self._ids.at(self._orders)
         self._orders += 1
         wanted = (self._product(rng.random()) for _ in range(self._lines.at(rng.random())))
         # A product drawn twice counts once: an order's products are distinct.
@@ -218,7 +221,7 @@ class OperationStream:
             index = int(draw * (size + self._visible))
         else:
             index = latest(draw, size + self._visible, self.workload.keys.order.exponent)
-        return self.dataset.order_id(index) if index < size else self._ids[index - size]
+        return self.dataset.order_id(index) if index < size else self._ids.at(index - size)
 
     def _untouched(self, rng: random.Random, choose: Callable[[float], int], id_of: Callable[[int], str]) -> str:
         """An id not renamed or repriced in this round yet, if one is found soon."""

@@ -26,26 +26,20 @@ class Zipf:
     and cache, which real popular things do not.
     """
 
-    def __init__(self, n: int, exponent: float, *, scattered: bool = True) -> None:
+    def __init__(self, n: int, exponent: float) -> None:
         assert n > 0, "a choice needs something to choose from"
         self.n = n
         self._edges = np.cumsum(np.arange(1, n + 1, dtype=np.float64) ** -exponent)
         self._edges /= self._edges[-1]
-        self._step = _coprime(n) if scattered else 1
-        self._shift = n // 3 if scattered else 0
-
-    def ranks(self, draws: Draws) -> Indexes:
-        """0 is the most popular."""
-        found: Indexes = np.minimum(np.searchsorted(self._edges, draws, side="right"), self.n - 1)
-        return found
+        self._step, self._shift = _coprime(n), n // 3
 
     def indexes(self, draws: Draws) -> Indexes:
-        places: Indexes = (self.ranks(draws) * self._step + self._shift) % self.n
+        ranks = np.minimum(np.searchsorted(self._edges, draws, side="right"), self.n - 1)  # 0 is the most popular
+        places: Indexes = (ranks * self._step + self._shift) % self.n
         return places
 
     def index(self, draw: float) -> int:
-        rank = min(int(np.searchsorted(self._edges, draw, side="right")), self.n - 1)
-        return (rank * self._step + self._shift) % self.n
+        return int(self.indexes(np.array([draw]))[0])
 
     def most_popular(self, count: int) -> list[int]:
         """The indexes of the first ranks."""

@@ -12,8 +12,9 @@ from loadtests.staleness import DELAYS_US, ProbeRead, StalenessRow, TokenRow, ro
 
 
 class Observed(NamedTuple):
-    played: Played  # the background load
-    commands: list[Sample]  # of the probes
+    """What the probes of one slice showed."""
+
+    commands: list[Sample]
     rows: list[StalenessRow]
     tokens: list[TokenRow]
 
@@ -24,37 +25,26 @@ def observe(
     probes: Sequence[Probe],
     slice_s: float,
     delays_us: Sequence[int] = DELAYS_US,
-) -> Observed:
+) -> tuple[Played, Observed]:
     """Play the background load with the probes spread evenly over it, so that their last reads are under load too."""
-    found: list[_Probed | None] = [None] * len(probes)
+    found = Observed([], [], [])
 
     def probe_at(index: int, delay_s: float) -> None:
         gevent.sleep(delay_s)
-        found[index] = _probe(user, probes[index], index, delays_us)
+        _probe(user, probes[index], index, delays_us, found)
 
     gap_s = max(slice_s - delays_us[-1] / 1e6, slice_s / 2) / max(1, len(probes))
     greenlets = [gevent.spawn(probe_at, index, (index + 0.5) * gap_s) for index in range(len(probes))]
     played = user.play(operations, slice_s)
     gevent.joinall(greenlets, raise_error=True)
-    finished = [probed for probed in found if probed is not None]
-    return Observed(
-        played,
-        [probed.command for probed in finished],
-        [row for probed in finished for row in probed.rows],
-        [probed.tokens for probed in finished if probed.tokens is not None],
-    )
+    return played, found
 
 
-class _Probed(NamedTuple):
-    command: Sample
-    rows: list[StalenessRow]
-    tokens: TokenRow | None
-
-
-def _probe(user: OpenLoopUser, probe: Probe, index: int, delays_us: Sequence[int]) -> _Probed:
+def _probe(user: OpenLoopUser, probe: Probe, index: int, delays_us: Sequence[int], found: Observed) -> None:
     command, body = user.send(probe.command, 0)
+    found.commands.append(command)
     if command.outcome != "ok":
-        return _Probed(command, [], None)
+        return
     version = probe.version or _version(body)
     acknowledged_ns = command.done_us * 1_000
     reads: list[ProbeRead] = []
@@ -64,7 +54,9 @@ def _probe(user: OpenLoopUser, probe: Probe, index: int, delays_us: Sequence[int
         wait_until(acknowledged_ns + delay_us * 1_000)
         greenlets.append(gevent.spawn(_read, user, probe.read, acknowledged_ns, reads))
     gevent.joinall(greenlets, raise_error=True)
-    return _Probed(command, rows_of(command.operation.name, index, version, reads), tokens.value)
+    found.rows.extend(rows_of(command.operation.name, index, version, reads))
+    if tokens.value is not None:
+        found.tokens.append(tokens.value)
 
 
 def _read_with_and_without(

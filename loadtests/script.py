@@ -55,8 +55,7 @@ class Script:
         return [Step("cancel", "POST", f"/orders/{order}/cancel") for order in self.orders]
 
     def _ids(self, kind: str, count: int) -> list[str]:
-        ids = Ids(*self._space, kind)
-        return [ids[index] for index in range(count)]
+        return [*map(Ids(*self._space, kind).at, range(count))]
 
     def _creations(self) -> Iterator[Step]:
         for id, name in zip(self.customers, CUSTOMERS, strict=True):

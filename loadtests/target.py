@@ -1,15 +1,15 @@
 """One target under load: a slice is load on it, then the wait for an empty backlog, in one window of CPU accounts."""
 
 import time
-from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import msgspec
 
-from loadtests.cpu import Accounts, read_steal
+from loadtests.cpu import Accounts, read_machine
 from loadtests.history import Entry
-from loadtests.http import HttpClient
+from loadtests.http import HttpClient, drained, lag_in
 from loadtests.openloop import OpenLoopUser, Played, Sample
 from loadtests.operations import Operation, Round
 from loadtests.oracle import Oracle
@@ -18,6 +18,7 @@ from loadtests.probes import observe
 from loadtests.staleness import DELAYS_US, StalenessRow, TokenRow, read_applied
 
 DRAIN_S = 10.0
+WARM_WITHIN = 0.05
 _READY = Operation(0, "ready", "read", "GET", "/ready")
 Rows = dict[str, list[tuple[Any, ...]]]  # by table of `loadtests.format`, in the order of its columns
 
@@ -61,6 +62,32 @@ class Figures(NamedTuple):
         }
 
 
+class Warmth:
+    """When targets are warm: their CPU an operation in the last three windows of a second agrees."""
+
+    def __init__(self) -> None:
+        self.seconds = 0.0
+        self._windows: defaultdict[str, list[float]] = defaultdict(list)
+        self._open: dict[str, tuple[float, int, int]] = {}  # seconds, µs, operations of the window under way
+
+    def add(self, slice_s: float, found: Mapping[str, Figures]) -> None:
+        self.seconds += slice_s
+        for target, figures in found.items():
+            seconds, cpu_us, operations = self._open.get(target, (0.0, 0, 0))
+            seconds, cpu_us = seconds + slice_s, cpu_us + sum(figures.cpu_us.values())
+            operations += len(figures.played.samples)
+            if seconds >= 1.0:
+                self._windows[target].append(cpu_us / max(1, operations))
+                seconds, cpu_us, operations = 0.0, 0, 0
+            self._open[target] = seconds, cpu_us, operations
+
+    def enough(self, at_most_s: float) -> bool:
+        if self.seconds >= at_most_s:
+            return True
+        lasts = [windows[-3:] for windows in self._windows.values()]
+        return bool(lasts) and all(len(last) == 3 and 0 < max(last) <= min(last) * (1 + WARM_WITHIN) for last in lasts)
+
+
 class ComponentGone(Exception):
     """A process of a target has ended; the message is one sentence."""
 
@@ -83,16 +110,13 @@ class TargetUnderTest:
     def run(self, work: Round, slice_s: float, delays_us: Sequence[int] = DELAYS_US) -> Figures:
         self._require_alive()
         self._set_up(work)
-        steal, before = read_steal(), self.accounts.read()
+        machine, before = read_machine(), self.accounts.read()
         applied = read_applied(self.client) if work.probes else {}
-        if work.probes:
-            played, commands, rows, tokens = observe(self.user, work.operations, work.probes, slice_s, delays_us)
-        else:
-            played, commands, rows, tokens = self.user.play(work.operations, slice_s), [], [], []
+        played, probed = observe(self.user, work.operations, work.probes, slice_s, delays_us)
         drain_us, lag = self.drain()
-        after, steal_after = self.accounts.read(), read_steal()
+        after, machine_after = self.accounts.read(), read_machine()
         self._require_alive()
-        self.oracle.record([*_commands(played.samples, played.started_at_us), *_commands(commands, 0)])
+        self.oracle.record([*_commands(played.samples, played.started_at_us), *_commands(probed.commands, 0)])
         return Figures(
             work=work,
             played=played,
@@ -100,9 +124,9 @@ class TargetUnderTest:
             drained=lag == 0,
             lag_events_at_end=lag,
             cpu_us=self.accounts.between(before, after),
-            steal_share=steal_after.share_since(steal) if steal and steal_after else None,
-            staleness=rows,
-            tokens=tokens,
+            steal_share=machine_after.stolen_since(machine) if machine and machine_after else None,
+            staleness=probed.rows,
+            tokens=probed.tokens,
             applied=[(s, n - applied.get(s, 0)) for s, n in read_applied(self.client).items()] if applied else [],
         )
 
@@ -117,33 +141,17 @@ class TargetUnderTest:
 
     def drain(self) -> tuple[int, int]:
         """Wait for an empty backlog; returns how long that took, in µs, and what was left at the end."""
-        start_ns = time.monotonic_ns()
-        pause_s, lag = 0.002, self._left()
-        while lag and time.monotonic_ns() - start_ns < DRAIN_S * 1e9:
-            time.sleep(pause_s)  # cooperative: Locust has patched it
-            pause_s, lag = min(pause_s * 2, 0.05), self._left()
+        start_ns, lag = time.monotonic_ns(), drained(self.lag, DRAIN_S)
         return (time.monotonic_ns() - start_ns) // 1_000, lag
 
-    def _left(self) -> int:
-        """A target that reports no backlog counts as behind."""
-        lag = self.lag()
-        return 1 if lag is None else lag
-
     def lag(self) -> int | None:
-        """Events behind, over the fast path; above its limit a target answers 503 with the same body."""
-        _, body = self.user.send(_READY, 0)
-        try:
-            return msgspec.json.decode(body, type=_Lag).lag_events
-        except msgspec.DecodeError:
-            return None
+        """Events behind, over the fast path; None when the target does not report it now."""
+        sample, body = self.user.send(_READY, 0)
+        return lag_in(sample.status, body)
 
     def _require_alive(self) -> None:
         if gone := self.accounts.missing():
             raise ComponentGone(f"Target {self.name}: its {gone[0]} has ended during the run.")
-
-
-class _Lag(msgspec.Struct):
-    lag_events: int
 
 
 def _commands(samples: Iterable[Sample], start_us: int) -> Iterator[Entry]:
