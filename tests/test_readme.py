@@ -1,22 +1,42 @@
-"""What the README tells a stranger to type and to open is there."""
+"""What the README tells a stranger to type runs, and what it tells them to open is there."""
 
 import re
 import shlex
+import shutil
+import signal
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 import yaml
 from typer.main import get_command
 
+from contract.http.app import make_app
+from contract.ports import utc_now
 from crossover.cli import app
+from crossover.targets import start_servers
+from ladder.noop.system import MemoryOrders
 from ladder.rung import rungs
+from servers.supervisor import Processes
+from tests.service import in_thread
+from tests.test_cli import CLEAN
 
 HOME = Path(__file__).parent.parent
 README = (HOME / "README.md").read_text("utf-8")
 CI = HOME / "docs" / "ci"
-TEXTS = README + (CI / "README.md").read_text("utf-8")
+
+
+def shown(text: str) -> list[str]:
+    """The lines of a text's shell blocks, without their comments."""
+    blocks = re.findall(r"^```sh\n(.*?)^```", text, re.DOTALL | re.MULTILINE)
+    return [line.split(" #")[0].strip() for block in blocks for line in block.splitlines()]
+
+
+IN_README = shown(README)
 
 
 def scripts(node: Any) -> Iterator[str]:
@@ -29,13 +49,13 @@ def scripts(node: Any) -> Iterator[str]:
 
 
 CODE = [
-    line.split(" #")[0].strip()
-    for block in re.findall(r"^```sh\n(.*?)^```", TEXTS, re.DOTALL | re.MULTILINE)
-    for line in block.splitlines()
-] + [
-    line.strip().removeprefix(".venv/bin/").split(" || ")[0]
-    for pipeline in sorted(CI.glob("*.yml"))
-    for line in scripts(yaml.safe_load(pipeline.read_text("utf-8")))
+    *IN_README,
+    *shown((CI / "README.md").read_text("utf-8")),
+    *(
+        line.strip().removeprefix(".venv/bin/").split(" || ")[0]
+        for pipeline in sorted(CI.glob("*.yml"))
+        for line in scripts(yaml.safe_load(pipeline.read_text("utf-8")))
+    ),
 ]
 INLINE = re.findall(r"`([^`\n]+)`", re.sub(r"^```.*?^```", "", README, flags=re.DOTALL | re.MULTILINE))
 
@@ -101,3 +121,120 @@ def test_every_path_exists(path: str) -> None:
 def test_every_link_goes_to_a_file_that_is_there() -> None:
     for link in re.findall(r"\]\(([^)#]+)", README):
         assert link.startswith("https://") or (HOME / link).exists(), link
+
+
+# The commands are run. A placeholder gets a run that is there, and what takes minutes is made small and marked `long`.
+
+SMALL = "--size empty --read-shares 90 --out {out}"
+RUN_AS = {  # a line of the README → how it is run here
+    "crossover compare --rungs crud,handlers,cqrs --read-shares 50,90,99 --profile standard": (
+        f"crossover compare --rungs crud,handlers,cqrs --profile quick {SMALL}"
+    ),
+    "crossover compare --durability relaxed": f"crossover compare --durability relaxed {SMALL}",
+    "crossover costs --operations all": "crossover costs --operations all --rungs crud --size empty --out {out}",
+    "crossover predict RUN --workload checkout --read-shares 30,80,95": (
+        "crossover predict {kept}shop-costs --workload checkout --read-shares 30,80,95"
+    ),
+    "crossover map --workload shop --sizes s,m": "crossover map --workload shop {kept}map/s {kept}map/m --out {out}",
+    "crossover capacity --rung cqrs --p95-ms 50 --freshness-ms 100": (
+        "crossover capacity --rung cqrs --p95-ms 50 --freshness-ms 100 --size empty --out {out}"
+    ),
+    "crossover calibrate --quick": "crossover calibrate --quick --out {out}",
+    "crossover torture cqrs --seconds 60": "crossover torture cqrs --seconds 5 --out {out}",
+    "crossover delta results/monday results/tuesday": "crossover delta {run} {run}",
+    "crossover gate --base main --head HEAD": f"crossover gate --base HEAD --head HEAD --profile quick {SMALL}",
+    "crossover ci-report results/20260101-120000-ab12 --out report": "crossover ci-report {run} --out {out}",
+    "crossover compare --rungs crud --target mine=http://127.0.0.1:9000": (
+        f"crossover compare --rungs crud --target mine={{url}} {SMALL}"
+    ),
+}
+LONG = ("compare", "costs", "capacity", "calibrate", "torture", "gate", "gallery")
+CODES = {"gate": (0, 1, 3), "calibrate": (0, 1)}  # what they find depends on the machine; otherwise 0
+ELSEWHERE = ("serve", "rebuild", "parked", "replay")  # below: they need each other, or servers that stay
+RUN = "results/20260101-120000-ab12"
+
+
+def by_itself(line: str) -> bool:
+    return line.startswith("crossover ") and line.split()[1] not in ELSEWHERE and "--resume" not in line
+
+
+def marked(line: str) -> Any:
+    return pytest.param(line, marks=[pytest.mark.long] if line.split()[1] in LONG else [], id=line)
+
+
+def run(line: str, *, home: Path = HOME, **env: str) -> subprocess.CompletedProcess[str]:
+    words = [sys.executable, "-m", "crossover.cli", *shlex.split(line)[1:]]
+    env = CLEAN | {"PYTHONPATH": str(home)} | env
+    return subprocess.run(words, cwd=HOME, capture_output=True, text=True, timeout=900, env=env)
+
+
+@pytest.fixture
+def copied(tmp_path: Path) -> Path:
+    """A kept run, in a folder where it may be changed."""
+    return Path(shutil.copytree(HOME / "results" / "published" / "2026-11-23-shop-quick", tmp_path / "a-run"))
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Path:
+    """A copy of the project, whose README and results may be changed."""
+    ours = ("analysis", "contract", "cqrs_impl", "crossover", "crud_impl", "ladder", "loadtests", "servers")
+    for folder in ours:
+        shutil.copytree(HOME / folder, tmp_path / "home" / folder, ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copy(HOME / "README.md", tmp_path / "home")
+    return tmp_path / "home"
+
+
+def test_every_line_that_is_run_otherwise_is_in_the_readme() -> None:
+    assert RUN_AS.keys() <= set(IN_README)
+
+
+@pytest.mark.parametrize("line", [marked(line) for line in ["crossover --help", *filter(by_itself, IN_README)]])
+def test_a_command_runs(line: str, copied: Path, home: Path, tmp_path: Path) -> None:
+    kept = HOME / "results" / "published" / "2026-11-23-"
+    with in_thread(make_app(MemoryOrders(utc_now))) as url:
+        command = RUN_AS.get(line, line.replace(RUN, "{run}"))
+        ended = run(command.format(run=copied, kept=kept, out=tmp_path / "out", url=url), home=home)
+    assert ended.returncode in CODES.get(line.split()[1], (0,)), ended.stdout + ended.stderr
+    assert ended.stdout.strip() and "Traceback" not in ended.stderr
+
+
+@pytest.mark.long
+def test_a_run_that_was_stopped_is_continued(tmp_path: Path) -> None:
+    (line,) = (line for line in IN_README if "--resume" in line)
+    out = tmp_path / "out"
+    words = ["compare", "--rungs", "crud", "--size", "empty", "--read-shares", "50,90", "--out", str(out)]
+    with subprocess.Popen([sys.executable, "-m", "crossover.cli", *words], env=CLEAN) as stopped:
+        while not list(out.glob("rounds/*")):
+            assert stopped.poll() is None
+        stopped.send_signal(signal.SIGINT)
+    assert "incomplete" in run(f"crossover show {out}").stdout
+    ended = run(line.replace(RUN, str(out)))
+    assert ended.returncode == 0, ended.stderr
+
+
+def test_a_rung_is_served_and_locust_runs_against_it() -> None:
+    (line,) = (line for line in IN_README if line.startswith("crossover serve"))
+    (locust,) = typed("locust")
+    words = shlex.split(line.replace("--port 8000 --size s", "--port 0 --size empty"))[1:]
+    with subprocess.Popen([sys.executable, "-m", "crossover.cli", *words], stdout=-1, text=True, env=CLEAN) as served:
+        try:
+            assert served.stdout is not None
+            url = served.stdout.readline().split()[-1]
+            assert httpx.get(f"{url}/docs").status_code == 200
+            words = shlex.split(f"{locust.replace('http://127.0.0.1:8000', url)} --size empty --headless -t 2s")
+            assert subprocess.run([sys.executable, "-m", *words], cwd=HOME, timeout=120).returncode == 0
+            served.send_signal(signal.SIGINT)
+            assert served.wait(60) == 128 + signal.SIGINT
+        finally:
+            served.kill()
+
+
+def test_views_are_rebuilt_and_parked_events_replayed_on_given_servers() -> None:
+    with Processes() as own:
+        urls = start_servers(own, ["cqrs"], durability="none")
+        env = {"DATABASE_URL": urls["postgres"], "REDIS_URL": urls["redis"]}
+        lines = [line for line in IN_README if line.split()[1:2] and line.split()[1] in ("rebuild", "parked", "replay")]
+        assert [line.split()[1] for line in lines] == ["rebuild", "parked", "replay"]
+        for line in lines:
+            ended = run(re.sub("redis=.*", f"redis={urls['redis']}", line), **env)
+            assert ended.returncode == 0, ended.stderr
