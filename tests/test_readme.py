@@ -163,9 +163,9 @@ def marked(line: str) -> Any:
 
 
 def run(line: str, *, home: Path = HOME, **env: str) -> subprocess.CompletedProcess[str]:
+    """Run it in a folder whose packages are then the ones that are run."""
     words = [sys.executable, "-m", "crossover.cli", *shlex.split(line)[1:]]
-    env = CLEAN | {"PYTHONPATH": str(home)} | env
-    return subprocess.run(words, cwd=HOME, capture_output=True, text=True, timeout=900, env=env)
+    return subprocess.run(words, cwd=home, capture_output=True, text=True, timeout=900, env=CLEAN | env)
 
 
 @pytest.fixture
@@ -193,9 +193,11 @@ def test_a_command_runs(line: str, copied: Path, home: Path, tmp_path: Path) -> 
     kept = HOME / "results" / "published" / "2026-11-23-"
     with in_thread(make_app(MemoryOrders(utc_now))) as url:
         command = RUN_AS.get(line, line.replace(RUN, "{run}"))
-        ended = run(command.format(run=copied, kept=kept, out=tmp_path / "out", url=url), home=home)
+        command = command.format(run=copied, kept=kept, out=tmp_path / "out", url=url)
+        ended = run(command, home=home if "publish" in line else HOME)
     assert ended.returncode in CODES.get(line.split()[1], (0,)), ended.stdout + ended.stderr
     assert ended.stdout.strip() and "Traceback" not in ended.stderr
+    assert (HOME / "README.md").read_text("utf-8") == README, "publish leads the README of the copy"
 
 
 @pytest.mark.long
