@@ -15,8 +15,10 @@ from rich.markup import escape
 from typer.exceptions import TyperException
 
 from crossover import options as given
+from crossover import show as shown
 from crossover.errors import UserError, refusals
 from crossover.options import Options, flatten
+from crossover.progress import Steps
 from servers.server import Failed
 
 if TYPE_CHECKING:
@@ -49,7 +51,6 @@ def serve(
     token: given.Token = None,
 ) -> None:
     """Serve a rung with its workers in the foreground, until Ctrl-C."""
-    from crossover.progress import Steps
     from crossover.targets import serving
     from crossover.urls import given_urls
 
@@ -93,7 +94,6 @@ def diff(rung: given.RungName) -> None:
 def rebuild(rung: given.RungName, url: given.Urls = None) -> None:
     """Clear a rung's read store and rebuild it from its events, on your own servers."""
     from crossover.parked import rebuild_views
-    from crossover.progress import Steps
     from crossover.urls import given_urls
 
     with Steps("rebuild") as steps:
@@ -159,11 +159,10 @@ def compare(
 def finish(session: "Session") -> None:
     """Measure a session, write its report and plots, and show it."""
     from crossover.session import measure
-    from crossover.show import show, write
 
     measure(session)
-    write(session.access.out)
-    show(session.access.out)
+    shown.write(session.access.out)
+    shown.show(session.access.out)
 
 
 @app.command(rich_help_panel=COMPARE)
@@ -240,13 +239,12 @@ def plan(
 ) -> None:
     """Compute from measured costs how far each rung can go with more servers, and what limits it first."""
     from analysis.bounds import Servers, render
-    from crossover.show import wide_console
     from crossover.urls import servers_of
     from ladder.rung import rungs
 
     one_core = frozenset(name for name, server in servers_of(rungs()).items() if server.one_core)
     servers = Servers(app, replicas, partitions, cores, one_core=one_core)
-    wide_console().print(render(folder, read_share, servers))
+    shown.wide_console().print(render(folder, read_share, servers))
 
 
 @app.command(rich_help_panel=TRUST)
@@ -257,7 +255,6 @@ def gallery(
     """Show the classic mistakes failing on real servers, and the remedy of each holding in the same scenario."""
     from crossover.gallery import MISTAKES
     from crossover.gallery.overview import listing, run_gallery
-    from crossover.progress import Steps
 
     if list_only:
         return Console().print(listing())
@@ -269,18 +266,14 @@ def gallery(
 @app.command(rich_help_panel=KEEP)
 def show(folder: given.Folder) -> None:
     """Show a run's table and where its files are; of a run that was stopped, how far it came."""
-    from crossover import show
-
-    show.show(folder)
+    shown.show(folder)
 
 
 @app.command(rich_help_panel=KEEP)
 def report(folder: given.Folder) -> None:
     """Write a run's report and plots again, and show it."""
-    from crossover import show
-
-    show.write(folder)
-    show.show(folder)
+    shown.write(folder)
+    shown.show(folder)
 
 
 @app.command(rich_help_panel=KEEP)
@@ -315,9 +308,8 @@ def delta(
 ) -> None:
     """Compare two runs of the same thing: the CPU per operation of B over that of A."""
     from analysis.delta import compare, render
-    from crossover.show import wide_console
 
-    wide_console().print(render(compare(run_a, run_b)))
+    shown.wide_console().print(render(compare(run_a, run_b)))
 
 
 @app.command(rich_help_panel=KEEP)
@@ -336,11 +328,10 @@ def gate(
     """Judge a change for CI: 0 same or better, 1 worse or wrong, 3 inconclusive."""
     from crossover.kinds import gate_of, sides
     from crossover.session import measure
-    from crossover.show import verdict
 
     session = gate_of(options, sides(base, head, again, rung), rung, read_shares, profile, pids or ())
     measure(session)
-    raise typer.Exit(verdict(session.access.out, history))
+    raise typer.Exit(shown.verdict(session.access.out, history))
 
 
 @app.command(rich_help_panel=KEEP)

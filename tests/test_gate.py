@@ -1,7 +1,6 @@
 """A gate tells a worse head from an equal one, says so where it cannot, and leaves the repository as it is."""
 
 import subprocess
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -80,37 +79,29 @@ def test_another_kind_of_run_is_refused(tmp_path: Path) -> None:
         analysis.judge(write_run(tmp_path / "run", rounds=3))
 
 
-@pytest.fixture
-def clone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., str]:
-    """`clone(file, old, new)`: a repository in which that change was committed; gives its state as a word."""
-    if not (HOME / ".git").exists():
-        pytest.skip("the project is no git repository here")
+def git(*words: str) -> str:
+    return subprocess.run(["git", *IDENTITY, *words], check=True, capture_output=True, text=True).stdout
+
+
+def state_of(repository: Path) -> list[str]:
+    """Everything that a gate might leave behind."""
+    at = ["-C", str(repository)]
+    names = sorted(str(path) for path in repository.rglob("*") if "__pycache__" not in path.parts)
+    return [git(*at, "worktree", "list"), git(*at, "status", "--porcelain"), *names]
+
+
+@pytest.mark.skipif(not (HOME / ".git").exists(), reason="the project is no git repository here")
+def test_a_head_that_answers_otherwise_fails_and_nothing_is_left_in_the_repository(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     repository = tmp_path / "repository"
-
-    def git(*words: str) -> str:
-        return subprocess.run(["git", *IDENTITY, *words], check=True, capture_output=True, text=True).stdout
-
     git("clone", "--quiet", str(HOME), str(repository))
     monkeypatch.setattr(revisions, "PROJECT", repository)
-
-    def changed(file: str, old: str, new: str) -> str:
-        path = repository / file
-        assert old in path.read_text()
-        path.write_text(path.read_text().replace(old, new, 1))
-        git("-C", str(repository), "commit", "--quiet", "--all", "--message", "Another way")
-        return state()
-
-    def state() -> str:
-        at = ["-C", str(repository)]
-        names = sorted(str(path) for path in repository.rglob("*") if "__pycache__" not in path.parts)
-        return "\n".join([git(*at, "worktree", "list"), git(*at, "status", "--porcelain"), *names])
-
-    changed.state = state  # type: ignore[attr-defined]
-    return changed
-
-
-def test_a_head_that_answers_otherwise_fails_and_nothing_is_left_in_the_repository(clone: Any, tmp_path: Path) -> None:
-    before = clone("contract/errors.py", '"insufficient-stock"', '"too-little-stock"')
+    errors = repository / "contract" / "errors.py"
+    errors.write_text(otherwise := errors.read_text().replace('"insufficient-stock"', '"too-little-stock"', 1))
+    assert "too-little-stock" in otherwise
+    git("-C", str(repository), "commit", "--quiet", "--all", "--message", "Another way")
+    before = state_of(repository)
     sides = kinds.sides("HEAD~1", "HEAD", None, "crud")
     assert not sides.addresses and len(set(sides.revisions.values())) == 2
     options = Options(size="empty", out=tmp_path / "run")
@@ -118,4 +109,4 @@ def test_a_head_that_answers_otherwise_fails_and_nothing_is_left_in_the_reposito
     assert (session.plan.rounds, session.plan.probes) == (2 * PROFILES["quick"].rounds, 0)
     with pytest.raises(Fallen, match="do not answer the same"):
         measure(session)
-    assert clone.state() == before
+    assert state_of(repository) == before

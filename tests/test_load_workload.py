@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from loadtests.workload import READS, WRITES, WorkloadError, check_read_share, load, names, parse
+from loadtests.workload import READS, WRITES, WorkloadError, load, names, parse
 
 GOOD = """
 read_share_pct = 90
@@ -64,19 +64,3 @@ def test_a_wrong_workload_is_refused_with_one_sentence(change: tuple[str, str], 
         parse(text, name="mine", source="mine.toml")
     assert says in str(refusal.value) and "mine.toml" in str(refusal.value)
     assert "\n" not in str(refusal.value) and str(refusal.value).endswith(".")
-
-
-def test_an_unknown_name_is_answered_with_the_known_ones() -> None:
-    with pytest.raises(WorkloadError, match="There is no workload 'nope': choose one of backoffice, checkout, shop"):
-        load("nope")
-
-
-def test_a_missing_file_is_named() -> None:
-    with pytest.raises(WorkloadError, match=r"There is no workload file /nowhere/mine\.toml"):
-        load("/nowhere/mine.toml")
-
-
-@pytest.mark.parametrize("share", [-1, 100.5, float("nan"), float("inf")])
-def test_a_read_share_outside_0_to_100_is_refused(share: float) -> None:
-    with pytest.raises(WorkloadError, match="from 0 to 100"):
-        check_read_share(share)
