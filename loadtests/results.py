@@ -14,7 +14,7 @@ import msgspec
 import polars as pl
 
 from loadtests.format import FORMAT, TABLES, THRESHOLDS, Checks, Conformance, Fingerprint, Ledger, Manifest, TargetInfo
-from loadtests.plan import Endpoint, Job
+from loadtests.plan import Job
 
 
 class FolderTaken(Exception):
@@ -24,7 +24,7 @@ class FolderTaken(Exception):
 def new_manifest(job: Job) -> Manifest:
     plan, facts = job.plan, job.facts
     fingerprint = Fingerprint(
-        targets=tuple(target_info(endpoint) for endpoint in job.endpoints),
+        targets=tuple(TargetInfo(one.name, one.rung, one.parent, one.url) for one in job.endpoints),
         workload=msgspec.to_builtins(plan.workload),
         read_shares=plan.read_shares,
         cells=msgspec.to_builtins(plan.cells),
@@ -50,10 +50,6 @@ def new_manifest(job: Job) -> Manifest:
         goal=msgspec.to_builtins(plan.goal),
         files={},
     )
-
-
-def target_info(endpoint: Endpoint) -> TargetInfo:
-    return TargetInfo(endpoint.name, endpoint.rung, endpoint.parent, endpoint.url)
 
 
 def now() -> str:
@@ -118,13 +114,11 @@ class RunFolder:
         building.mkdir()
         for table, rows in tables.items():
             frame = pl.DataFrame(list(rows), schema=TABLES[table].schema, orient="row")
-            with (building / f"{table}.parquet").open("wb") as file:
-                frame.write_parquet(file)
-                file.flush()
-                os.fsync(file.fileno())
-        _sync_folder(building)
+            frame.write_parquet(file := building / f"{table}.parquet")
+            _sync(file)
+        _sync(building)
         building.rename(final)
-        _sync_folder(self.rounds)
+        _sync(self.rounds)
         self._name(final)
 
     def _name(self, whole: Path) -> None:
@@ -137,12 +131,10 @@ class RunFolder:
         """Write the manifest, with these changes."""
         self.manifest = msgspec.structs.replace(self.manifest, **changes)
         temporary, final = self.path / ".manifest.tmp", self.path / "manifest.json"
-        with temporary.open("wb") as file:
-            file.write(msgspec.json.format(msgspec.json.encode(self.manifest), indent=2) + b"\n")
-            file.flush()
-            os.fsync(file.fileno())
+        temporary.write_bytes(msgspec.json.format(msgspec.json.encode(self.manifest), indent=2) + b"\n")
+        _sync(temporary)
         temporary.rename(final)
-        _sync_folder(self.path)
+        _sync(self.path)
 
     def check(self, **checks: Conformance | Ledger) -> None:
         self.update(checks=msgspec.structs.replace(self.manifest.checks, **checks))
@@ -163,8 +155,8 @@ def differing(recorded: Fingerprint, wanted: Fingerprint) -> list[str]:
     return [field for field in one if one[field] != other[field]]
 
 
-def _sync_folder(path: Path) -> None:
-    """A rename is on disk only once its folder is."""
+def _sync(path: Path) -> None:
+    """A file or folder is on disk after this; a rename is only once its folder is."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)

@@ -17,7 +17,6 @@ WINDOWS = 10  # of a trial: neighbouring samples share their noise, windows hard
 GROWTH_MIN = 0.01  # of the inflow: a queue that grows by less is not growing
 STALE_MAX = 0.05  # of the reads sent when the freshness target is due
 
-
 PRECISION = 1.05  # the search ends when the lowest rate that failed is this close to the highest that held
 RATES_MAX = 20
 RATE_MIN, RATE_MAX = 1.0, 50_000.0

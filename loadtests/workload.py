@@ -115,21 +115,12 @@ def _problem(workload: Workload) -> str | None:
         return "orders are paid, shipped or cancelled but none is placed: give place a share of the writes"
     if workload.writes.get("ship") and not workload.writes.get("pay"):
         return "orders are shipped but none is paid: give pay a share of the writes"
-    for part, weights, limit in (
-        ("basket.lines", workload.basket.lines, MAX_LINES),
-        ("basket.pieces", workload.basket.pieces, MAX_PIECES),
-    ):
-        if (
-            not 1 <= len(weights) <= limit
-            or any(not (math.isfinite(w) and w >= 0) for w in weights)
-            or not sum(weights)
-        ):
-            return f"{part} must be 1 to {limit} weights, none negative, not all zero"
-    for part, key in (
-        ("order", workload.keys.order),
-        ("customer", workload.keys.customer),
-        ("product", workload.keys.product),
-    ):
+    basket, keys = workload.basket, workload.keys
+    for part, weights, limit in (("lines", basket.lines, MAX_LINES), ("pieces", basket.pieces, MAX_PIECES)):
+        sound = 1 <= len(weights) <= limit and all(math.isfinite(w) and w >= 0 for w in weights) and sum(weights) > 0
+        if not sound:
+            return f"basket.{part} must be 1 to {limit} weights, none negative, not all zero"
+    for part, key in (("order", keys.order), ("customer", keys.customer), ("product", keys.product)):
         if not 0 <= key.exponent <= 3:
             return f"the exponent of keys.{part} must be 0 to 3, not {key.exponent:g}"
     return None
