@@ -72,8 +72,11 @@ def rows(expected: str, requests: str, *sent: Sent) -> list[Any]:
     """One case for each request (a method and paths) and each of what is sent with it; `$name` stands for an id."""
     method, *paths = requests.split()
     cases = [(path, one if isinstance(one, dict) else body(one)) for path in paths for one in sent or ({},)]
-    name = "{} {} {:.60} {!s:.40}".format
-    return [pytest.param((expected, method, path, one), id=name(expected, method, path, one)) for path, one in cases]
+
+    def name(path: str, one: dict[str, Any]) -> str:  # without an address, which each process would have its own of
+        return f"{expected} {method} {path:.60} {one!s:.40}".partition(" at 0x")[0]
+
+    return [pytest.param((expected, method, path, one), id=name(path, one)) for path, one in cases]
 
 
 def gets(path: str, *values: str) -> str:
