@@ -21,23 +21,18 @@ def recorded_at(clock: Clock, command: Command) -> datetime:
 class OrderSystem(Protocol):
     async def execute(self, command: Command) -> CommandResult:
         """Execute a command, or recognise it as a repeat; raises a `Refusal` otherwise."""
-        ...
 
     async def answer(self, query: Query) -> QueryResult:
         """Answer from the current state; raises `Unavailable` if a store cannot be reached."""
-        ...
 
     async def readiness(self) -> Readiness:
         """Measured on each call; zeros where nothing can lag. Raises `Unavailable` if a store cannot be reached."""
-        ...
 
     def pool_use(self) -> tuple[int, int]:
         """Database connections: (in use, maximum)."""
-        ...
 
     async def close(self) -> None:
         """Close the connections. The system is not used afterwards."""
-        ...
 
 
 class Worker(Protocol):
@@ -47,7 +42,6 @@ class Worker(Protocol):
 
     async def run(self) -> None:
         """Work until cancelled."""
-        ...
 
 
 # (id, customer's id, lines of (product's id, pieces), what happened after it was placed, age in µs at the data's end)
@@ -62,21 +56,16 @@ class DataSet(Protocol):
     @property
     def size(self) -> tuple[int, int, int]:
         """How many customers, products and orders."""
-        ...
 
     def customer_id(self, index: int) -> str:
         """Depends on seed and index alone; the customer at `size` tells a larger data set of the same seed."""
-        ...
 
     def order_id(self, index: int) -> str: ...
     def customers(self) -> Iterator[tuple[str, str]]:
         """(id, name)"""
-        ...
 
     def products(self) -> Iterator[tuple[str, str, int, int]]:
         """(id, name, price in cents, stock)"""
-        ...
 
     def orders(self) -> Iterator[OrderRow]:
         """Oldest first."""
-        ...

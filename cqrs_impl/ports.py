@@ -44,11 +44,9 @@ class Recorder(Protocol):
 
     async def record(self, connection: AsyncConnection, event: Event) -> Position:
         """Keep the event, whole with the command or not at all."""
-        ...
 
     async def latest(self, connection: AsyncConnection) -> Position:
         """For a repeat: a position that covers what it did, and none before any that was answered already."""
-        ...
 
 
 class Feed(Protocol):
@@ -57,11 +55,9 @@ class Feed(Protocol):
     async def read(self, after: Position, limit: int) -> Batch: ...
     async def wait(self, timeout_s: float) -> None:
         """Return when there may be news, or after the timeout."""
-        ...
 
     async def close(self) -> None:
         """Close the connection; the next use opens another."""
-        ...
 
 
 class EventLog(Protocol):
@@ -69,18 +65,15 @@ class EventLog(Protocol):
 
     async def identity(self) -> str:
         """Tells this log from any other."""
-        ...
 
     async def count(self) -> int: ...
     async def stream(self, stream: str, version: int, upto: Position) -> Sequence[RecordedEvent]:
         """The events of one stream from a version on, as far as `upto` covers them, in the order of versions."""
-        ...
 
 
 class Backlog(Protocol):
     async def behind(self, position: Position) -> tuple[int, float]:
         """How many events a position does not cover, at most about 100,000, and the age of the oldest in seconds."""
-        ...
 
 
 # Documents, where the views live
@@ -103,22 +96,18 @@ class DocumentReads(Protocol):
     async def document(self, kind: type, id: str) -> tuple[bytes | None, Position | None]: ...
     async def first(self, name: str, limit: int) -> tuple[Sequence[bytes], Position | None]:
         """The first entries of a list."""
-        ...
 
     async def last(self, name: str, limit: int) -> tuple[Sequence[bytes], Position | None]:
         """The last entries of a list, the last one first."""
-        ...
 
     async def page(
         self, name: str, before: str | None, limit: int, *, kind: type, id: str
     ) -> tuple[Sequence[bytes] | None, Position | None]:
         """The last entries of a list before a place, the last one first; None if the document does not exist that
         the list belongs to."""
-        ...
 
     async def search(self, words: Iterable[str], limit: int) -> tuple[Sequence[bytes], Position | None]:
         """The items of the last entries that all the words' lists hold, the last one first."""
-        ...
 
     async def readiness(self) -> Readiness: ...
 
@@ -147,20 +136,16 @@ class DocumentStore(Protocol):
 
     async def open(self) -> Contents:
         """From here on, `write` fails if somebody else writes first."""
-        ...
 
     async def fetch(self, keys: Mapping[str, type]) -> Mapping[str, Any]:
         """Documents by key, None where there is none."""
-        ...
 
     async def entries(self, name: str) -> Sequence[str]: ...
     async def write(self, checkpoint: Checkpoint, changes: Changes) -> bool:
         """False when somebody else wrote first: nothing was changed."""
-        ...
 
     async def clear(self) -> None:
         """Empty the store, also under the hands of those who write to it."""
-        ...
 
 
 class Queries(Protocol):

@@ -20,7 +20,7 @@ ROWS_MAX = 50
 
 
 def kept_on(rung_name: str, doing: str, urls: Mapping[str, str]) -> dict[str, str]:
-    """The variables of what a rung keeps on servers of the user's."""
+    """The variables of what a rung keeps on servers of the user's, which are checked."""
     servers = rung(known_rung(rung_name)).servers
     missing = [server.variable for server in servers if server.name not in urls]
     if not servers:
@@ -29,6 +29,8 @@ def kept_on(rung_name: str, doing: str, urls: Mapping[str, str]) -> dict[str, st
         raise UserError(
             f"{doing} needs your own servers, as private ones end with their command: set {' and '.join(missing)}."
         )
+    for server in servers:
+        server.check(urls[server.name])
     return target_env(rung_name, urls, namespace=namespace_of(rung_name))
 
 
@@ -62,8 +64,7 @@ def ask(rung_name: str, env: Mapping[str, str], question: Callable[[DeadLetters]
 
     async def answer() -> Any:
         built = Environment(env)
-        for server in one.servers:  # before anything is built over an address that is none
-            server.check(built.url(server))
+        for server in one.servers:
             if isinstance(server, Holding) and not server.holds(built.url(server), built.namespace):
                 raise UserError(f"There is nothing of {rung_name} on these servers: serve it there first.")
         letters = [worker for worker in one.workers(built).values() if isinstance(worker, DeadLetters)]

@@ -23,7 +23,7 @@ from servers.supervisor import Processes
 Progress = Callable[[str, int, int], None]
 LOOPBACK = "127.0.0.1"
 DATA = "loadtests.dataset:named"
-PREPARE_S_MAX, LOAD_S_MAX, REBUILD_S_MAX, HEALTHY_S_MAX = 60.0, 3600.0, 3600.0, 30.0
+PREPARE_S_MAX, LOAD_S_MAX, REBUILD_S_MAX, HEALTHY_S_MAX = 120.0, 3600.0, 3600.0, 120.0
 
 
 def quiet(phase: str, done: int, total: int) -> None:

@@ -41,19 +41,15 @@ class Server(Protocol):
 
     def private(self) -> str:
         """Describe the private server that would be started; `Unusable` says what is missing for it."""
-        ...
 
     def start(self, run: "Processes", *, durability: str = "full") -> str:
         """Start a private one and return its URL once it answers."""
-        ...
 
     def check(self, url: str) -> Facts:
         """Ask a server for its facts; `Unusable` if it cannot be reached or must not be used."""
-        ...
 
     def drop(self, url: str, namespace: str) -> None:
         """Remove what we made in a namespace, and nothing else."""
-        ...
 
 
 # What only some servers can do; asked for by isinstance.
@@ -109,7 +105,6 @@ class DiskFillable(Protocol):
     def data_folder(self, run: "Processes") -> Path: ...
     def need_space(self, url: str) -> None:
         """Make it write more than it has room for, which may well be its end."""
-        ...
 
 
 @runtime_checkable
@@ -118,7 +113,6 @@ class Inspectable(Protocol):
 
     def mentions(self, url: str, namespace: str, text: str) -> Iterable[tuple[str, str]]:
         """(place, content) of each."""
-        ...
 
 
 @runtime_checkable
@@ -127,7 +121,6 @@ class Forking(Protocol):
 
     def a_backend(self, url: str) -> int | None:
         """The pid of one of them, a busy one if there is any."""
-        ...
 
 
 def namespace_of(name: str) -> str:

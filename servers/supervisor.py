@@ -20,7 +20,7 @@ from servers.folders import make_run_directory, state_dir
 from servers.server import Failed
 
 POLITE = (signal.SIGTERM, 5.0)
-START_S_MAX = 30.0
+START_S_MAX = 120.0  # on a busy machine; who ends while starting is noticed at once
 PR_SET_PDEATHSIG = 1
 # Loaded here: between fork and exec nothing may be imported or allocated that another thread could have locked.
 PRCTL = ctypes.CDLL(None).prctl if sys.platform == "linux" else None

@@ -6,7 +6,7 @@ from pathlib import Path
 from servers.reaper import alive
 from tests.service import wait_until
 
-GONE_S_MAX = 20.0
+GONE_S_MAX = 90.0  # on a machine that does much else; no test waits longer than it has to
 
 
 def command_line(pid: int) -> str:

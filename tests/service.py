@@ -44,14 +44,14 @@ def client_of(system: OrderSystem, **settings: Any) -> Iterator[httpx.Client]:
         yield client
 
 
-def wait_until(condition, deadline_s: float = 10.0) -> None:
+def wait_until(condition, deadline_s: float = 90.0) -> None:
     end = time.monotonic() + deadline_s
     while not condition():
         assert time.monotonic() < end, "the condition is met before its deadline"
         threading.Event().wait(0.005)
 
 
-def settle(client: httpx.Client, deadline_s: float = 10.0) -> None:
+def settle(client: httpx.Client, deadline_s: float = 90.0) -> None:
     """Wait until nothing is left to project."""
     wait_until(lambda: client.get("/ready").json()["lag_events"] == 0, deadline_s)
 

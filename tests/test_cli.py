@@ -38,15 +38,18 @@ def crossover(*words: str, within_s: float = 60, **env: str) -> subprocess.Compl
     return subprocess.run(command, capture_output=True, text=True, timeout=within_s, env=CLEAN | env)
 
 
+def outcome_of(*words: str, **env: str) -> tuple[int, str]:
+    """The exit code of the command line in this process, and all that it says."""
+    with mock.patch.dict(os.environ, CLEAN | env, clear=True), io.StringIO() as said:
+        with contextlib.redirect_stdout(said), contextlib.redirect_stderr(said):
+            return outcome([*words]), said.getvalue()
+
+
 def refused(*words: str, **env: str) -> str:
-    """The one sentence with which bad input is refused, by the command line in this process."""
-    out, errors = io.StringIO(), io.StringIO()
-    with mock.patch.dict(os.environ, CLEAN | env, clear=True):
-        with contextlib.redirect_stdout(out), contextlib.redirect_stderr(errors):
-            assert outcome([*words]) == 2, errors.getvalue()
-    lines = errors.getvalue().splitlines()
-    said = [line for line in lines if not line.startswith(("serve: ", "compare: ", "rebuild: "))]
-    assert len(said) == 1 and not out.getvalue(), lines
+    """The one sentence with which bad input is refused."""
+    code, text = outcome_of(*words, **env)
+    said = [line for line in text.splitlines() if not line.startswith(("serve: ", "compare: ", "rebuild: "))]
+    assert code == 2 and len(said) == 1, text
     return said[0]
 
 

@@ -37,12 +37,12 @@ def writes_lost_in_a_kill(durability: str) -> int:
         threads = [threading.Thread(target=write, args=(writer,)) for writer in range(WRITERS)]
         for thread in threads:
             thread.start()
-        wait_until(lambda: len(acknowledged) > WRITES, 30)
+        wait_until(lambda: len(acknowledged) > WRITES)
         for pid in POSTGRES.process_ids(processes):
             os.kill(pid, signal.SIGKILL)
         for thread in threads:
             thread.join()
-        processes.wait(lambda: "postgres" in processes.ended, "the end of PostgreSQL", 10)
+        processes.wait(lambda: "postgres" in processes.ended, "the end of PostgreSQL", 90)
         with psycopg.connect(POSTGRES.restart(processes, durability=durability)) as connection:
             found = connection.execute("SELECT writer, number FROM written").fetchall()
             same = connection.execute("SELECT FROM outbox_identity").rowcount

@@ -56,7 +56,7 @@ class Projectors:
         name = self.names.pop(number)
         assert name not in self.processes.ended, f"it died by itself: {self.processes.last_lines(name)}"
         os.kill(self.processes.pids[name], signal.SIGKILL)
-        self.processes.wait(lambda: name in self.processes.ended, "a projector to die", 10)
+        self.processes.wait(lambda: name in self.processes.ended, "a projector to die", 90)
         self.start()
 
     def stop(self) -> None:
@@ -96,14 +96,14 @@ def test_kills_leave_every_total_exact(
             return found is None or Checkpoint.of(found).position < (truth.execute(LAST).fetchone() or (),)
 
         for _ in range(KILLS):
-            wait_until(lambda: working() == 2, 30)
+            wait_until(lambda: working() == 2)
             at = store.get(keys.checkpoint)
             append(EVENTS // KILLS)
-            wait_until(lambda at=at: store.get(keys.checkpoint) != at, 30)
+            wait_until(lambda at=at: store.get(keys.checkpoint) != at)
             threading.Event().wait(rng.uniform(0, 0.12))  # anywhere in its work
             projectors.kill(rng.randrange(2))
             interrupted += behind()
-        wait_until(lambda: not behind(), 30)
+        wait_until(lambda: not behind())
         projectors.stop()
         expected = totals(happened, keys)
         shown = {key: msgspec.json.decode(store.get(key) or b"null") for key in expected}

@@ -7,30 +7,8 @@ from datetime import datetime
 
 from msgspec.structs import replace
 
+from contract import messages as m
 from contract import rules
-from contract.messages import (
-    AddProduct,
-    Command,
-    CommandResult,
-    CustomerRegistered,
-    CustomerRenamed,
-    DeliverStock,
-    Event,
-    OrderCancelled,
-    OrderPlaced,
-    PlaceOrder,
-    ProductAdded,
-    ProductRepriced,
-    Query,
-    QueryResult,
-    Readiness,
-    Receipt,
-    RegisterCustomer,
-    RenameCustomer,
-    RepriceProduct,
-    StockDelivered,
-    Wanted,
-)
 from contract.ports import Clock, recorded_at
 from cqrs_impl.documents.memory import MemoryDocuments
 from cqrs_impl.fold import fold
@@ -48,19 +26,19 @@ class MemoryOrders:
         self._documents = MemoryDocuments()
         self._queries = DocumentQueries(self._documents)
 
-    async def execute(self, command: Command) -> CommandResult:
+    async def execute(self, command: m.Command) -> m.CommandResult:
         event = self._decide(command, recorded_at(self._clock, command))
         if event is not None:
             self._events += 1
             self._evolve(event)
             await fold(event, self._documents)
-        created = isinstance(event, CustomerRegistered | ProductAdded | StockDelivered | OrderPlaced)
-        return CommandResult(Receipt(command.id, self._version(command)), created, ((0, self._events),))
+        created = isinstance(event, m.CustomerRegistered | m.ProductAdded | m.StockDelivered | m.OrderPlaced)
+        return m.CommandResult(m.Receipt(command.id, self._version(command)), created, ((0, self._events),))
 
-    async def answer(self, query: Query) -> QueryResult:
+    async def answer(self, query: m.Query) -> m.QueryResult:
         return await self._queries.answer(query)
 
-    async def readiness(self) -> Readiness:
+    async def readiness(self) -> m.Readiness:
         return await self._queries.readiness()
 
     def pool_use(self) -> tuple[int, int]:
@@ -69,50 +47,50 @@ class MemoryOrders:
     async def close(self) -> None:
         pass
 
-    def _decide(self, command: Command, now: datetime) -> Event | None:
+    def _decide(self, command: m.Command, now: datetime) -> m.Event | None:
         match command:
-            case RegisterCustomer():
+            case m.RegisterCustomer():
                 return rules.register(self._customers.get(command.id), command)
-            case RenameCustomer():
+            case m.RenameCustomer():
                 return rules.rename(self._customers.get(command.id), command)
-            case AddProduct():
+            case m.AddProduct():
                 return rules.add_product(self._products.get(command.id), command)
-            case RepriceProduct():
+            case m.RepriceProduct():
                 return rules.reprice(self._products.get(command.id), command)
-            case DeliverStock():
+            case m.DeliverStock():
                 delivered = self._deliveries.get((command.id, command.delivery_id))
                 return rules.deliver(self._products.get(command.id), delivered, command)
-            case PlaceOrder():
+            case m.PlaceOrder():
                 customer_known = command.customer_id in self._customers
                 return rules.place(self._orders.get(command.id), customer_known, self._products, command, now)
             case _:
                 return rules.advance(self._orders.get(command.id), command, now)
 
-    def _evolve(self, event: Event) -> None:
+    def _evolve(self, event: m.Event) -> None:
         match event:
-            case CustomerRegistered() | CustomerRenamed():
+            case m.CustomerRegistered() | m.CustomerRenamed():
                 self._customers[event.id] = rules.evolve_customer(self._customers.get(event.id), event)
-            case ProductAdded() | ProductRepriced() | StockDelivered():
+            case m.ProductAdded() | m.ProductRepriced() | m.StockDelivered():
                 self._products[event.id] = rules.evolve_product(self._products.get(event.id), event)
-                if isinstance(event, StockDelivered):
+                if isinstance(event, m.StockDelivered):
                     self._deliveries[event.id, event.delivery_id] = event.quantity
             case _:
                 order = self._orders[event.id] = rules.evolve_order(self._orders.get(event.id), event)
-                if isinstance(event, OrderPlaced):
+                if isinstance(event, m.OrderPlaced):
                     self._take(order.lines, +1)
-                elif isinstance(event, OrderCancelled):
+                elif isinstance(event, m.OrderCancelled):
                     self._take(order.lines, -1)
 
-    def _take(self, lines: tuple[Wanted, ...], sign: int) -> None:
+    def _take(self, lines: tuple[m.Wanted, ...], sign: int) -> None:
         for line in lines:
             product = self._products[line.product_id]
             self._products[product.id] = replace(product, stock=product.stock - sign * line.quantity)
 
-    def _version(self, command: Command) -> int:
+    def _version(self, command: m.Command) -> int:
         match command:
-            case RegisterCustomer() | RenameCustomer():
+            case m.RegisterCustomer() | m.RenameCustomer():
                 return self._customers[command.id].version
-            case AddProduct() | RepriceProduct() | DeliverStock():
+            case m.AddProduct() | m.RepriceProduct() | m.DeliverStock():
                 return self._products[command.id].version
             case _:
                 return self._orders[command.id].version
