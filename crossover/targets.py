@@ -216,10 +216,6 @@ def ladder_command(*words: str) -> list[str]:
     return [sys.executable, "-m", "ladder.run", *words]
 
 
-def authorization(token: str | None) -> dict[str, str]:
-    return {"Authorization": f"Bearer {token}"} if token else {}
-
-
 def midnight() -> datetime:
     return datetime.now(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
 

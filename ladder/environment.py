@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from functools import cached_property
+from itertools import count
 
 from contract.ports import Clock, utc_now
 from servers.server import Server, Unusable
@@ -49,14 +50,8 @@ def clock_of(setting: str | None) -> Clock:
         return lambda: utc_now() + wrong_by
     if kind != "step":
         raise Unusable(f"{CLOCK} must be step:<RFC 3339 time> or shift:<seconds>.")
-    now = datetime.fromisoformat(start)
-
-    def step() -> datetime:
-        nonlocal now
-        at, now = now, now + timedelta(milliseconds=1)
-        return at
-
-    return step
+    first, steps = datetime.fromisoformat(start), count()
+    return lambda: first + timedelta(milliseconds=next(steps))
 
 
 def rung_folders() -> list[str]:

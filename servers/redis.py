@@ -4,6 +4,7 @@ import contextlib
 import importlib.metadata
 import platform
 from collections.abc import Iterator, Mapping
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -98,13 +99,8 @@ class Redis:
     def drop(self, url: str, namespace: str) -> None:
         assert namespace.startswith(OURS), "only namespaces of our own are ever dropped"
         with redis.Redis.from_url(url, socket_timeout=30) as client:
-            batch: list[bytes] = []
-            for key in client.scan_iter(match=f"{namespace}:*", count=UNLINK_BATCH):
-                batch.append(key)
-                if len(batch) == UNLINK_BATCH:
-                    client.unlink(*batch)
-                    batch = []
-            if batch:
+            keys = client.scan_iter(match=f"{namespace}:*", count=UNLINK_BATCH)
+            while batch := list(islice(keys, UNLINK_BATCH)):
                 client.unlink(*batch)
 
     def mentions(self, url: str, namespace: str, text: str) -> Iterator[tuple[str, str]]:

@@ -56,10 +56,6 @@ class Processes:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    @property
-    def reaper_pid(self) -> int:
-        return self._reaper.pid
-
     # Logs
 
     def log(self, name: str) -> Path:
