@@ -21,17 +21,17 @@ def burn():
     end = time.thread_time_ns() + {BURN_US} * 1000
     while time.thread_time_ns() < end: pass
 """
-# Each waits for a line, works, and says so; then it waits again.
-ITSELF = BURN + "input(); burn(); print(flush=True); input()"
-A_THREAD = BURN + "input(); t = threading.Thread(target=burn); t.start(); t.join(); print(flush=True); input()"
+# Each says that it is there and waits for a line, works, and says so; then it waits again.
+READY, DONE = "print(flush=True); input(); ", "; print(flush=True); input()"
+ITSELF = BURN + READY + "burn()" + DONE
+A_THREAD = BURN + READY + "t = threading.Thread(target=burn); t.start(); t.join()" + DONE
 A_CHILD = f"""
 import subprocess, sys
 child = subprocess.Popen([sys.executable, "-c", {ITSELF!r}], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-input(); print(file=child.stdin, flush=True); child.stdout.readline(); print(flush=True); input()
+child.stdout.readline(); {READY}print(file=child.stdin, flush=True); child.stdout.readline(){DONE}
 """
-AN_EXITED_CHILD = BURN + (
-    "input()\npid = os.fork()\nif not pid: burn(); os._exit(0)\nos.waitpid(pid, 0)\nprint(flush=True); input()"
-)
+AN_EXITED_CHILD = BURN + f"{READY}\npid = os.fork()\nif not pid: burn(); os._exit(0)\nos.waitpid(pid, 0){DONE}"
+AN_EARLIER_CHILD = BURN + f"pid = os.fork()\nif not pid: burn(); {READY}os._exit(0)\nos.waitpid(pid, 0){DONE}"
 
 
 @contextmanager
@@ -39,6 +39,7 @@ def running(code: str) -> Iterator[subprocess.Popen[str]]:
     arguments = [sys.executable, "-c", code]
     with subprocess.Popen(arguments, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
         try:
+            assert process.stdout and process.stdout.readline(), "it has started"
             yield process
         finally:
             process.kill()
@@ -50,23 +51,11 @@ def work(process: subprocess.Popen[str]) -> None:
     process.stdout.readline()
 
 
-def settled(accounts: Accounts) -> dict:
-    """A reading of processes that have started up and wait: their clocks stand still."""
-    reading, deadline = accounts.read(), time.monotonic() + 20
-    while True:
-        time.sleep(0.3)
-        again = accounts.read()
-        if sum(accounts.between(reading, again).values()) == 0:
-            return again
-        assert time.monotonic() < deadline, "a waiting process uses no CPU"
-        reading = again
-
-
 @pytest.mark.parametrize("code", [ITSELF, A_THREAD, A_CHILD, AN_EXITED_CHILD])
 def test_burnt_cpu_is_found_wherever_it_was_burnt(code: str) -> None:
     with running(code) as process:
         accounts = Accounts({"app": [process.pid]})
-        before = settled(accounts)
+        before = accounts.read()
         work(process)
         spent_us = accounts.between(before, accounts.read())["app"]
     # Exited children are told in ticks of 10 ms; starting a thread or a child costs something too.
@@ -84,13 +73,9 @@ def test_the_process_clock_agrees_with_the_sum_over_its_threads() -> None:
 
 
 def test_a_child_that_was_there_before_and_ended_is_not_counted_twice() -> None:
-    code = (
-        BURN
-        + "\npid = os.fork()\nif not pid: burn(); input(); os._exit(0)\nos.waitpid(pid, 0)\nprint(flush=True)\ninput()"
-    )
-    with running(code) as process:
+    with running(AN_EARLIER_CHILD) as process:
         accounts = Accounts({"app": [process.pid]})
-        before = settled(accounts)
+        before = accounts.read()
         assert len(before["app"].own_us) == 2
         work(process)
         spent_us = accounts.between(before, accounts.read())["app"]
@@ -100,10 +85,10 @@ def test_a_child_that_was_there_before_and_ended_is_not_counted_twice() -> None:
 def test_components_are_told_apart_and_a_dead_root_is_reported() -> None:
     with running(ITSELF) as busy, running(ITSELF) as idle:
         accounts = Accounts({"app": [busy.pid], "projector": [idle.pid], "redis": []})
-        before = settled(accounts)
+        before = accounts.read()
         work(busy)
         spent_us = accounts.between(before, accounts.read())
-        assert spent_us["projector"] == 0 and spent_us["app"] > BURN_US * 0.9
+        assert spent_us["projector"] < 5_000 and spent_us["app"] > BURN_US * 0.9
         assert accounts.missing() == []
     assert accounts.missing() == ["app", "projector"]
 

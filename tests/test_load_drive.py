@@ -93,21 +93,21 @@ def test_a_target_that_shows_writes_at_once_has_no_stale_read(run: Driven) -> No
     assert (staleness["delay_us"] >= 200).all() and staleness["visible_us"].drop_nulls().len() == 2 * 2 * 4
 
 
-def test_a_target_that_shows_orders_150_ms_late_is_seen_to(tmp_path: Path) -> None:
-    with serving(targets.late(0.15)) as urls:
+def test_a_target_that_shows_orders_240_ms_late_is_seen_to(tmp_path: Path) -> None:
+    with serving(targets.late(0.24)) as urls:
         done = drive(job_for(tmp_path, urls, read_shares=(50,), rounds=1, probes=9))
     assert done.returncode == 0, done.stderr
     placed = table(tmp_path, "staleness").filter(pl.col("operation") == "place")
-    early, later = placed.filter(pl.col("delay_us") < 20_000), placed.filter(pl.col("delay_us") > 150_000)
+    early, later = placed.filter(pl.col("delay_us") < 20_000), placed.filter(pl.col("delay_us") > 240_000)
     # On a busy machine a read may arrive much later than it was sent, and then be fresh; never the other way round.
-    assert early.height > 15 and early["stale"].cast(pl.Int64).mean() > 0.8
+    assert early.height > 15 and early["stale"].cast(pl.Int64).mean() > 0.5
     assert later.height >= 6 and not later["stale"].any()
     assert (early.filter("stale")["versions_behind"] == 1).all()
-    assert 60_000 < placed["visible_us"].drop_nulls().median() < 300_000
+    assert 60_000 < placed["visible_us"].drop_nulls().median() <= 510_000
     pairs = table(tmp_path, "tokens").filter(operation="place")
     assert pairs.height >= 3 and not pairs["stale_with"].any() and not pairs["behind"].any()
     price = token_price(pairs.filter("stale_without"), seed=1)
-    assert price is not None and price.stale_without == 1 and 100 < price.added_ms < 200
+    assert price is not None and price.stale_without == 1 and 160 < price.added_ms < 300
 
 
 def test_a_target_that_ignores_tokens_gives_no_figures(tmp_path: Path) -> None:
