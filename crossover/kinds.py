@@ -17,8 +17,7 @@ from crossover.targets import known_rung
 from crossover.urls import given_urls
 from ladder.rung import rung as rung_of
 from loadtests import workload as workloads
-from loadtests.costs import cells_of
-from loadtests.plan import Cell, Goal, Plan
+from loadtests.plan import Cell, Goal, Plan, cells_of
 from loadtests.workload import READS, WRITES
 
 FRESHNESS_MS_MAX = 2_000.0  # half a trial: later reads would find a target at rest

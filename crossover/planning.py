@@ -17,9 +17,8 @@ from ladder.rung import rung as rung_of
 from loadtests import workload as workloads
 from loadtests.cpu import process_clock_ns
 from loadtests.dataset import SIZES
-from loadtests.http import HttpClient
+from loadtests.http import HttpClient, require_contract
 from loadtests.plan import Cell, DataSize, Plan
-from loadtests.readiness import require_contract
 
 
 class Profile(NamedTuple):

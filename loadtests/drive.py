@@ -19,11 +19,10 @@ from loadtests import conformance
 from loadtests.dataset import POPULATION, Dataset
 from loadtests.fill import FillRefused, fill
 from loadtests.format import OF_EVERY_RUN, Conformance, Ledger
-from loadtests.http import Unreachable
+from loadtests.http import Unreachable, require_contract
 from loadtests.operations import OperationStream
 from loadtests.oracle import NotFilled
 from loadtests.plan import MIX_WARM_UP_S, PROBES_PER_S, BadPlan, Cell, Endpoint, Job, Plan, read_job
-from loadtests.readiness import require_contract
 from loadtests.results import FolderTaken, RunFolder
 from loadtests.target import ComponentGone, Figures, Rows, TargetUnderTest, Warmth
 

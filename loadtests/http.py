@@ -3,13 +3,15 @@
 import http.client
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
 from typing import NamedTuple, TypeVar
 from urllib.parse import urlsplit
 
 import msgspec
+
+from loadtests.plan import BadPlan
 
 T = TypeVar("T")
 TIMEOUT_S = 15.0
@@ -106,6 +108,28 @@ def drained(lag_events: Callable[[], int | None], timeout_s: float) -> int:
         time.sleep(pause_s)  # cooperative, where Locust has patched it
         pause_s = min(pause_s * 2, 0.05)
     return 1 if lag is None else lag
+
+
+def require_contract(name: str, client: HttpClient, operations: Collection[str] = ()) -> None:
+    """Whether a target can be measured at all: it is healthy, reports its backlog, and speaks the contract.
+
+    Raises BadPlan unless the target answers one query of each kind that a run with these operations sends.
+    """
+    who = f"Target {name} at {client.url}"
+    try:
+        health, ready = client.get("/health"), client.get("/ready")
+        report = client.get("/reports/top-products?limit=1") if "top_products" in operations else None
+        lag = client.lag_events()
+    except Unreachable as error:
+        raise BadPlan(f"Target {name}: {error} Start it, or correct its URL.") from error
+    if 401 in (health.status, ready.status):
+        raise BadPlan(f"{who} requires a token: set CROSSOVER_TOKEN to it.")
+    if health.status != 200:
+        raise BadPlan(f"{who} cannot serve: GET /health answers {health.status}.")
+    if lag is None:
+        raise BadPlan(f"{who} does not speak the contract: GET /ready answers {ready.status} without lag_events.")
+    if report and (report.status != 200 or not report.body.startswith(b'{"products":[')):
+        raise BadPlan(f"{who} does not speak the contract: GET /reports/top-products answers {report.status}.")
 
 
 def concurrently(

@@ -14,9 +14,8 @@ import pytest
 from analysis.runs import UnusableRun, open_run
 from analysis.staleness import token_price
 from loadtests import workload as workloads
-from loadtests.costs import cells_of
 from loadtests.format import OF_EVERY_RUN, TABLES
-from loadtests.plan import BadPlan, DataSize, Plan, read_job
+from loadtests.plan import BadPlan, DataSize, Plan, cells_of, read_job
 from tests import load_targets as targets
 from tests.jobs import drive, job_for, manifest_of, rounds_of, start
 from tests.load_targets import serving
