@@ -1,20 +1,26 @@
 """What a run of kind `capacity` found: the highest rate that held, what failed above it, and the projector's limit."""
 
+import math
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
 import polars as pl
 from rich.console import RenderableType
+from scipy.optimize import nnls
 
-from analysis import scaling
 from analysis.findings import SEED
 from analysis.layout import Sheet, page
 from analysis.runs import Run, UnusableRun, open_run, read_table
-from analysis.statistics import NotComputable
+from analysis.statistics import Floats, Interval, NotComputable, quantiles
 from loadtests.format import OF_CAPACITY
 
 OTHERS_MAX = 0.05  # of the machine: what is taken by processes that are neither target nor generator
+RATES_MIN = 6  # different loads the scalability law takes (Gunther advises at least six)
+SPAN_MIN = 4.0  # between the least and the most in flight: less shows no bend
+REACH = 2.0  # how far beyond the most in flight the law is drawn and asked, at most
+RESAMPLES = 1_000
 STEADY = ~pl.col("failures").str.contains("grows|dropped|errors")  # trials the scalability law may be fitted to
 
 
@@ -27,6 +33,36 @@ class Edge(NamedTuple):
     failures: str  # of that rate's trials
 
 
+class Law(NamedTuple):
+    """The Universal Scalability Law (Gunther 1993; 2007, "Guerrilla Capacity Planning"): X(N) = λN / (1 + σ(N − 1) +
+    κN(N − 1)): N operations in flight on average, λ the throughput of one alone, σ what they wait for one another, κ
+    what they cost one another.
+    """
+
+    rows: Floats  # (λ, σ, κ), the estimate first, then one row a bootstrap draw
+    in_flight_max: float  # measured
+
+    def throughput(self, in_flight: Floats | float) -> Floats:
+        """Operations a second, one row an estimate or draw; asked beyond its reach it raises NotComputable."""
+        n = np.atleast_1d(np.asarray(in_flight, dtype=np.float64))
+        if n.max() > REACH * self.in_flight_max * (1 + 1e-9):
+            raise NotComputable(f"the law is not extrapolated beyond {REACH:g} times the range measured")
+        one, wait, cross = (self.rows[:, [column]] for column in range(3))
+        found: Floats = one * n / (1 + wait * (n - 1) + cross * n * (n - 1))
+        return found
+
+    def interval(self, values: Floats) -> Interval:
+        return quantiles(values[1:])
+
+    @property
+    def peak(self) -> float | None:
+        """Where throughput is highest, in operations in flight; None beyond the reach, or where κ may be zero."""
+        _, wait, cross = self.rows[0]
+        certain = self.interval(self.rows[:, [2]]).low > 0
+        at = math.sqrt(max(0.0, 1 - wait) / cross) if certain else math.inf
+        return at if at <= REACH * self.in_flight_max else None
+
+
 class Found(NamedTuple):
     """`trials`: every trial but the warm-up, with its phase, drain_us and lag_events_at_end."""
 
@@ -35,7 +71,7 @@ class Found(NamedTuple):
     lag: pl.DataFrame
     capacity: Edge
     cliff: Edge | None  # None: nothing ever lagged
-    law: scaling.Law | str  # why there is none
+    law: Law | str  # why there is none
 
     @property
     def target(self) -> str:
@@ -60,30 +96,47 @@ def find(folder: str | Path) -> Found:
     capacity = trials.filter(pl.col("phase") == "capacity")
     steady = capacity.filter(STEADY)
     try:
-        law: scaling.Law | str = scaling.fit(
-            steady["in_flight"].to_numpy(), steady["throughput_per_s"].to_numpy(), seed=SEED
-        )
+        law: Law | str = fit_law(*steady.select("in_flight", "throughput_per_s").to_numpy().T, seed=SEED)
     except NotComputable as why:
         law = str(why)
     return Found(run, trials, frames["lag"], edge(capacity), None if cliff.is_empty() else edge(cliff), law)
 
 
+def fit_law(in_flight: Floats, throughput_per_s: Floats, *, seed: int) -> Law:
+    """Non-negative least squares of relative errors in its linear form N/X = (1 + σ(N − 1) + κN(N − 1)) / λ.
+
+    Intervals by bootstrap over trials; raises NotComputable when there are not enough points.
+    """
+    if len(np.unique(np.round(throughput_per_s / throughput_per_s.max(), 2))) < RATES_MIN:
+        raise NotComputable(f"not enough points: it takes steady trials at {RATES_MIN} different loads")
+    if in_flight.max() < SPAN_MIN * in_flight.min():
+        raise NotComputable(f"not enough points: the most in flight must be {SPAN_MIN:g} times the least")
+    rng = np.random.default_rng(seed)
+    picks = [np.arange(len(in_flight)), *rng.integers(0, len(in_flight), (RESAMPLES, len(in_flight)))]
+    rows = [_fit(in_flight[pick], throughput_per_s[pick]) for pick in picks]
+    return Law(np.array([row for row in rows if row is not None]), float(in_flight.max()))
+
+
+def _fit(n: Floats, x: Floats) -> tuple[float, float, float] | None:
+    """(λ, σ, κ); None when a draw fits nothing."""
+    columns = np.stack([np.ones_like(n), n - 1, n * (n - 1)], axis=1) * (x / n)[:, None]
+    (one, wait, cross), _ = nnls(columns, np.ones_like(n))
+    return (1 / one, wait / one, cross / one) if one > 0 else None
+
+
 def edge(trials: pl.DataFrame) -> Edge:
     """Of each rate's trials that count two decide; above the highest that held the lowest that failed is the edge."""
-    rates = (
-        trials.filter(pl.col("outcome") != "void")
-        .group_by("rate_per_s")
-        .agg(held=(pl.col("outcome") == "held").sum() >= 2, outcomes=pl.col("outcome"), failures=pl.col("failures"))
-        .sort("rate_per_s")
-    )
-    held = rates.filter("held")["rate_per_s"].max()
-    above = rates.filter(~pl.col("held") & (pl.col("rate_per_s") > (held or 0)))
-    if above.is_empty():
-        return Edge(None if held is None else float(str(held)), None, None, "")
-    rate, _, outcomes, failures = above.row(0)
-    # One busy generator is enough: the target may have had nothing to do with it.
-    limits = "generator" if "generator" in outcomes else max(("other", "failed"), key=outcomes.count)
-    return Edge(None if held is None else float(str(held)), float(rate), limits, _met(failures))
+    held, outcome = None, pl.col("outcome")
+    counted = trials.filter(outcome != "void").group_by("rate_per_s")
+    rates = counted.agg(held=(outcome == "held").sum() >= 2, outcomes=outcome, failures=pl.col("failures"))
+    for rate, holds, _, _ in rates.sort("rate_per_s").iter_rows():
+        held = float(rate) if holds else held
+    for rate, holds, outcomes, failures in rates.sort("rate_per_s").iter_rows():
+        if not holds and rate > (held or 0):
+            # One busy generator is enough: the target may have had nothing to do with it.
+            limits = "generator" if "generator" in outcomes else max(("other", "failed"), key=outcomes.count)
+            return Edge(held, float(rate), limits, _met(failures))
+    return Edge(held, None, None, "")
 
 
 def sentences(found: Found) -> list[str]:
@@ -144,14 +197,14 @@ def burst_text(found: Found) -> str:
     )
 
 
-def law_text(law: scaling.Law | str) -> str:
+def law_text(law: Law | str) -> str:
     if isinstance(law, str):
         return f"Universal Scalability Law: {law}."
     one, wait, cross = law.rows[0]
     (_, wait_range, cross_range) = (law.interval(law.rows[:, column]) for column in range(3))
     low, high = law.interval(law.throughput(law.in_flight_max))
     most = f"{law.throughput(law.in_flight_max)[0, 0]:,.0f} [{low:,.0f}–{high:,.0f}] operations/s"
-    none = f"no peak up to {scaling.REACH * law.in_flight_max:.0f}, twice what was measured"
+    none = f"no peak up to {REACH * law.in_flight_max:.0f}, twice what was measured"
     return (
         f"Universal Scalability Law: λ {one:,.0f}/s, σ {wait:.3f} [{wait_range.low:.3g}–{wait_range.high:.3g}], "
         f"κ {cross:.5f} [{cross_range.low:.3g}–{cross_range.high:.3g}]; with {law.in_flight_max:.1f} in flight {most}; "

@@ -5,8 +5,8 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 
-from analysis import capacity, colours, figures, scaling
-from analysis.capacity import STEADY, Found
+from analysis import capacity, colours, figures
+from analysis.capacity import REACH, STEADY, Found
 from analysis.figures import Plot, blank, finish, log_axis
 
 
@@ -18,7 +18,7 @@ def write(run_dir: str | Path) -> list[Path]:
 
 def rates(found: Found) -> Plot:
     """p95 of every trial against its rate; the capacity lies between the two vertical lines."""
-    figure, axes = blank(3.6)
+    figure, axes = blank(3.6, "offered, operations a second", "p95 from scheduled start, ms")
     colour, trials = _colour(found), found.trials.filter(pl.col("phase") == "capacity")
     for name, face in (("held", colour), ("failed", "none")):
         rows = trials.filter((pl.col("outcome") == "held") == (name == "held"))
@@ -27,10 +27,7 @@ def rates(found: Found) -> Plot:
     for edge in (found.capacity.held_per_s, found.capacity.failed_per_s):
         if edge is not None:
             axes.axvline(edge, color=colour, linewidth=0.8, alpha=0.6)
-    log_axis(axes, "x")
-    log_axis(axes, "y")
-    axes.set_xlabel("offered, operations a second")
-    axes.set_ylabel("p95 from scheduled start, ms")
+    log_axis(axes, "xy")
     axes.legend(loc="upper left")
     title = f"{found.target} {capacity.capacity_text(found.capacity)}"
     return finish("capacity", title, capacity.sentences(found)[0], figure)
@@ -40,19 +37,17 @@ def law(found: Found) -> Plot | None:
     """Throughput against what was in flight, with the fitted law up to its reach."""
     if isinstance(found.law, str):
         return None
-    figure, axes = blank(3.4)
+    figure, axes = blank(3.4, "operations in flight on average", "operations answered a second")
     colour, most = _colour(found), found.law.in_flight_max
     steady = found.trials.filter((pl.col("phase") == "capacity") & STEADY)
     axes.plot(steady["in_flight"], steady["throughput_per_s"], "o", color=colour, label="a steady trial")
-    for line, ends in (("-", (0.0, most)), ("--", (most, scaling.REACH * most))):
+    for line, ends in (("-", (0.0, most)), ("--", (most, REACH * most))):
         n = np.linspace(*ends, 100)
         drawn = found.law.throughput(n)
         axes.plot(n, drawn[0], line, color=colour, label="the law" if line == "-" else "extrapolated, at most twice")
         low, high = np.quantile(drawn[1:], [0.025, 0.975], axis=0)
         axes.fill_between(n, low, high, color=colour, alpha=0.18, linewidth=0)
     axes.set_ylim(bottom=0)
-    axes.set_xlabel("operations in flight on average")
-    axes.set_ylabel("operations answered a second")
     axes.legend(loc="lower right")
     peak = f"most throughput with {found.law.peak:.1f} in flight" if found.law.peak else "no peak in reach"
     return finish("law", f"Scalability law of {found.target}: {peak}", capacity.law_text(found.law), figure)
@@ -63,13 +58,11 @@ def cliff(found: Found) -> Plot | None:
     trials = found.trials.filter(pl.col("phase") == "cliff")
     if trials.is_empty():
         return None
-    figure, axes = blank(3.4)
+    figure, axes = blank(3.4, "offered, writes a second", "lag grows by, events/s")
     colour = _colour(found)
     axes.axhline(0, color=colour, linewidth=1, alpha=0.6)
     axes.vlines(trials["rate_per_s"], trials["lag_slope_low"], trials["lag_slope_high"], color=colour, linewidth=1.4)
     axes.plot(trials["rate_per_s"], trials["lag_slope_per_s"], "o", color=colour, markersize=4)
-    axes.set_xlabel("offered, writes a second")
-    axes.set_ylabel("lag grows by, events/s")
     title = "The projector kept up with the command side at every write rate"
     if found.cliff is not None and found.cliff.limits == "failed":
         title = f"The projector falls behind at {found.cliff.failed_per_s:,.0f} writes/s"

@@ -55,11 +55,8 @@ def write(
     """Writes summary.md, benchmarks.json and verdicts.xml into `out`; raises UnusableRun for what gives no figures."""
     reported = [report(folder, history) for folder in runs]
     measured = read_benchmarks(benchmarks) if benchmarks else []
-    texts = {
-        "summary.md": markdown(reported, measured),
-        "benchmarks.json": json.dumps(entries(reported, measured), indent=2, ensure_ascii=False) + "\n",
-        "verdicts.xml": junit(reported),
-    }
+    listed = json.dumps(entries(reported, measured), indent=2, ensure_ascii=False) + "\n"
+    texts = {"summary.md": markdown(reported, measured), "benchmarks.json": listed, "verdicts.xml": junit(reported)}
     out.mkdir(parents=True, exist_ok=True)
     for name, text in texts.items():
         (out / name).write_text(text, encoding="utf-8")
@@ -73,21 +70,12 @@ def report(folder: str | Path, history: Path | None) -> Reported:
         answer, *notes = gate.lines(judged)
         reason = f"ratio {sentences.ratio_text(judged.change)}: {judged.reason}"
         return Reported(findings, answer, notes, [Case("head against base", judged.answer, reason)])
-    cases = [
-        Case(
-            f"{cell.target} against {findings.baseline} at {cell.read_share_pct:g}% reads",
-            cell.comparison.verdict,
-            f"ratio {sentences.ratio_text(cell.comparison)}: {cell.comparison.reason}",
-        )
-        for cell in findings.cells
-        if cell.comparison
-    ]
-    notes = [
-        *sentences.inconclusive_lines(findings),
-        *sentences.identical_lines(findings),
-        sentences.validity_line(findings),
-    ]
-    notes += [sentences.detectable_line(findings), sentences.checks_line(findings)]
+    cases = []
+    for cell, found in findings.compared():
+        what = f"{cell.target} against {findings.baseline} at {cell.read_share_pct:g}% reads"
+        cases.append(Case(what, found.verdict, f"ratio {sentences.ratio_text(found)}: {found.reason}"))
+    notes = [*sentences.inconclusive_lines(findings), *sentences.identical_lines(findings)]
+    notes += [line(findings) for line in (sentences.validity_line, sentences.detectable_line, sentences.checks_line)]
     return Reported(findings, sentences.answer(findings), notes, cases)
 
 
@@ -132,8 +120,7 @@ def entries(reported: Sequence[Reported], benchmarks: Sequence[Benchmark]) -> li
     found = []
     for run in reported:
         was = run.findings.run.manifest
-        workload = was.fingerprint.workload
-        named = workload.get("name", "") if isinstance(workload, dict) else ""
+        named = (was.fingerprint.workload or {}).get("name", "")
         for cell in run.findings.cells:
             name = f"{was.kind} {named} {cell.read_share_pct:g}% reads: {cell.target}"
             if cell.comparison and cell.comparison.ratio and cell.comparison.interval:

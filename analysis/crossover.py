@@ -10,18 +10,9 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from analysis.regression import Equations, equations, solve
-from analysis.statistics import (
-    ROUNDS_MIN,
-    Floats,
-    Interval,
-    NotComputable,
-    expanded_tail,
-    hodges_lehmann,
-    multiplicities,
-    quantiles,
-    resample_indices,
-)
+from analysis import statistics
+from analysis.costs import equations, pairs, solve
+from analysis.statistics import ROUNDS_MIN, Floats, Interval, NotComputable
 
 RESAMPLES = 10_000
 AGREEMENT_MIN = 0.975
@@ -70,12 +61,12 @@ class Crossover(NamedTuple):
 
 
 def find(rounds: pl.DataFrame, baseline: str, target: str, *, seed: int, start_sd: float = 0.0) -> Crossover:
-    """`rounds` has one row a slice: round, restart, read_share_pct, target, reads, writes, cpu_us.
+    """`rounds` is what slice_costs() gives.
 
     `start_sd` is what a start adds to the log-ratio of all costs: without it a single start would look too certain.
     """
     try:
-        return _find(_pairs(rounds, baseline, target), seed, start_sd)
+        return _find(pairs(rounds, baseline, target), seed, start_sd)
     except NotComputable as why:
         return Crossover("inconclusive", str(why))
 
@@ -95,13 +86,16 @@ def _find(pair: pl.DataFrame, seed: int, start_sd: float) -> Crossover:
     if fewest < ROUNDS_MIN:
         raise NotComputable(f"{fewest} valid rounds at a read share, an interval needs {ROUNDS_MIN}")
     strata = pair.select(pl.struct("read_share_pct", "restart").rank("dense")).to_series().to_numpy().astype(np.int64)
-    sums = [_equations(pair, side) for side in ("base", "other")]
+    rng, sums = np.random.default_rng(seed), []
+    for side in ("base", "other"):  # a round is a block; each row is divided by the median CPU of its read share
+        x, cpu = pair.select(f"reads_{side}", f"writes_{side}").to_numpy(), pl.col(f"cpu_us_{side}")
+        used, scale = pair.select(cpu, scale=cpu.median().over("read_share_pct")).to_numpy().T
+        sums.append(equations(x, used, scale, np.arange(pair.height)))
     base, other = (solve(each)[0] for each in sums)
-    rng = np.random.default_rng(seed)
-    times = multiplicities(resample_indices(strata, RESAMPLES, rng), pair.height)
+    times = statistics.multiplicities(statistics.resample_indices(strata, RESAMPLES, rng), pair.height)
     drawn_base, drawn_other = (solve(each, times) for each in sums)
     drawn_other *= np.exp(rng.normal(0, start_sd / math.sqrt(pair["restart"].n_unique()), (RESAMPLES, 1)))
-    tail = expanded_tail(pair.height, len(np.unique(strata)))
+    tail = statistics.expanded_tail(pair.height, len(np.unique(strata)))
     costs = Costs(*map(float, base)), Costs(*map(float, other))
     found = decide(base - other, drawn_base - drawn_other, tail)._replace(
         baseline=costs[0],
@@ -110,24 +104,6 @@ def _find(pair: pl.DataFrame, seed: int, start_sd: float) -> Crossover:
         measured_pct=Interval(float(shares[0]), float(shares[-1])),
     )
     return found.withdrawn("the fit gives an operation a cost below zero" if min(*base, *other) <= 0 else None)
-
-
-def _pairs(rounds: pl.DataFrame, baseline: str, target: str) -> pl.DataFrame:
-    """One row a round with both targets side by side: reads, writes and cpu_us with suffixes _base and _other."""
-    keys, columns = ["round", "restart", "read_share_pct"], ["reads", "writes", "cpu_us"]
-    base, other = (
-        rounds.filter(pl.col("target") == name).select(*keys, pl.col(columns).cast(pl.Float64).name.suffix(suffix))
-        for name, suffix in ((baseline, "_base"), (target, "_other"))
-    )
-    return base.join(other, on=keys).sort("round")
-
-
-def _equations(pair: pl.DataFrame, side: str) -> Equations:
-    """A round is a block; each row is divided by the median CPU of its read share."""
-    x = pair.select(f"reads_{side}", f"writes_{side}").to_numpy()
-    cpu = pair[f"cpu_us_{side}"].to_numpy()
-    scale = pair.select(pl.col(f"cpu_us_{side}").median().over("read_share_pct")).to_series().to_numpy()
-    return equations(x, cpu, scale, np.arange(pair.height))
 
 
 def decide(saving: Floats, drawn: Floats, tail: float) -> Crossover:
@@ -140,7 +116,7 @@ def decide(saving: Floats, drawn: Floats, tail: float) -> Crossover:
     share, interval = None, None
     if answer in ("above", "below"):
         share = 100 * float(_meeting(saving[None, :])[0])
-        interval = Interval(*(100 * end for end in quantiles(_clipped(drawn, kinds, answer), tail)))
+        interval = Interval(*(100 * end for end in statistics.quantiles(_clipped(drawn, kinds, answer), tail)))
     found = Crossover(answer, "", share, interval, agreement=agreement)  # type: ignore[arg-type]
     said = ", ".join(f"{100 * part:.0f}% say {KINDS[kind]}" for kind, part in agreement.items() if part >= 0.005)
     return found.withdrawn(f"the resampled rounds disagree ({said})" if agreement[answer] < AGREEMENT_MIN else None)
@@ -173,6 +149,6 @@ def _checks(pair: pl.DataFrame, baseline: Costs, target: Costs) -> tuple[Check, 
         other, base = (
             rows[f"cpu_us_{side}"] / (rows[f"reads_{side}"] + rows[f"writes_{side}"]) for side in ("other", "base")
         )
-        measured = math.exp(hodges_lehmann((other / base).log().to_numpy()))
+        measured = math.exp(statistics.hodges_lehmann((other / base).log().to_numpy()))
         checks.append(Check(float(str(share)), predicted, measured))
     return tuple(sorted(checks))

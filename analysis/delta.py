@@ -14,22 +14,12 @@ import polars as pl
 from numpy.typing import NDArray
 from rich.console import RenderableType
 
-from analysis import sentences
-from analysis.costs import family
+from analysis import sentences, statistics
+from analysis.costs import family, pairs
 from analysis.findings import SEED, Findings, find, gone
 from analysis.layout import Sheet, page
 from analysis.runs import require_alike
-from analysis.statistics import (
-    Comparison,
-    Floats,
-    Interval,
-    NotComputable,
-    hodges_lehmann,
-    holm,
-    interval_over_starts,
-    p_of_interval,
-    verdict_of,
-)
+from analysis.statistics import Comparison, Floats, Interval, NotComputable, hodges_lehmann, p_of_interval
 
 MAY_DIFFER = frozenset({"commit", "dirty"})  # what a comparison of two runs is most often about
 ABSOLUTE = "absolute costs include how the machine differs between two days"
@@ -62,15 +52,14 @@ def compare(run_a: str | Path, run_b: str | Path) -> Delta:
         for name in a.run.targets
     }
     judged = [key for key in shifts if key[1] != base]
-    p_holm = dict(zip(judged, holm([1.0 if (p := shifts[key].p) is None else p for key in judged]), strict=True))
-    return Delta(
-        a,
-        b,
-        tuple(
-            Change(*key, key in p_holm, _judged(a, b, key[0], found, p_holm[key]) if key in p_holm else found)
-            for key, found in shifts.items()
-        ),
+    p_holm = dict(
+        zip(judged, statistics.holm([1.0 if (p := shifts[key].p) is None else p for key in judged]), strict=True)
     )
+    changes = [
+        Change(*key, key in p_holm, _judged(a, b, key[0], found, p_holm[key]) if key in p_holm else found)
+        for key, found in shifts.items()
+    ]
+    return Delta(a, b, tuple(changes))
 
 
 def shift(a: Rows, b: Rows, *, start_sd: float) -> Comparison:
@@ -81,7 +70,7 @@ def shift(a: Rows, b: Rows, *, start_sd: float) -> Comparison:
     """
     rounds = min(len(a[0]), len(b[0]))
     try:
-        one, other = (interval_over_starts(*rows, start_sd=start_sd, seed=SEED) for rows in (a, b))
+        one, other = (statistics.interval_over_starts(*rows, start_sd=start_sd, seed=SEED) for rows in (a, b))
     except NotComputable as why:
         return Comparison(rounds, reason=str(why))
     before, after = hodges_lehmann(a[0]), hodges_lehmann(b[0])
@@ -89,19 +78,17 @@ def shift(a: Rows, b: Rows, *, start_sd: float) -> Comparison:
     interval = Interval(
         log - math.hypot(after - other.low, one.high - before), log + math.hypot(other.high - after, before - one.low)
     )
-    ratio, p = math.exp(log), p_of_interval(log, interval)
-    shown = Interval(math.exp(interval.low), math.exp(interval.high))
-    return Comparison(rounds, ratio, shown, p, reason=ABSOLUTE)
+    shown, p = Interval(*map(math.exp, interval)), p_of_interval(log, interval)
+    return Comparison(rounds, math.exp(log), shown, p, reason=ABSOLUTE)
 
 
 def _rows(findings: Findings, share: float, target: str) -> Rows:
     """Log-ratios to the baseline; of the baseline itself, logs of its cost."""
     if target != findings.baseline:
         return family(findings.costs, findings.baseline, target, share)
-    mine = (pl.col("read_share_pct") == share) & (pl.col("target") == target) & (pl.col("cpu_us") > 0)
-    rows = findings.costs.filter(mine)
-    logs = (rows["cpu_us"] / rows["operations"]).log().to_numpy()
-    return logs.astype(np.float64), rows["restart"].to_numpy().astype(np.int64)
+    rows = pairs(findings.costs, target, target).filter(pl.col("read_share_pct") == share)
+    logs = (rows["cpu_us_base"] / rows["operations_base"]).log().to_numpy()
+    return logs, rows["restart"].to_numpy().astype(np.int64)
 
 
 def _judged(a: Findings, b: Findings, share: float, found: Comparison, p_holm: float) -> Comparison:
@@ -111,15 +98,13 @@ def _judged(a: Findings, b: Findings, share: float, found: Comparison, p_holm: f
     if found.interval is None:
         return found
     logs = Interval(*map(math.log, found.interval))
-    verdict, reason = verdict_of(logs, p_holm, a.run.manifest.thresholds.equivalence_delta)
+    verdict, reason = statistics.verdict_of(logs, p_holm, a.run.manifest.thresholds.equivalence_delta)
     return found._replace(p_holm=p_holm, verdict=verdict, reason=reason)
 
 
 def render(delta: Delta) -> RenderableType:
-    base, sheet = (
-        delta.a.baseline,
-        Sheet(["read", "<target", "A, µs", "B, µs", "B/A", "<verdict", "<compared"], split=5),
-    )
+    base = delta.a.baseline
+    sheet = Sheet(["read", "<target", "A, µs", "B, µs", "B/A", "<verdict", "<compared"], split=5)
     for share, target, normalised, comparison in delta.changes:
         costs = [run.cell(share, target).cost for run in (delta.a, delta.b)]
         sheet.add(

@@ -77,9 +77,13 @@ class Plot(NamedTuple):
         )
 
 
-def blank(height_in: float, width_in: float = WIDTH_IN) -> tuple[Figure, Axes]:
+def blank(height_in: float, x: str, y: str, width_in: float = WIDTH_IN) -> tuple[Figure, Axes]:
+    """A figure of one panel, its axes labelled."""
     figure = Figure(figsize=(width_in, height_in), layout="constrained")
-    return figure, figure.subplots()
+    axes = figure.subplots()
+    axes.set_xlabel(x)
+    axes.set_ylabel(y)
+    return figure, axes
 
 
 def finish(name: str, title: str, alt: str, figure: Figure) -> Plot:
@@ -96,12 +100,13 @@ def all_of(findings: F, drawers: Iterable[Callable[[F], Plot | None]]) -> list[P
 
 
 def log_axis(axes: Axes, which: str, steps: tuple[float, ...] = (1, 2, 5)) -> None:
-    """A logarithmic axis whose ticks are plain numbers."""
-    axis = axes.xaxis if which == "x" else axes.yaxis
-    (axes.set_xscale if which == "x" else axes.set_yscale)("log")
-    axis.set_major_locator(LogLocator(subs=steps))
-    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,g}"))
-    axis.set_minor_locator(NullLocator())
+    """Logarithmic axes (`x`, `y` or `xy`) whose ticks are plain numbers."""
+    for name in which:
+        (axes.set_xscale if name == "x" else axes.set_yscale)("log")
+        axis = axes.xaxis if name == "x" else axes.yaxis
+        axis.set_major_locator(LogLocator(subs=steps))
+        axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,g}"))
+        axis.set_minor_locator(NullLocator())
 
 
 def legend_above(axes: Axes, columns: int, **more: Any) -> None:

@@ -47,6 +47,10 @@ class Cell(NamedTuple):
     operation: str | None = None  # where the cell is one operation by itself
     token: TokenPrice | None = None
 
+    @property
+    def where(self) -> str:
+        return self.operation or f"{self.read_share_pct:g}%"
+
 
 class Identical(NamedTuple):
     """An A/A pair, two targets of the same rung: whatever differs between them is noise."""
@@ -83,15 +87,20 @@ class Findings(NamedTuple):
     @property
     def components(self) -> list[str]:
         """Every component with a cost in this run."""
-        if self.operations is not None:
-            return sorted({name for costs in self.operations.targets.values() for name in costs.by_component_us})
-        return sorted({name for cell in self.cells if cell.cost for name in cell.cost.by_component_us})
+        fitted = self.operations.targets.values() if self.operations else ()
+        costs = [*fitted, *(cell.cost for cell in self.cells if cell.cost)]
+        return sorted({name for cost in costs for name in cost.by_component_us})
 
     def cell(self, read_share_pct: float, target: str) -> Cell:
         return next(cell for cell in self.cells if (cell.read_share_pct, cell.target) == (read_share_pct, target))
 
     def of(self, target: str) -> list[Cell]:
         return [cell for cell in self.cells if cell.target == target]
+
+    def compared(self, *targets: str) -> list[tuple[Cell, Comparison]]:
+        """The comparisons of these targets with the baseline, of all of them by default, each with its cell."""
+        wanted = [cell for cell in self.cells if not targets or cell.target in targets]
+        return [(cell, cell.comparison) for cell in wanted if cell.comparison]
 
     @property
     def void(self) -> str | None:
@@ -130,29 +139,16 @@ def _find(path: Path, _state: tuple[tuple[str, int, int], ...]) -> Findings:
     shares = sorted(valid.rounds["read_share_pct"].unique())
     compared = _comparisons(found, shares, challengers)
     compared |= _comparisons(found, shares, [name for name in others if name not in challengers])
-    cells = tuple(_cell(run, valid, costs, share, name, compared) for share in shares for name in run.targets)
-    return found._replace(
-        cells=cells, crossovers={name: _crossover(found, shares, name, compared) for name in challengers}
-    )
+    cells = [_cell(found, share, name, compared.get((share, name))) for share in shares for name in run.targets]
+    meets = {name: _crossover(found, shares, name, compared) for name in challengers}
+    return found._replace(cells=tuple(cells), crossovers=meets)
 
 
-def _cell(
-    run: Run,
-    valid: Validity,
-    costs: pl.DataFrame,
-    share: float,
-    name: str,
-    compared: dict[tuple[float, str], Comparison],
-) -> Cell:
-    return Cell(
-        share,
-        name,
-        cost_of(run, costs, share, name),
-        _latency(run, valid, share, name),
-        staleness.visibility(staleness_rows(run, name, share)),
-        compared.get((share, name)),
-        token=token_price(run, name, share),
-    )
+def _cell(found: Findings, share: float, name: str, comparison: Comparison | None) -> Cell:
+    run, token = found.run, token_price(found.run, name, share)
+    cost, late = cost_of(run, found.costs, share, name), _latency(run, found.validity, share, name)
+    seen = staleness.visibility(staleness_rows(run, name, share))
+    return Cell(share, name, cost, late, seen, comparison, token=token)
 
 
 def _identical_pairs(run: Run, costs: pl.DataFrame) -> tuple[Identical, ...]:
@@ -164,11 +160,13 @@ def _identical_pairs(run: Run, costs: pl.DataFrame) -> tuple[Identical, ...]:
 def _comparisons(found: Findings, shares: Sequence[float], names: list[str]) -> dict[tuple[float, str], Comparison]:
     """Holm's family: CPU per operation of all these targets at every read share."""
     keys = [(share, name) for share in shares for name in names]
-    families = [family(found.costs, found.baseline, name, share) for share, name in keys]
-    return {
-        key: _withdrawn(comparison, found.void or gone(found.validity, key[0]) or found.unmeasured(key[1]))
-        for key, comparison in zip(keys, judged(found.run, families), strict=True)
-    }
+    compared = dict(
+        zip(keys, judged(found.run, [family(found.costs, found.baseline, n, s) for s, n in keys]), strict=True)
+    )
+    for key, comparison in compared.items():
+        if why := found.void or gone(found.validity, key[0]) or found.unmeasured(key[1]):
+            compared[key] = comparison._replace(verdict="inconclusive", reason=why)
+    return compared
 
 
 def judged(run: Run, families: list[tuple[Floats, NDArray[int64]]]) -> list[Comparison]:
@@ -182,10 +180,6 @@ def gone(valid: Validity, share: float) -> str | None:
     return f"{100 * valid.void_share(share):.0f}% of the rounds are void" if valid.too_many_gone(share) else None
 
 
-def _withdrawn(comparison: Comparison, why: str | None) -> Comparison:
-    return comparison if why is None else comparison._replace(verdict="inconclusive", reason=why)
-
-
 def _crossover(
     run: Findings, shares: Sequence[float], target: str, compared: dict[tuple[float, str], Comparison]
 ) -> Crossover:
@@ -197,7 +191,7 @@ def _crossover(
         return Crossover("inconclusive", f"more than {most:.0f}% of the rounds are void at {lost}% reads")
     if unmeasured := run.unmeasured(target):
         return Crossover("inconclusive", unmeasured)
-    usable = run.costs.filter(pl.col("read_share_pct").is_in(kept) & (pl.col("cpu_us") > 0))
+    usable = run.costs.filter(pl.col("read_share_pct").is_in(kept))
     start_sd = run.run.manifest.thresholds.start_sd
     found = crossover.find(usable, run.baseline, target, start_sd=start_sd, seed=SEED)
     if run.void:
@@ -213,13 +207,11 @@ def _crossover(
 
 def latency_samples(run: Run, valid: Validity, share: float, target: str) -> pl.DataFrame:
     """Answered samples of the rounds whose latency counts: latency_us from the scheduled start, service_us."""
-    slices = _slices(run, target, share).filter(
-        (pl.col("phase") == "measure") & pl.col("round").is_in(valid.latency_rounds())
-    )
+    counted = (pl.col("phase") == "measure") & pl.col("round").is_in(valid.latency_rounds())
+    slices = _slices(run, target, share).filter(counted)
     answered = pl.col("slice").is_in(slices["slice"].to_list()) & pl.col("outcome").is_in(["ok", "refused"])
-    return run.samples.filter(answered).select(
-        latency_us=pl.col("done_us") - pl.col("due_us"), service_us=pl.col("done_us") - pl.col("sent_us")
-    )
+    done = pl.col("done_us")
+    return run.samples.filter(answered).select(latency_us=done - pl.col("due_us"), service_us=done - pl.col("sent_us"))
 
 
 def _latency(run: Run, valid: Validity, share: float, target: str) -> Latency | None:

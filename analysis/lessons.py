@@ -23,24 +23,23 @@ class NothingToShow(ValueError):
 @styled
 def shares_slower(title: str, times_ms: Mapping[str, pl.Series]) -> Plot:
     """The share of operations (percent) slower than t (ms), one line a name, both axes logarithmic."""
-    figure, axes = _figure(title, times_ms)
+    figure, axes = _figure(title, "time, ms", "slower than this, %", times_ms)
     for name, times in times_ms.items():
         ordered = np.sort(times.to_numpy())
         slower = 100 * (1 - np.arange(len(ordered)) / len(ordered))
         axes.step(ordered, slower, color=_colours(times_ms)[name], label=name)
-    log_axis(axes, "x")
-    log_axis(axes, "y")
-    return _labelled(title, "time, ms", "slower than this, %", figure, axes)
+    log_axis(axes, "xy")
+    return _finished(title, figure, axes)
 
 
 @styled
 def by_rate(title: str, label: str, rates_per_s: list[float], lines: Mapping[str, list[float]]) -> Plot:
     """Lines over the offered rate (operations a second)."""
-    figure, axes = _figure(title, lines)
+    figure, axes = _figure(title, "offered, operations a second", label, lines)
     for name, values in lines.items():
         axes.plot(rates_per_s, values, "o-", color=_colours(lines)[name], label=name)
     log_axis(axes, "y")
-    return _labelled(title, "offered, operations a second", label, figure, axes)
+    return _finished(title, figure, axes)
 
 
 def round_ratios(findings: Findings, target: str) -> pl.Series:
@@ -51,12 +50,12 @@ def round_ratios(findings: Findings, target: str) -> pl.Series:
 @styled
 def spread(title: str, ratios: pl.Series, interval: tuple[float, float]) -> Plot:
     """Single rounds as dots, all of them together as a band."""
-    figure, axes = _figure(title, {"rounds": ratios})
+    figure, axes = _figure(title, "round", "ratio of CPU per operation", {"rounds": ratios})
     one, all_of_them = _colours(("one round", "all rounds together, 95%")).items()
     axes.plot(range(1, len(ratios) + 1), ratios.to_numpy(), ".", color=one[1], label=one[0])
     axes.axhspan(*interval, color=all_of_them[1], alpha=0.3, label=all_of_them[0])
     axes.axhline(1, color=INK, linewidth=1)
-    return _labelled(title, "round", "ratio of CPU per operation", figure, axes)
+    return _finished(title, figure, axes)
 
 
 def answer_for(costs: Findings, mix: Mix) -> str:
@@ -69,7 +68,8 @@ def ratio_of_mix(costs: Findings, mix: Mix, read_share_pct: float) -> Plot:
     """The predicted ratio of a mix at every read share, with its interval, and where the reader's own share lies."""
     predicted = predict(costs, mix, [float(share) for share in range(0, 101, 5)])
     known = [(c, c.comparison, c.comparison.interval) for c in predicted if c.comparison and c.comparison.interval]
-    figure, axes = _figure(f"{costs.challengers[0]} against {costs.baseline}", {"shares": known})
+    title = answer_for(costs, mix).partition(" (")[0]
+    figure, axes = _figure(title, "read share, %", f"CPU per operation, × {costs.baseline}", {"shares": known})
     palette = colours.of_targets(costs.run.rungs)
     for name in costs.challengers:
         rows = [(cell.read_share_pct, found.ratio, *ends) for cell, found, ends in known if cell.target == name]
@@ -79,8 +79,7 @@ def ratio_of_mix(costs: Findings, mix: Mix, read_share_pct: float) -> Plot:
     axes.axhline(1, color=palette[costs.baseline], label=costs.baseline)
     axes.axvline(read_share_pct, color=INK, linestyle=":", label="your read share")
     log_axis(axes, "y")
-    title = answer_for(costs, mix).partition(" (")[0]
-    return _labelled(title, "read share, %", f"CPU per operation, × {costs.baseline}", figure, axes)
+    return _finished(title, figure, axes)
 
 
 def waiting_line_ms(rate_per_s: float, service_ms: float, *, operations: int = 20_000, seed: int = 1) -> Floats:
@@ -94,17 +93,15 @@ def waiting_line_ms(rate_per_s: float, service_ms: float, *, operations: int = 2
     return waits + service_ms
 
 
-def _figure(title: str, data: Mapping[str, Sized]) -> tuple[Figure, Axes]:
+def _figure(title: str, x: str, y: str, data: Mapping[str, Sized]) -> tuple[Figure, Axes]:
     if not data or not all(map(len, data.values())):
         raise NothingToShow(f"There is no data for the figure “{title}”.")
-    return blank(3.6, WIDTH_IN * 1.3)
+    return blank(3.6, x, y, WIDTH_IN * 1.3)
 
 
-def _labelled(title: str, x: str, y: str, figure: Figure, axes: Axes) -> Plot:
-    axes.set_xlabel(x)
-    axes.set_ylabel(y)
+def _finished(title: str, figure: Figure, axes: Axes) -> Plot:
     axes.legend()
-    return finish("lesson", title, f"{y} by {x}", figure)
+    return finish("lesson", title, f"{axes.get_ylabel()} by {axes.get_xlabel()}", figure)
 
 
 def _colours(names: Iterable[str]) -> dict[str, str]:

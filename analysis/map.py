@@ -60,15 +60,13 @@ def _winner(findings: Findings, mix: Mix, share: float) -> str:
 
 
 def table(found: list[Row], mix: Mix) -> RenderableType:
-    sheet = Sheet(["<data", "orders", "<read share"], split=3)
+    sheet, answers = Sheet(["<data", "orders", "<read share"], split=3), []
     for row in found:
-        sheet.add(
-            row.size, f"{row.orders:,}", " · ".join(f"{name} {first}–{last}%" for name, first, last in row.stretches)
-        )
-    answers = [f"{row.size}: {sentences.answer(row.findings)}" for row in found]
-    return page(
-        f"Least CPU per operation of {sentences.mix_line(mix)}, by read share", sheet, answer="\n".join(answers)
-    )
+        shares = " · ".join(f"{name} {first}–{last}%" for name, first, last in row.stretches)
+        sheet.add(row.size, f"{row.orders:,}", shares)
+        answers.append(f"{row.size}: {sentences.answer(row.findings)}")
+    heading = f"Least CPU per operation of {sentences.mix_line(mix)}, by read share"
+    return page(heading, sheet, answer="\n".join(answers))
 
 
 def write(found: list[Row], mix: Mix, folder: Path) -> list[Path]:
@@ -78,7 +76,7 @@ def write(found: list[Row], mix: Mix, folder: Path) -> list[Path]:
 
 @styled
 def draw(found: list[Row], mix: Mix) -> Plot:
-    figure, axes = blank(1.7 + 0.55 * len(found))
+    figure, axes = blank(1.7 + 0.55 * len(found), "read share, %", "orders")
     palette = colours.of_targets(found[0].findings.run.rungs) | {INCONCLUSIVE: GREY}
     for place, row in enumerate(found):
         for winner, first, last in row.stretches:
@@ -94,8 +92,6 @@ def draw(found: list[Row], mix: Mix) -> Plot:
     axes.set_yticks(range(len(found)), [f"{row.orders:,}" for row in found])
     axes.set_xlim(0, 100)
     axes.grid(visible=False, axis="y")
-    axes.set_xlabel("read share, %")
-    axes.set_ylabel("orders")
     shown = [name for name in palette if any(name in row.winners for row in found)]
     legend_above(axes, len(shown), handles=[Patch(color=palette[name], label=name) for name in shown])
     alt = " ".join(f"{row.orders:,} orders: {sentences.answer(row.findings)}" for row in found)

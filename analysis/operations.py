@@ -10,21 +10,11 @@ from typing import NamedTuple
 import numpy as np
 import polars as pl
 
-from analysis.costs import components
-from analysis.crossover import Costs as ReadAndWrite
-from analysis.crossover import Crossover, decide
-from analysis.regression import equations, solve
+from analysis import crossover as meeting
+from analysis import statistics
+from analysis.costs import components, equations, solve
 from analysis.runs import Run, UnusableRun
-from analysis.statistics import (
-    ROUNDS_MIN,
-    Floats,
-    Interval,
-    NotComputable,
-    expanded_tail,
-    multiplicities,
-    quantiles,
-    resample_indices,
-)
+from analysis.statistics import ROUNDS_MIN, Floats, Interval, NotComputable
 from analysis.validity import Validity
 
 IDLE, MIX = "idle", "mix "  # cells that are no operation: nothing is asked, and (a prefix) whole workloads as a check
@@ -60,7 +50,7 @@ class OperationCosts(NamedTuple):
     void: str | None
 
     def interval(self, drawn: Floats) -> Interval:
-        return quantiles(drawn, self.tail)
+        return statistics.quantiles(drawn, self.tail)
 
     def weights(self, mix: Mix, read_share: float) -> Floats:
         """By name what one operation of the mix takes of it: seconds of idling, and its share of each operation."""
@@ -83,12 +73,12 @@ def fit(run: Run, valid: Validity, *, seed: int) -> OperationCosts:
         raise UnusableRun(f"{run.folder} gives no costs of operations: {why}.") from None
 
 
-def crossover(costs: OperationCosts, mix: Mix, baseline: str, target: str) -> Crossover:
+def crossover(costs: OperationCosts, mix: Mix, baseline: str, target: str) -> meeting.Crossover:
     """The read share of a mix at which both use as much CPU, predicted from the costs of its operations."""
     ends = np.stack([costs.weights(mix, share) for share in (1.0, 0.0)], axis=1)
     base, other = costs.targets[baseline], costs.targets[target]
-    found = decide((base.us - other.us) @ ends, (base.drawn - other.drawn) @ ends, costs.tail)
-    pair = [ReadAndWrite(*map(float, each.us @ ends)) for each in (base, other)]
+    found = meeting.decide((base.us - other.us) @ ends, (base.drawn - other.drawn) @ ends, costs.tail)
+    pair = [meeting.Costs(*map(float, each.us @ ends)) for each in (base, other)]
     return found._replace(baseline=pair[0], target=pair[1]).withdrawn(costs.void)
 
 
@@ -123,7 +113,7 @@ def _fit(run: Run, valid: Validity, names: list[str], rows: pl.DataFrame, seed: 
         raise NotComputable(f"{passes.height} valid passes, an interval needs {ROUNDS_MIN}")
     strata = passes["restart"].to_numpy().astype(np.int64)
     rng = np.random.default_rng(seed)
-    times = multiplicities(resample_indices(strata, RESAMPLES, rng), passes.height)
+    times = statistics.multiplicities(statistics.resample_indices(strata, RESAMPLES, rng), passes.height)
     # What a start adds to all costs of a target: half of the variance of the log-ratio of two of them.
     start_sd = run.manifest.thresholds.start_sd / np.sqrt(2 * len(np.unique(strata)))
     targets = {}
@@ -138,7 +128,7 @@ def _fit(run: Run, valid: Validity, names: list[str], rows: pl.DataFrame, seed: 
     workload = run.manifest.fingerprint.workload
     rate = run.manifest.fingerprint.rate_per_s or workload["rate_per_s"]
     mix = Mix(workload["name"], workload["reads"], workload["writes"], rate)
-    tail = expanded_tail(passes.height, len(np.unique(strata)))
+    tail = statistics.expanded_tail(passes.height, len(np.unique(strata)))
     return OperationCosts(names, targets, mix, tail, passes.height, _void(run, valid))
 
 

@@ -41,10 +41,10 @@ def one(findings: Findings, name: str) -> Plot:
 
 def ratio(findings: Findings) -> Plot | None:
     """CPU per operation against the baseline by read share: intervals, fit, crossover."""
-    measured = [c for c in findings.cells if c.target in findings.challengers and c.comparison and c.comparison.ratio]
-    if not measured:
+    measured = [found for found in findings.compared(*findings.challengers) if found[1].ratio]
+    if not measured or not findings.challengers:
         return None
-    figure, axes = blank(3.7)
+    figure, axes = blank(3.7, "read share, %", f"CPU per operation, × {findings.baseline}")
     palette = colours.of_targets(findings.run.rungs)
     axes.axhline(1, color=palette[findings.baseline], linewidth=2, label=f"{findings.baseline} (baseline)")
     for place, target in enumerate(findings.challengers):
@@ -53,18 +53,16 @@ def ratio(findings: Findings) -> Plot | None:
     low, high = axes.get_ylim()
     axes.set_ylim(min(low, 0.8), max(high, 1.25))
     axes.set_xlim(min(40.0, findings.read_shares[0] - 5), 102)
-    axes.set_xlabel("read share, %")
-    axes.set_ylabel(f"CPU per operation, × {findings.baseline}")
     axes.legend(loc="best")
     lines = [sentences.crossover_line(findings, target) for target in findings.challengers]
-    points = [f"{c.target} at {c.read_share_pct:g}% reads: {sentences.ratio_text(c.comparison)}" for c in measured]
+    points = [f"{c.target} at {c.read_share_pct:g}% reads: {sentences.ratio_text(found)}" for c, found in measured]
     return finish("ratio", sentences.ratio_title(findings), f"{' '.join(lines)} {'; '.join(points)}.", figure)
 
 
 def _ratio_of(axes: Axes, findings: Findings, target: str, colour: str, shift: float) -> None:
-    for cell in findings.of(target):
-        comparison, x = cell.comparison, cell.read_share_pct + shift
-        if comparison is None or comparison.ratio is None:
+    for cell, comparison in findings.compared(target):
+        x = cell.read_share_pct + shift
+        if comparison.ratio is None:
             continue
         if comparison.interval:
             axes.vlines(x, *comparison.interval, color=colour, linewidth=2)
@@ -91,7 +89,8 @@ def cpu(findings: Findings) -> Plot | None:
         return None
     names, targets, shares = findings.components, findings.run.targets, findings.read_shares
     palette = colours.of_components(names)
-    figure, axes = blank(0.9 + 0.34 * (len(targets) + 0.7) * len(shares) + 0.7)
+    height, x = 1.6 + 0.34 * (len(targets) + 0.7) * len(shares), "CPU per operation, µs (all processes of the target)"
+    figure, axes = blank(height, x, "target · read share")
     most = max(cost.total_us for _, cost in costs)
     ticks, bars = [], []
     for cell, cost in costs:
@@ -111,10 +110,15 @@ def cpu(findings: Findings) -> Plot | None:
     axes.invert_yaxis()
     axes.grid(visible=False, axis="y")
     axes.set_xlim(0, most * 1.12)
-    axes.set_xlabel("CPU per operation, µs (all processes of the target)")
-    axes.set_ylabel("target · read share")
     legend_above(axes, len(names))
-    return finish("cpu", sentences.cpu_title(findings), "; ".join(bars) + ".", figure)
+    shown = [found for found in costs if found[0].target in (findings.baseline, *findings.challengers[-1:])]
+    share, largest = max((cell.read_share_pct for cell, _ in shown), default=0.0), []
+    for cell, cost in shown:
+        if cell.read_share_pct == share:
+            name = max(cost.by_component_us, key=cost.by_component_us.__getitem__)
+            largest.append(f"{name} in {cell.target} ({100 * cost.by_component_us[name] / cost.total_us:.0f}%)")
+    title = f"At {share:g}% reads most CPU goes to {sentences.listed(largest)}"
+    return finish("cpu", title, "; ".join(bars) + ".", figure)
 
 
 def operations(findings: Findings) -> Plot | None:
@@ -124,7 +128,9 @@ def operations(findings: Findings) -> Plot | None:
     cells = [cell for cell in of_operations(findings) if cell.operation != IDLE]
     targets, names = findings.run.targets, findings.components
     of_target, of_component = colours.of_targets(findings.run.rungs), colours.of_components(names)
-    figure, axes = blank(1.4 + 0.17 * (len(targets) + 0.8) * (len(findings.operations.names) - 1))
+    height = 1.4 + 0.17 * (len(targets) + 0.8) * (len(findings.operations.names) - 1)
+    x = "CPU of one operation, µs (diamond: total with\n95% interval; dots: components)"
+    figure, axes = blank(height, x, "")
     ticks, texts = [], []
     for place, cell in enumerate(cells):
         assert cell.cost and cell.interval_us, "the cost of an operation is fitted, with its interval"
@@ -146,15 +152,19 @@ def operations(findings: Findings) -> Plot | None:
     axes.invert_yaxis()
     axes.grid(visible=False, axis="y")
     log_axis(axes, "x", (1,))
-    axes.set_xlabel("CPU of one operation, µs (diamond: total with\n95% interval; dots: components)")
     legend_above(axes, 4)
-    return finish("operations", sentences.operations_title(findings, cells), "; ".join(texts) + ".", figure)
+    target = findings.challengers[-1] if findings.challengers else findings.baseline
+    verdicts = [cell.comparison.verdict for cell in cells if cell.target == target and cell.comparison]
+    less, more = verdicts.count("better"), verdicts.count("worse")
+    title = f"{target} uses less CPU than {findings.baseline} in {less} of {len(verdicts)} operations, more in {more}"
+    title = title if verdicts else f"What each operation of {target} costs"
+    return finish("operations", title, "; ".join(texts) + ".", figure)
 
 
 def latency(findings: Findings) -> Plot | None:
     """The share of operations slower than t, from the scheduled start, one panel a read share."""
-    shown = [cell for cell in findings.cells if cell.latency]
-    shares = sorted({cell.read_share_pct for cell in shown})
+    shown = [(cell, cell.latency) for cell in findings.cells if cell.latency]
+    shares = sorted({cell.read_share_pct for cell, _ in shown})
     if not shares:
         return None
     columns = 1 if len(shares) == 1 else 2
@@ -163,20 +173,20 @@ def latency(findings: Findings) -> Plot | None:
     grid = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False)
     palette = colours.of_targets(findings.run.rungs)
     for axes, share in zip(grid.flat, shares, strict=False):
-        own = [cell.target for cell in shown if cell.read_share_pct == share]
+        own = [cell.target for cell, _ in shown if cell.read_share_pct == share]
         _latency_panel(axes, findings, share, {target: palette[target] for target in own})
     for axes in grid.flat[len(shares) :]:
         axes.set_visible(False)
     grid.flat[0].legend(loc="lower left")
     figure.supxlabel("latency from scheduled start, ms", fontsize=10.5)
     figure.supylabel("operations slower than this, %", fontsize=10.5)
-    alt = "; ".join(
-        f"{c.target} at {c.read_share_pct:g}% reads: p50 {c.latency.p50_ms:.1f} ms, p95 {c.latency.p95_ms:.1f} ms, "
-        f"p99 {c.latency.p99_ms:.1f} ms"
-        for c in shown
-        if c.latency
-    )
-    return finish("latency", sentences.latency_title(findings), alt + ".", figure)
+    texts, slowest = [], []
+    for cell, late in shown:
+        ms = f"p50 {late.p50_ms:.1f} ms, p95 {late.p95_ms:.1f} ms, p99 {late.p99_ms:.1f} ms"
+        texts.append(f"{cell.target} at {cell.read_share_pct:g}% reads: {ms}")
+        slowest += [f"{cell.target} {late.p99_ms:.1f} ms"] if cell.read_share_pct == shares[-1] else []
+    title = f"p99 latency at {shares[-1]:g}% reads: {', '.join(slowest)}"
+    return finish("latency", title, "; ".join(texts) + ".", figure)
 
 
 def _latency_panel(axes: Axes, findings: Findings, share: float, palette: dict[str, str]) -> None:
@@ -187,8 +197,7 @@ def _latency_panel(axes: Axes, findings: Findings, share: float, palette: dict[s
         kept = np.unique(np.searchsorted(-slower, -np.geomspace(100, slower[-1], CURVE_POINTS)).clip(0, len(times) - 1))
         axes.plot(times[kept], slower[kept], color=colour, label=short(target), linewidth=1.7)
         slowest = min(slowest, float(slower[-1]))
-    log_axis(axes, "x")
-    log_axis(axes, "y")
+    log_axis(axes, "xy")
     least = max(slowest, SLOWEST_SHOWN_PCT)
     axes.set_ylim(least, 110)
     axes.set_yticks([tick for tick in (100, 50, 10, 5, 1, 0.1) if tick >= least])
@@ -202,7 +211,7 @@ def staleness(findings: Findings) -> Plot | None:
     curves = {target: curve(staleness_rows(findings.run, target)) for target in findings.run.targets}
     if not any(curves.values()):
         return None
-    figure, axes = blank(3.5)
+    figure, axes = blank(3.5, "time since the acknowledgement of the write, ms", "stale reads, %")
     palette = colours.of_targets(findings.run.rungs)
     for target, points in curves.items():
         delays = [point.delay_us / 1000 for point in points]
@@ -212,8 +221,20 @@ def staleness(findings: Findings) -> Plot | None:
         axes.fill_between(delays, low, high, color=palette[target], alpha=0.18, linewidth=0)
     log_axis(axes, "x")
     axes.set_ylim(-3, 103)
-    axes.set_xlabel("time since the acknowledgement of the write, ms")
-    axes.set_ylabel("stale reads, %")
     axes.legend(loc="upper right")
     alt = " ".join(sentences.staleness_line(findings, target) for target in findings.run.targets)
-    return finish("staleness", sentences.staleness_title(findings), alt + " Bands are 95% Wilson intervals.", figure)
+    return finish("staleness", _staleness_title(findings), alt + " Bands are 95% Wilson intervals.", figure)
+
+
+def _staleness_title(findings: Findings) -> str:
+    fresh, late = [], []
+    for target in findings.run.targets:
+        seen = sentences.seen_in(findings, target)
+        if seen and not any(v.stale_first or v.never for v in seen):
+            fresh.append(target)
+        elif seen:
+            slowest = sentences.slowest_ms(seen)
+            until = "not within the time watched" if slowest is None else f"after {slowest:.0f} ms"
+            late.append(f"99% of writes to {target} are visible {until}")
+    no = "no" if late else "No"
+    return "; ".join(late + ([f"{no} read of {sentences.listed(fresh)} missed a write"] if fresh else []))

@@ -10,7 +10,7 @@ import msgspec
 import polars as pl
 
 from analysis import report, sentences
-from analysis.findings import Cell, Findings, find
+from analysis.findings import Findings, find
 from analysis.runs import open_run, read_manifest
 from loadtests.format import TABLES
 
@@ -62,11 +62,17 @@ def answer(findings: Findings, path: str) -> str:
     """The answer in Markdown: picture, sentence, table, price."""
     fingerprint = findings.run.manifest.fingerprint
     workload = fingerprint.workload["name"] if isinstance(fingerprint.workload, dict) else "?"
-    heading = " | ".join(f"{name}, CPU µs per operation" for name in [findings.baseline, *findings.challengers])
-    ratios = " | ".join(f"{name} / {findings.baseline} (95% interval) | verdict" for name in findings.challengers)
-    columns = 1 + len(findings.challengers) * 3 + 1
-    rows = [f"| read share | {heading} | {ratios} |", "|---" * columns + "|"]
-    rows += [_row(findings, share) for share in findings.read_shares]
+    names = [findings.baseline, *findings.challengers]
+    columns = ["read share", *(f"{name}, CPU µs per operation" for name in names)]
+    for name in findings.challengers:
+        columns += [f"{name} / {findings.baseline} (95% interval)", "verdict"]
+    rows = [f"| {' | '.join(columns)} |", "|---" * len(columns) + "|"]
+    for share in findings.read_shares:
+        cells = [findings.cell(share, name) for name in names]
+        texts = [f"{share:g}%", *(f"{cell.cost.total_us:,.0f}" if cell.cost else "–" for cell in cells)]
+        for cell in cells[1:]:
+            texts += [sentences.ratio_text(cell.comparison), cell.comparison.verdict if cell.comparison else "–"]
+        rows.append(f"| {' | '.join(texts)} |")
     price = " ".join(sentences.staleness_line(findings, name) for name in findings.challengers)
     return "\n".join(
         [
@@ -78,14 +84,3 @@ def answer(findings: Findings, path: str) -> str:
             f"\nThe price for readers: {price} The run, with its report, is in `{path}/`.",
         ]
     )
-
-
-def _row(findings: Findings, share: float) -> str:
-    cells = [findings.cell(share, name) for name in [findings.baseline, *findings.challengers]]
-    costs = [f"{cell.cost.total_us:,.0f}" if cell.cost else "–" for cell in cells]
-    return f"| {share:g}% | {' | '.join(costs)} | {' | '.join(map(_ratio, cells[1:]))} |"
-
-
-def _ratio(cell: Cell) -> str:
-    verdict = cell.comparison.verdict if cell.comparison else "–"
-    return f"{sentences.ratio_text(cell.comparison)} | {verdict}"

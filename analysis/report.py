@@ -50,7 +50,6 @@ def page(findings: Findings) -> str:
         itself=check_itself(findings) if findings.operations else {},
         cells=of_operations(findings) if findings.operations else findings.cells,
         figures={plot.name: {"title": plot.title, "svg": plot.inline_svg()} for plot in plots.draw(findings)},
-        strip=_strip(findings),
         reasons=REASONS,
         conditions=conditions(findings.run),
         environment=_environment(findings),
@@ -62,37 +61,21 @@ def page(findings: Findings) -> str:
 def repeat_command(findings: Findings) -> str:
     """The command line that makes this run again."""
     manifest = findings.run.manifest
-    fingerprint = manifest.fingerprint
-    parts = ["crossover", manifest.kind]
-    ours = [target.rung for target in fingerprint.targets if target.rung != EXTERNAL]
-    if ours:
-        parts += ["--rungs", ",".join(dict.fromkeys(ours))]
-    for target in fingerprint.targets:
-        if target.rung == EXTERNAL:
-            parts += ["--target", f"{target.name}={target.url}"]
-    workload = fingerprint.workload
-    if isinstance(workload, dict) and isinstance(workload.get("name"), str):
-        parts += ["--workload", workload["name"]]
-    if fingerprint.read_shares:
-        parts += ["--read-shares", ",".join(f"{share:g}" for share in fingerprint.read_shares)]
-    elif operations := [cell["name"] for cell in fingerprint.cells if cell["name"] in cell["shares"]]:
-        parts += ["--operations", ",".join(operations)]
-    if fingerprint.rate_per_s is not None:
-        parts += ["--rate", f"{fingerprint.rate_per_s:g}"]
-    if fingerprint.size is not None:
-        parts += ["--size", fingerprint.size]
-    return shlex.join([*parts, "--profile", manifest.profile])
-
-
-def _strip(findings: Findings) -> list[dict[str, Any]]:
-    """Round by round, one row a read share: what became of each."""
-    rows = []
-    for share in findings.read_shares:
-        rounds = findings.validity.rounds.filter(findings.validity.rounds["read_share_pct"] == share)
-        marks = [(number, reason, ok) for number, reason, ok in rounds.select("round", "reason", "cpu_ok").iter_rows()]
-        good = sum(reason is None for _, reason, _ in marks)
-        rows.append({"share": share, "marks": marks, "good": good, "rounds": len(marks)})
-    return rows
+    was = manifest.fingerprint
+    named = isinstance(was.workload, dict) and isinstance(was.workload.get("name"), str)
+    ours = dict.fromkeys(target.rung for target in was.targets if target.rung != EXTERNAL)
+    shares, operations = was.read_shares, [cell["name"] for cell in was.cells if cell["name"] in cell["shares"]]
+    options = [
+        ("--rungs", ",".join(ours)),
+        *(("--target", f"{target.name}={target.url}") for target in was.targets if target.rung == EXTERNAL),
+        ("--workload", was.workload["name"] if named else ""),
+        ("--read-shares", ",".join(f"{share:g}" for share in shares)),
+        ("--operations", "" if shares else ",".join(operations)),
+        ("--rate", "" if was.rate_per_s is None else f"{was.rate_per_s:g}"),
+        ("--size", was.size or ""),
+        ("--profile", manifest.profile),
+    ]
+    return shlex.join(["crossover", manifest.kind, *(word for option in options if option[1] for word in option)])
 
 
 def _environment(findings: Findings) -> list[tuple[str, str]]:
@@ -109,7 +92,5 @@ def _flat(name: str, value: Any) -> list[tuple[str, str]]:
     if isinstance(value, dict):
         return [row for key, item in value.items() for row in _flat(f"{name} {key}", item)]
     if isinstance(value, tuple | list):
-        return [(name, ", ".join(f"{item:g}" if isinstance(item, float) else str(item) for item in value))]
-    if value is None:
-        return [(name, "unknown")]
-    return [(name, f"{value:g}" if isinstance(value, float) else str(value))]
+        return [(name, ", ".join(_flat("", item)[0][1] if isinstance(item, float) else str(item) for item in value))]
+    return [(name, "unknown" if value is None else f"{value:g}" if isinstance(value, float) else str(value))]

@@ -6,8 +6,7 @@ from typing import TypeVar
 
 import polars as pl
 
-from analysis.crossover import Crossover
-from analysis.findings import Cell, Findings, staleness_rows, token_price
+from analysis.findings import Findings, staleness_rows, token_price
 from analysis.operations import Mix
 from analysis.prediction import Checked
 from analysis.staleness import TokenPrice, Visibility, applied
@@ -66,7 +65,8 @@ def crossover_line(findings: Findings, target: str) -> str:
     """Where the target starts to use less CPU than the baseline."""
     found, claim = findings.crossovers[target], crossover_claim(findings, target)
     if found.answer in ("above", "below"):
-        return f"{claim} (95% interval {range_pct(found.interval_pct)}){_outside(found)}."
+        far = f"; this lies outside the measured {range_pct(found.measured_pct)} and is extrapolated"
+        return f"{claim} (95% interval {range_pct(found.interval_pct)}){far if found.outside_measured else ''}."
     if found.answer in ("always", "never"):
         measured = f" (measured from {range_pct(found.measured_pct, ' to ')})" if found.measured_pct else ""
         return f"{claim}{measured}."
@@ -77,6 +77,13 @@ def crossover_line(findings: Findings, target: str) -> str:
     verdicts = _verdicts(findings, target)
     mixed = verdicts and not (verdicts.startswith("inconclusive") and ";" not in verdicts)
     return f"{claim}: {found.reason}.{f' Measured: {verdicts}.' if mixed else ''}"
+
+
+def ratio_title(findings: Findings) -> str:
+    """The answer without its intervals, which the figure shows."""
+    if len(findings.read_shares) == 1 or not findings.challengers:
+        return answer(findings)
+    return "; ".join(crossover_claim(findings, target) for target in findings.challengers)
 
 
 def crossover_claim(findings: Findings, target: str) -> str:
@@ -91,17 +98,10 @@ def crossover_claim(findings: Findings, target: str) -> str:
     }[found.answer]
 
 
-def _outside(found: Crossover) -> str:
-    if not found.outside_measured:
-        return ""
-    return f"; this lies outside the measured {range_pct(found.measured_pct)} and is extrapolated"
-
-
 def _at_one_share(findings: Findings, target: str) -> str:
     """One read share shows no crossover, but which of the two uses less there."""
-    (share,), base = findings.read_shares, findings.baseline
-    comparison = findings.cell(share, target).comparison
-    assert comparison is not None, "a challenger is compared with the baseline"
+    ((cell, comparison),), base = findings.compared(target), findings.baseline
+    share = cell.read_share_pct
     if comparison.ratio is None or comparison.verdict == "inconclusive":
         return f"At {share:g}% reads {target} against {base} is inconclusive: {comparison.reason}."
     same = comparison.verdict == "equivalent"
@@ -115,9 +115,7 @@ def verdict_line(findings: Findings, target: str) -> str:
 
 
 def _verdicts(findings: Findings, target: str) -> str:
-    by_verdict = _grouped(
-        (cell.comparison.verdict, f"{cell.read_share_pct:g}") for cell in findings.of(target) if cell.comparison
-    )
+    by_verdict = _grouped((found.verdict, f"{cell.read_share_pct:g}") for cell, found in findings.compared(target))
     return "; ".join(f"{verdict} at {', '.join(shares)}% reads" for verdict, shares in by_verdict.items())
 
 
@@ -130,18 +128,14 @@ def _grouped(pairs: Iterable[tuple[K, str]]) -> dict[K, list[str]]:
 
 def size_line(findings: Findings, target: str) -> str | None:
     """How much less or more CPU, at the lowest and the highest read share with a verdict that says so."""
-    judged = [
-        (cell.read_share_pct, cell.comparison.ratio)
-        for cell in findings.of(target)
-        if cell.comparison and cell.comparison.verdict in ("better", "worse") and cell.comparison.ratio is not None
-    ]
-    if not judged:
-        return None
     sizes = [
-        f"{amount(ratio, findings.baseline)} at {share:g}% reads"
-        for share, ratio in dict([judged[0], judged[-1]]).items()
+        f"{amount(found.ratio, findings.baseline)} at {cell.read_share_pct:g}% reads"
+        for cell, found in findings.compared(target)
+        if found.verdict in ("better", "worse") and found.ratio is not None
     ]
-    return f"Per operation {target} uses {listed(sizes)}."
+    if not sizes:
+        return None
+    return f"Per operation {target} uses {listed([*dict.fromkeys((sizes[0], sizes[-1]))])}."
 
 
 # What the answer rests on
@@ -173,13 +167,11 @@ def validity_line(findings: Findings) -> str:
 
 def detectable_line(findings: Findings) -> str:
     """The planning figure: what difference this run could have shown."""
-    known = [
-        cell.comparison for cell in findings.cells if cell.comparison and cell.comparison.detectable_pct is not None
-    ]
+    judged = [found for _, found in findings.compared()]
+    known = [(found.detectable_pct, found.rounds_needed or 0) for found in judged if found.detectable_pct is not None]
     if not known:
         return "Smallest detectable difference: unknown, too few valid rounds."
-    worst = max(comparison.detectable_pct or 0 for comparison in known)
-    needed = max(comparison.rounds_needed or 0 for comparison in known)
+    worst, needed = (max(figures) for figures in zip(*known, strict=True))
     delta = pct(100 * findings.run.manifest.thresholds.equivalence_delta)
     return (
         f"Smallest detectable difference: {worst:.1f}% at every read share; "
@@ -210,26 +202,26 @@ def checks_line(findings: Findings) -> str:
 
 
 def durability_line(findings: Findings) -> str:
-    settings = findings.run.manifest.fingerprint.durability
-    if not isinstance(settings, dict) or "synchronous_commit" not in settings:
+    """From the settings that the run recorded; how a plan calls them explains those of private servers."""
+    manifest = findings.run.manifest
+    settings, asked = manifest.fingerprint.durability, (manifest.plan or {}).get("durability")
+    if not isinstance(settings, dict) or not settings:
         return "Durability: unknown, because no database of a target could be asked."
     off = [name for name, value in settings.items() if value == "off"]
     if not off:
         return "Durability: full. A crash loses no acknowledged write; a lost read store is replayed."
-    if off == ["synchronous_commit"]:
-        return (
-            "Durability: relaxed (synchronous_commit off). A crash of the database can lose the writes it acknowledged "
-            "in the last 0.6 s, each of them as a whole."
-        )
-    return f"Durability: none ({', '.join(off)} off). A crash can lose or corrupt everything."
+    if asked == "relaxed":
+        lost = "lose the writes acknowledged in the last moments before it, each of them as a whole"
+        return f"Durability: relaxed ({', '.join(off)} off). A crash can {lost}."
+    return f"Durability: reduced ({', '.join(off)} off). A crash can lose or corrupt what was acknowledged."
 
 
 def inconclusive_lines(findings: Findings) -> list[str]:
     """Why verdicts are inconclusive: one line for each target and reason."""
     reasons = _grouped(
-        ((cell.target, cell.comparison.reason), f"{cell.read_share_pct:g}")
-        for cell in findings.cells
-        if cell.comparison and cell.comparison.verdict == "inconclusive"
+        ((cell.target, found.reason), f"{cell.read_share_pct:g}")
+        for cell, found in findings.compared()
+        if found.verdict == "inconclusive"
     )
     return [
         f"{target} is inconclusive at {', '.join(shares)}% reads: {reason}."
@@ -273,24 +265,24 @@ def unfinished(path: Path, manifest: Manifest, slices: pl.DataFrame) -> list[str
 
 def staleness_line(findings: Findings, target: str) -> str:
     """What a reader sees of a write, over all read shares of the run."""
-    seen = _seen(findings, target)
+    seen = seen_in(findings, target)
     if not seen:
         return f"Staleness of {target} was not measured."
     probes, never = sum(v.probes for v in seen), sum(v.never for v in seen)
     stale = sum(v.stale_first * v.probes for v in seen)
     if not stale and not never:
         return f"{target}: no read missed an acknowledged write ({probes} probes)."
-    slowest = _slowest_ms(seen)
+    slowest = slowest_ms(seen)
     until = "" if slowest is None else f"; 99% of writes are visible after {slowest:.0f} ms"
     late = f"; {never} were never seen" if never else ""
     return f"{target}: {100 * stale / probes:.0f}% of first reads after the write were stale{until}{late}."
 
 
-def _seen(findings: Findings, target: str) -> list[Visibility]:
+def seen_in(findings: Findings, target: str) -> list[Visibility]:
     return [cell.visibility for cell in findings.of(target) if cell.visibility is not None]
 
 
-def _slowest_ms(seen: list[Visibility]) -> float | None:
+def slowest_ms(seen: list[Visibility]) -> float | None:
     """The longest p99 until visible; None where one was not reached within the probe."""
     times = [v.p99_us for v in seen if v.p99_us is not None]
     return max(times) / 1000 if times and len(times) == len(seen) else None
@@ -326,17 +318,6 @@ def token_text(price: TokenPrice | None) -> str:
 # Operations and predictions
 
 
-def where(cell: Cell) -> str:
-    return cell.operation or f"{cell.read_share_pct:g}%"
-
-
-def half_width(cell: Cell) -> str:
-    """Half the interval of a fitted cost, in percent of the cost."""
-    if cell.cost is None or cell.interval_us is None or cell.cost.total_us <= 0:
-        return "–"
-    return f"{50 * (cell.interval_us.high - cell.interval_us.low) / cell.cost.total_us:.0f}%"
-
-
 def mix_line(mix: Mix) -> str:
     return f"{mix.name} at {mix.rate_per_s:g} operations a second"
 
@@ -353,60 +334,3 @@ def sum_lines(checks: dict[str, list[Checked]]) -> list[str]:
         ]
         lines.append(f"Check, {mix} at {found[0].predicted.read_share_pct:g}% reads: {'; '.join(sides)}.")
     return lines
-
-
-# Titles of figures: short, the figure shows the intervals
-
-
-def ratio_title(findings: Findings) -> str:
-    if len(findings.read_shares) == 1 or not findings.challengers:
-        return answer(findings)
-    return "; ".join(crossover_claim(findings, target) for target in findings.challengers)
-
-
-def operations_title(findings: Findings, cells: list[Cell]) -> str:
-    """In how many operations the last challenger uses less, and in how many more, than the baseline."""
-    target = findings.challengers[-1] if findings.challengers else findings.baseline
-    verdicts = [cell.comparison.verdict for cell in cells if cell.target == target and cell.comparison]
-    if not verdicts:
-        return f"What each operation of {target} costs"
-    less, more = verdicts.count("better"), verdicts.count("worse")
-    return f"{target} uses less CPU than {findings.baseline} in {less} of {len(verdicts)} operations, more in {more}"
-
-
-def cpu_title(findings: Findings) -> str:
-    """Where most CPU goes at the highest read share, for the baseline and the last challenger."""
-    for share in reversed(findings.read_shares):
-        largest = []
-        for target in dict.fromkeys([findings.baseline, *findings.challengers[-1:]]):
-            cost = findings.cell(share, target).cost
-            if cost is not None:
-                name = max(cost.by_component_us, key=cost.by_component_us.__getitem__)
-                largest.append(f"{name} in {target} ({100 * cost.by_component_us[name] / cost.total_us:.0f}%)")
-        if largest:
-            return f"At {share:g}% reads most CPU goes to {listed(largest)}"
-    return "No CPU was measured in this run"
-
-
-def latency_title(findings: Findings) -> str:
-    """A description: p99 at the highest read share that has one."""
-    for share in reversed(findings.read_shares):
-        cells = [findings.cell(share, target) for target in findings.run.targets]
-        known = [f"{cell.target} {cell.latency.p99_ms:.1f} ms" for cell in cells if cell.latency]
-        if known:
-            return f"p99 latency at {share:g}% reads: {', '.join(known)}"
-    return "No latency is valid in this run"
-
-
-def staleness_title(findings: Findings) -> str:
-    fresh, late = [], []
-    for target in findings.run.targets:
-        seen = _seen(findings, target)
-        if seen and not any(v.stale_first or v.never for v in seen):
-            fresh.append(target)
-        elif seen:
-            slowest = _slowest_ms(seen)
-            until = "not within the time watched" if slowest is None else f"after {slowest:.0f} ms"
-            late.append(f"99% of writes to {target} are visible {until}")
-    title = "; ".join(late + ([f"no read of {listed(fresh)} missed a write"] if fresh else []))
-    return title[:1].upper() + title[1:] if not late else title

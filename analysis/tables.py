@@ -130,12 +130,15 @@ def _costs(findings: Findings, cells: Sequence[Cell]) -> Sheet:
         verdict, ratio = "baseline", "1"
         if cell.comparison:
             verdict, ratio = cell.comparison.verdict, sentences.ratio_text(cell.comparison)
-        rate = f"{cell.cost.operations_per_core_second:,.0f}" if cell.cost else "–"
+        measured = f"{cell.cost.operations_per_core_second:,.0f}" if cell.cost else "–"
+        if cell.cost and cell.interval_us:
+            low, high = cell.interval_us
+            measured = f"{50 * (high - low) / cell.cost.total_us:.0f}%" if cell.cost.total_us > 0 else "–"
         sheet.add(
             *_where(findings, cell),
             f"{cell.cost.total_us:,.0f}" if cell.cost else "–",
             *(f"{parts[name]:,.0f}" if name in parts else "" for name in components),
-            sentences.half_width(cell) if cell.interval_us else rate,
+            measured,
             Text(ratio, "" if by_share else STYLES.get(verdict, "")),
             *([verdict] if by_share else []),
             last=by_share and cell.target == findings.run.targets[-1],
@@ -167,7 +170,7 @@ def visible_text(time_us: float | None, first_read_us: float) -> str:
 
 
 def _where(findings: Findings, cell: Cell) -> tuple[str, str]:
-    return sentences.where(cell) if cell.target == findings.run.targets[0] else "", cell.target
+    return cell.where if cell.target == findings.run.targets[0] else "", cell.target
 
 
 def _cell_data(cell: Cell) -> dict[str, Any]:

@@ -4,7 +4,7 @@ A checkpoint or an autovacuum inside one arm has no rule here: the settings of t
 run, rule both out. On servers of the user's own they can happen and are not seen.
 """
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import polars as pl
 
@@ -41,6 +41,11 @@ class Validity(NamedTuple):
         found = self.rounds["reason"].drop_nulls().to_list()
         return {reason: found.count(reason) for reason in REASONS if reason in found}
 
+    def marks(self, read_share_pct: float) -> list[tuple[int, str | None, bool]]:
+        """What became of each round: its number, why it is not good, whether its CPU counts."""
+        rows = self.rounds.filter(pl.col("read_share_pct") == read_share_pct)
+        return rows.select("round", "reason", "cpu_ok").rows()
+
     def void_share(self, read_share_pct: float, *, latency: bool = False) -> float:
         """The share (0..1) of rounds gone at one read share; 1 when there never was a round."""
         rows = self.rounds.filter(pl.col("read_share_pct") == read_share_pct)
@@ -58,40 +63,37 @@ def judge(run: Run) -> Validity:
     if measured.is_empty():
         raise UnusableRun(f"{run.folder} holds warm-up rounds only: nothing was measured.")
     slices = measured.join(generator_lag(run.samples), on="slice", how="left")
-    rounds = slices.group_by("round", "read_share_pct", "restart", maintain_order=True).agg(
-        *_rules(limits, run.targets)
-    )
+    by_round = slices.group_by("round", "read_share_pct", "restart", maintain_order=True)
     first = pl.coalesce([pl.when(pl.col(reason)).then(pl.lit(reason)) for reason in REASONS])
-    judged = rounds.with_columns(reason=first).with_columns(
-        cpu_ok=pl.col("reason").is_null() | (pl.col("reason") == LATENCY_ONLY), latency_ok=pl.col("reason").is_null()
+    judged = (
+        by_round.agg(*_rules(limits, run.targets))
+        .with_columns(reason=first)
+        .with_columns(
+            cpu_ok=pl.col("reason").is_null() | (pl.col("reason") == LATENCY_ONLY),
+            latency_ok=pl.col("reason").is_null(),
+        )
     )
     columns = ["round", "read_share_pct", "restart", "reason", "cpu_ok", "latency_ok"]
     return Validity(judged.select(columns).sort("round"), limits.void_share_max)
 
 
-class Conditions(NamedTuple):
-    """How quiet machine and generator were over all measured slices; None where nothing was recorded."""
-
-    steal_share_max: float | None
-    generator_core_share_max: float | None
-    lag_p99_ms: float | None
-    achieved_share: float
-    drain_ms_max: float
-
-
-def conditions(run: Run) -> Conditions:
+def conditions(run: Run) -> dict[str, str]:
+    """How quiet machine and generator were over all measured slices, in words."""
     measured = run.slices.filter(pl.col("phase") == "measure")
     samples = run.samples.filter(pl.col("slice").is_in(measured["slice"].to_list()) & (pl.col("outcome") != "dropped"))
-    lag_us = (samples["sent_us"] - samples["due_us"]).quantile(0.99, "higher")
-    steal = measured["steal_share"].fill_nan(None).max()
-    busy = (measured["generator_cpu_us"] / measured["wall_us"]).max()
-    return Conditions(
-        None if steal is None else float(str(steal)),
-        None if busy is None else float(str(busy)),
-        None if lag_us is None else lag_us / 1000,
-        float(measured["completed"].sum()) / max(1.0, float(measured["offered"].sum())),
-        float(str(measured["drain_us"].max())) / 1000,
-    )
+    achieved = measured.select(pl.col("completed").sum() / pl.col("offered").sum().clip(1)).item()
+    lag_ms = (samples["sent_us"] - samples["due_us"]) / 1000
+    figures: dict[str, tuple[str, Any]] = {
+        "completed / offered": ("{:.2f}%", 100 * achieved),
+        "generator lag, p99": ("{:.2f} ms", lag_ms.quantile(0.99, "higher")),
+        "generator peak CPU (of one core)": (
+            "{:.0f}%",
+            (100 * measured["generator_cpu_us"] / measured["wall_us"]).max(),
+        ),
+        "CPU steal, worst slice": ("{:.1f}%", (100 * measured["steal_share"]).fill_nan(None).max()),
+        "longest drain": ("{:,.0f} ms", (measured["drain_us"] / 1000).max()),
+    }
+    return {name: "unknown" if value is None else text.format(value) for name, (text, value) in figures.items()}
 
 
 def generator_lag(samples: pl.DataFrame) -> pl.DataFrame:

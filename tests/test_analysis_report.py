@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from msgspec import structs
 from PIL import Image
 from rich.console import Console
 
@@ -144,6 +145,29 @@ def test_a_rung_has_one_colour_by_its_name_alone_and_a_second_instance_another()
 )
 def test_ratios_are_said_as_a_person_would(ratio: float, said: str) -> None:
     assert sentences.amount(ratio, "crud") == said
+
+
+@pytest.mark.parametrize(
+    ("settings", "asked", "said"),
+    [
+        ({}, "full", "unknown"),
+        ("on", None, "unknown"),
+        ({"journal": "on", "sync": "on"}, "full", "full. A crash loses no"),
+        ({"journal": "on", "sync": "off"}, "relaxed", "relaxed (sync off). A crash can lose the writes"),
+        ({"journal": "on", "sync": "off"}, "full", "reduced (sync off)"),
+        ({"journal": "off", "sync": "off"}, None, "reduced (journal, sync off). A crash can lose or corrupt"),
+    ],
+)
+def test_durability_is_that_of_the_recorded_settings_whatever_store_they_are_of(
+    run_dir: Path, settings: object, asked: str | None, said: str
+) -> None:
+    findings = find(run_dir)
+    was = findings.run.manifest
+    was = structs.replace(
+        was, fingerprint=structs.replace(was.fingerprint, durability=settings), plan=asked and {"durability": asked}
+    )
+    line = sentences.durability_line(findings._replace(run=findings.run._replace(manifest=was)))
+    assert line.startswith(f"Durability: {said}"), line
 
 
 def test_the_report_says_how_to_repeat_the_run(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ import numpy as np
 import polars as pl
 import pytest
 
-from analysis import capacity, capacity_plots, scaling
+from analysis import capacity, capacity_plots
 from analysis.bounds import Servers, plan
 from analysis.publish import compacted
 from analysis.statistics import NotComputable
@@ -146,7 +146,7 @@ def test_the_scalability_law_recovers_a_planted_one(wait: float, cross: float) -
     rng = np.random.default_rng(3)
     n = np.repeat(np.geomspace(0.5, 20, 10), 2)
     x = 500 * n / (1 + wait * (n - 1) + cross * n * (n - 1)) * np.exp(rng.normal(0, 0.02, len(n)))
-    law = scaling.fit(n, x, seed=1)
+    law = capacity.fit_law(n, x, seed=1)
     for column, planted in enumerate((500, wait, cross)):
         low, high = law.interval(law.rows[:, column])
         assert low - 0.03 * planted - 1e-4 <= planted <= high + 0.03 * planted + 1e-4
@@ -157,9 +157,9 @@ def test_the_scalability_law_recovers_a_planted_one(wait: float, cross: float) -
 
 def test_too_few_points_give_no_law() -> None:
     with pytest.raises(NotComputable, match="not enough points"):
-        scaling.fit(np.array([1.0, 2.0, 4.0]), np.array([100.0, 190.0, 350.0]), seed=1)
+        capacity.fit_law(np.array([1.0, 2.0, 4.0]), np.array([100.0, 190.0, 350.0]), seed=1)
     with pytest.raises(NotComputable, match="4 times the least"):
-        scaling.fit(np.linspace(1, 2, 9), np.linspace(100, 200, 9), seed=1)
+        capacity.fit_law(np.linspace(1, 2, 9), np.linspace(100, 200, 9), seed=1)
 
 
 def test_a_run_of_another_kind_looked_for_no_capacity(tmp_path: Path) -> None:
