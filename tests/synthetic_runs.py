@@ -3,13 +3,16 @@
 import hashlib
 import json
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from io import StringIO
+from itertools import product
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import polars as pl
 from msgspec import structs
+from rich.console import Console, RenderableType
 
 from loadtests.format import OF_EVERY_RUN, TABLES
 from loadtests.format import THRESHOLDS as STANDARD
@@ -73,24 +76,24 @@ class Writer:
         self.files: dict[str, str] = {}
 
     def write(self) -> Path:
-        for restart in range(self.plan.restarts):
-            for cell in self.plan.cells and [cell for _ in range(self.plan.rounds) for cell in self.plan.cells]:
-                self._round(restart, 0, "measure", cell)
-            for share in self.plan.read_shares if not self.plan.cells else ():
-                for phase, count in (("warmup", self.plan.warmups), ("measure", self.plan.rounds), ("staleness", 1)):
-                    for _ in range(count if phase != "staleness" or self.plan.probes else 0):
-                        self._round(restart, share, phase)
-        (self.folder / "manifest.json").write_text(json.dumps(manifest(self.plan, self.files), indent=1))
+        plan = self.plan
+        for restart in range(plan.restarts):
+            for cell in [*plan.cells] * plan.rounds:
+                self._round({"restart": restart, "read_share_pct": 0, "phase": "measure", "cell": cell})
+            for share in plan.read_shares if not plan.cells else ():
+                phases = (("warmup", plan.warmups), ("measure", plan.rounds), ("staleness", min(plan.probes, 1)))
+                for phase in (phase for phase, count in phases for _ in range(count)):
+                    self._round({"restart": restart, "read_share_pct": share, "phase": phase, "cell": None})
+        (self.folder / "manifest.json").write_text(json.dumps(manifest(plan, self.files), indent=1))
         return self.folder
 
-    def _round(self, restart: int, share: float, phase: str, cell: str | None = None) -> None:
+    def _round(self, of: dict[str, Any]) -> None:
         self.round += 1
         tables: dict[str, list[dict[str, Any]]] = {table: [] for table in OF_EVERY_RUN}
-        shared = self.rng.normal(0, self.plan.round_noise)
-        asked = self._asked(share, cell)
+        shared, asked = self.rng.normal(0, self.plan.round_noise), self._asked(of["read_share_pct"], of["cell"])
         for place in self.rng.permutation(len(self.plan.targets)):
             self.slice += 1
-            self._slice(tables, self.plan.targets[place], restart, share, phase, cell, asked, shared)
+            self._slice(tables, self.plan.targets[place], of, asked, shared)
         part = self.folder / "rounds" / f"{self.round:05}"
         part.mkdir(parents=True)
         for table, rows in tables.items():
@@ -114,23 +117,16 @@ class Writer:
         self,
         tables: dict[str, list[dict[str, Any]]],
         truth: Truth,
-        restart: int,
-        share: float,
-        phase: str,
-        cell: str | None,
+        of: dict[str, Any],
         asked: dict[str, int],
         shared: float,
     ) -> None:
-        plan, rng = self.plan, self.rng
-        count, reads = sum(asked.values()), sum(asked.get(name, 0) for name in READS)
-        writes = count - reads
-        row = {
-            "slice": self.slice, "round": self.round, "restart": restart, "read_share_pct": share, "target": truth.name,
-            "cell": cell,
-            "phase": phase, "started_at_us": self.slice * 600_000, "wall_us": 500_000, "drain_us": 3_000,
-            "offered": count, "completed": count, "refused": 0, "dropped": 0, "errors": 0,
-            "reads": reads, "writes": writes,
-            "generator_cpu_us": 30_000, "steal_share": 0.001, "drained": True, "lag_events_at_end": 0,
+        plan, rng, count, reads = self.plan, self.rng, sum(asked.values()), sum(asked.get(name, 0) for name in READS)
+        row = of | {
+            "slice": self.slice, "round": self.round, "target": truth.name, "started_at_us": self.slice * 600_000,
+            "wall_us": 500_000, "drain_us": 3_000, "offered": count, "completed": count, "refused": 0, "dropped": 0,
+            "errors": 0, "reads": reads, "writes": count - reads, "generator_cpu_us": 30_000, "steal_share": 0.001,
+            "drained": True, "lag_events_at_end": 0,
         }  # fmt: skip
         for edit in plan.slice_edits:
             edit(row)
@@ -138,11 +134,9 @@ class Writer:
         tables["samples"] += _samples(rng, self.slice, truth, asked)
         if truth.known_cpu:
             cpu = truth.slice_us(asked) * np.exp(shared + rng.normal(0, plan.slice_noise))
-            tables["cpu"] += [
-                {"slice": self.slice, "component": part, "cpu_us": round(cpu * weight)}
-                for part, weight in truth.split.items()
-            ]
-        if phase == "staleness":
+            for part, weight in truth.split.items():
+                tables["cpu"].append({"slice": self.slice, "component": part, "cpu_us": round(cpu * weight)})
+        if of["phase"] == "staleness":
             tables["staleness"] += _probes(rng, self.slice, truth, plan.probes)
 
 
@@ -151,21 +145,43 @@ def write_run(folder: Path, **changes: Any) -> Path:
     return Writer(folder, Plan(**changes)).write()
 
 
+def rewritten(folder: Path, change: Callable[[dict[str, Any]], object]) -> Path:
+    """The run with its manifest changed."""
+    file = folder / "manifest.json"
+    found = json.loads(file.read_text())
+    change(found)
+    file.write_text(json.dumps(found))
+    return folder
+
+
+def times(truth: Truth, factor: float, **changes: Any) -> Truth:
+    """A target that costs so many times as much."""
+    each = {name: us * factor for name, us in truth.operations_us.items()}
+    more = {"read_us": truth.read_us * factor, "write_us": truth.write_us * factor, "operations_us": each}
+    return replace(truth, **more | changes)
+
+
+def printed(shown: RenderableType, width: int = 100) -> str:
+    """What a terminal of that width shows; no line is wider and nothing was cut."""
+    console = Console(width=width, file=StringIO())
+    console.print(shown)
+    text = console.file.getvalue()  # type: ignore[attr-defined]
+    assert max(map(len, text.splitlines())) <= width and "…" not in text
+    return str(text)
+
+
 def slice_costs(plan: Plan) -> pl.DataFrame:
     """What analysis.costs.slice_costs would give for the plan, without a folder: fast enough for hundreds."""
-    rng, rows, number = np.random.default_rng(plan.seed), [], 0
-    for restart in range(plan.restarts):
-        for share in plan.read_shares:
-            for _ in range(plan.rounds):
-                number += 1
-                shared = rng.normal(0, plan.round_noise)
-                reads = int(rng.binomial(plan.operations, share / 100))
-                writes = plan.operations - reads
-                for truth in plan.targets:
-                    cpu = (reads * truth.read_us + writes * truth.write_us) * np.exp(
-                        shared + rng.normal(0, plan.slice_noise)
-                    )
-                    rows.append((number, restart, share, truth.name, plan.operations, reads, writes, cpu))
+    rng, rows = np.random.default_rng(plan.seed), []
+    rounds = product(range(plan.restarts), plan.read_shares, range(plan.rounds))
+    for number, (restart, share, _) in enumerate(rounds, start=1):
+        shared = rng.normal(0, plan.round_noise)
+        reads = int(rng.binomial(plan.operations, share / 100))
+        writes = plan.operations - reads
+        for truth in plan.targets:
+            noise = np.exp(shared + rng.normal(0, plan.slice_noise))
+            cpu = (reads * truth.read_us + writes * truth.write_us) * noise
+            rows.append((number, restart, share, truth.name, plan.operations, reads, writes, cpu))
     columns = ["round", "restart", "read_share_pct", "target", "operations", "reads", "writes", "cpu_us"]
     return pl.DataFrame(rows, schema=columns, orient="row")
 
@@ -173,28 +189,15 @@ def slice_costs(plan: Plan) -> pl.DataFrame:
 def manifest(plan: Plan, files: dict[str, str]) -> dict[str, Any]:
     targets = [{"name": t.name, "rung": t.rung, "parent": None, "url": "http://127.0.0.1:8080"} for t in plan.targets]
     return {
-        "format": 1,
-        "kind": "costs" if plan.cells else "compare",
-        "complete": True,
-        "run": "synthetic",
-        "created_at": "2026-01-01T00:00:00Z",
-        "finished_at": "2026-01-01T00:03:00Z",
-        "profile": plan.profile,
+        "format": 1, "kind": "costs" if plan.cells else "compare", "complete": True, "run": "synthetic",
+        "created_at": "2026-01-01T00:00:00Z", "finished_at": "2026-01-01T00:03:00Z", "profile": plan.profile,
         "fingerprint": {
-            "commit": "0123abc",
-            "dirty": False,
-            "targets": targets,
+            "commit": "0123abc", "dirty": False, "targets": targets,
             "workload": {"name": "shop", "rate_per_s": 300} | plan.mix,
             "read_shares": [] if plan.cells else list(plan.read_shares),
             "cells": [{"name": name, "shares": shares} for name, shares in plan.cells.items()],
-            "rate_per_s": 300.0,
-            "size": plan.size,
-            "seed": plan.seed,
-            "rounds": plan.rounds,
-            "slice_s": 0.5,
-            "restarts": plan.restarts,
-            "placement": "any core",
-            "durability": "on",
+            "rate_per_s": 300.0, "size": plan.size, "seed": plan.seed, "rounds": plan.rounds, "slice_s": 0.5,
+            "restarts": plan.restarts, "placement": "any core", "durability": "on",
             "servers": {"postgres": "18.6", "redis": "9.1.2"},
             "machine": {"cpu": "Synthetic", "cores": 2, "memory_gib": 8, "kernel": "6.1", "python": "3.11"},
         },
@@ -205,8 +208,7 @@ def manifest(plan: Plan, files: dict[str, str]) -> dict[str, Any]:
                 "differing": 0, "first": None,
             },
         },
-        "thresholds": THRESHOLDS,
-        "files": files,
+        "thresholds": THRESHOLDS, "files": files,
     } | plan.manifest  # fmt: skip
 
 

@@ -17,10 +17,8 @@ BENCHMARKS = {"benchmarks": [{"fullname": "b::one", "stats": {"median": 0.5, "st
 
 @pytest.fixture
 def written(tmp_path: Path) -> Path:
-    hostile = replace(CQRS, name="cq|rs<b>")
-    compared = write_run(
-        tmp_path / "compared", targets=(CRUD, hostile), read_shares=(50.0, 99.0), rounds=10, operations=100
-    )
+    hostile = {"targets": (CRUD, replace(CQRS, name="cq|rs<b>")), "read_shares": (50.0, 99.0)}
+    compared = write_run(tmp_path / "compared", rounds=10, operations=100, **hostile)
     runs = [compared, gate_run(tmp_path / "worse", head=1.1), gate_run(tmp_path / "few", rounds=3, restarts=1)]
     (tmp_path / "benchmarks.json").write_text(json.dumps(BENCHMARKS))
     ci.write(runs, tmp_path / "out", benchmarks=tmp_path / "benchmarks.json")
@@ -29,11 +27,8 @@ def written(tmp_path: Path) -> Path:
 
 def test_worse_fails_and_inconclusive_is_skipped_with_its_reason(written: Path) -> None:
     compared, worse, few = xml.parse(written / "verdicts.xml").getroot()
-    assert [(suite.get("tests"), suite.get("failures"), suite.get("skipped")) for suite in (compared, worse, few)] == [
-        ("2", "1", "0"),
-        ("1", "1", "0"),
-        ("1", "0", "1"),
-    ]
+    counts = [[suite.get(name) for name in ("tests", "failures", "skipped")] for suite in (compared, worse, few)]
+    assert counts == [["2", "1", "0"], ["1", "1", "0"], ["1", "0", "1"]]
     assert compared[0].get("name") == "cq|rs<b> against crud at 50% reads" and compared[0].find("failure") is not None
     assert "too little data" in str(few[0][0].get("message"))
 

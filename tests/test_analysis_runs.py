@@ -1,9 +1,7 @@
 """Folders that are no whole, checked run give one sentence and no figures; void rounds leave with both targets."""
 
 import hashlib
-import json
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +10,7 @@ import pytest
 
 from analysis import report, runs, tables, validity
 from analysis.runs import UnusableRun
-from tests.synthetic_runs import CQRS, CRUD, write_run
+from tests.synthetic_runs import CQRS, CRUD, rewritten, times, write_run
 
 
 @pytest.fixture
@@ -20,74 +18,54 @@ def run_dir(tmp_path: Path) -> Path:
     return write_run(tmp_path / "run", read_shares=(50.0, 95.0), rounds=5, warmups=0, operations=20)
 
 
-def rewritten(run_dir: Path, change: Callable[[dict[str, Any]], None]) -> Path:
-    file = run_dir / "manifest.json"
-    manifest = json.loads(file.read_text())
-    change(manifest)
-    file.write_text(json.dumps(manifest))
-    return run_dir
-
-
 def refused(run_dir: Path) -> str:
     """The one sentence, alike from each way to figures."""
-    sentences = []
+    sentences = set()
     for ask in (tables.render, tables.summary, tables.sentence, report.write):
         with pytest.raises(UnusableRun) as refusal:
             ask(run_dir)
-        sentences.append(str(refusal.value))
-    assert len(set(sentences)) == 1
-    assert "\n" not in sentences[0]
-    assert not (run_dir / "report.html").exists()
-    return sentences[0]
+        sentences.add(str(refusal.value))
+    (sentence,) = sentences
+    assert "\n" not in sentence and not (run_dir / "report.html").exists()
+    return sentence
 
 
 def test_a_whole_run_opens(run_dir: Path) -> None:
     run = runs.open_run(run_dir)
-    assert run.targets == ["crud", "cqrs"]
-    assert run.slices.height == 2 * 2 * (5 + 1)
+    assert run.targets == ["crud", "cqrs"] and run.slices.height == 2 * 2 * (5 + 1)
 
 
-def test_a_folder_that_is_no_run_is_refused(tmp_path: Path) -> None:
-    assert "is no run" in refused(tmp_path)
-    assert "is not a folder" in refused(tmp_path / "nothing")
-
-
-def test_a_killed_run_is_recognised_as_incomplete(run_dir: Path) -> None:
-    assert "incomplete" in refused(rewritten(run_dir, lambda manifest: manifest.update(complete=False)))
+def test_a_folder_that_is_no_run_or_has_lost_its_manifest_is_refused(run_dir: Path, tmp_path: Path) -> None:
     (run_dir / "manifest.json").unlink()
-    assert "incomplete" in refused(run_dir)
-
-
-def test_a_newer_format_is_refused_before_anything_else_is_read(run_dir: Path) -> None:
-    (run_dir / "manifest.json").write_text('{"format": 2, "all": "different"}')
-    sentence = refused(run_dir)
-    assert "newer" in sentence and "update" in sentence
+    for folder, fact in ((tmp_path, "is no run"), (tmp_path / "nothing", "is not a folder"), (run_dir, "incomplete")):
+        assert fact in refused(folder)
 
 
 @pytest.mark.parametrize(
-    "text", ["", "{", "[]", '"run"', '{"format": true}', '{"format": "1"}', '{"format": 0}', "\x00"]
+    ("text", "facts"),
+    [('{"format": 2, "all": "different"}', ["newer", "update"])]  # before anything else is read
+    + [(text, []) for text in ("", "{", "[]", '"run"', '{"format": true}', '{"format": "1"}', '{"format": 0}', "\x00")],
 )
-def test_a_manifest_that_is_none_is_refused(run_dir: Path, text: str) -> None:
+def test_a_manifest_that_is_none_of_ours_is_refused(run_dir: Path, text: str, facts: list[str]) -> None:
     (run_dir / "manifest.json").write_text(text)
-    refused(run_dir)
+    sentence = refused(run_dir)
+    assert all(fact in sentence for fact in facts), sentence
+
+
+DIFFERENCE, GONE = "GET /orders/7: 200 against 404", "order 7 was acknowledged and is gone"
 
 
 @pytest.mark.parametrize(
     ("change", "facts"),
     [
+        (lambda m: m.update(complete=False), ["incomplete"]),
         (lambda m: m["thresholds"].pop("steal_share_max"), ["steal_share_max"]),
         (lambda m: m["files"].update({"../secret.parquet": "0"}), ["outside"]),
         (lambda m: m["checks"].update(ledger=None), ["never made"]),
-        (
-            lambda m: m["checks"]["conformance"].update(ok=False, first_difference="GET /orders/7: 200 against 404"),
-            ["GET /orders/7: 200 against 404"],
-        ),
-        (
-            lambda m: m["checks"]["ledger"].update(ok=False, lost=1, first="order 7 was acknowledged and is gone"),
-            ["order 7 was acknowledged and is gone", "1 lost"],
-        ),
+        (lambda m: m["checks"]["conformance"].update(ok=False, first_difference=DIFFERENCE), [DIFFERENCE]),
+        (lambda m: m["checks"]["ledger"].update(ok=False, lost=1, first=GONE), [GONE, "1 lost"]),
     ],
-    ids=["no threshold", "path outside", "unchecked", "conformance failed", "ledger failed"],
+    ids=["stopped", "no threshold", "path outside", "unchecked", "conformance failed", "ledger failed"],
 )
 def test_a_manifest_that_permits_no_figures_is_refused_with_its_reason(
     run_dir: Path, change: Callable[[dict[str, Any]], None], facts: list[str]
@@ -138,6 +116,9 @@ def test_unlike_runs_are_refused_with_the_fields_that_differ(run_dir: Path, tmp_
     runs.require_alike(one, one)
 
 
+SMALL: dict[str, Any] = {"rounds": 6, "warmups": 0, "probes": 0, "operations": 20}
+
+
 def spoil(**changes: Any) -> Callable[[dict[str, Any]], None]:
     """Changes the slice of cqrs in the fourth round only: one arm of one round."""
 
@@ -162,7 +143,7 @@ def spoil(**changes: Any) -> Callable[[dict[str, Any]], None]:
     ],
 )
 def test_one_bad_slice_takes_its_whole_round_out(tmp_path: Path, changes: dict[str, Any], reason: str) -> None:
-    folder = write_run(tmp_path / "run", rounds=6, warmups=0, probes=0, operations=20, slice_edits=[spoil(**changes)])
+    folder = write_run(tmp_path / "run", slice_edits=[spoil(**changes)], **SMALL)
     found = validity.judge(runs.open_run(folder))
     assert found.counts() == {reason: 1}
     assert 4 not in found.cpu_rounds() and 4 not in found.latency_rounds()
@@ -172,12 +153,12 @@ def test_one_bad_slice_takes_its_whole_round_out(tmp_path: Path, changes: dict[s
 
 
 def test_a_busy_generator_voids_latency_and_keeps_cpu_and_unknown_steal_voids_nothing(tmp_path: Path) -> None:
-    small = {"rounds": 6, "warmups": 0, "probes": 0, "operations": 20}
-    busy = write_run(tmp_path / "busy", slice_edits=[spoil(generator_cpu_us=360_000)], **small)
-    found = validity.judge(runs.open_run(busy))
-    assert 4 in found.cpu_rounds() and 4 not in found.latency_rounds()
-    unknown = write_run(tmp_path / "unknown", slice_edits=[spoil(steal_share=None)], **small)
-    assert validity.judge(runs.open_run(unknown)).counts() == {}
+    edits = {"busy": spoil(generator_cpu_us=360_000), "unknown": spoil(steal_share=None)}
+    busy, unknown = (
+        validity.judge(runs.open_run(write_run(tmp_path / name, slice_edits=[edit], **SMALL)))
+        for name, edit in edits.items()
+    )
+    assert 4 in busy.cpu_rounds() and 4 not in busy.latency_rounds() and unknown.counts() == {}
 
 
 def test_more_than_a_fifth_of_void_rounds_is_inconclusive_whatever_the_rest_says(tmp_path: Path) -> None:
@@ -185,7 +166,7 @@ def test_more_than_a_fifth_of_void_rounds_is_inconclusive_whatever_the_rest_says
         if row["read_share_pct"] == 50.0 and row["round"] % 10 in (1, 2, 3):
             row["steal_share"] = 0.5
 
-    folder = write_run(tmp_path / "run", rounds=10, warmups=0, probes=0, operations=20, slice_edits=[steal])
+    folder = write_run(tmp_path / "run", slice_edits=[steal], **SMALL | {"rounds": 10})
     cells = tables.summary(folder)["cells"]
     at_50, at_95 = (next(c for c in cells if (c["read_share_pct"], c["target"]) == (s, "cqrs")) for s in (50.0, 95.0))
     assert at_50["comparison"]["verdict"] == "inconclusive"
@@ -197,8 +178,7 @@ def test_more_than_a_fifth_of_void_rounds_is_inconclusive_whatever_the_rest_says
 def test_an_identical_pair_that_differs_voids_the_whole_run_and_one_that_agrees_leaves_it_alone(
     tmp_path: Path, factor: float, failed: bool, answer: str
 ) -> None:
-    control = replace(CRUD, name="crud-2", read_us=CRUD.read_us * factor, write_us=CRUD.write_us * factor)
-    targets = (CRUD, control, CQRS)
+    targets = (CRUD, times(CRUD, factor, name="crud-2"), CQRS)
     data = tables.summary(write_run(tmp_path / "run", targets=targets, rounds=10, operations=100))
     assert data["identical"][0]["failed"] == failed and data["crossovers"].keys() == {"cqrs"}
     assert data["crossovers"]["cqrs"]["answer"] == answer

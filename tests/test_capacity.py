@@ -1,6 +1,5 @@
 """Capacity on targets whose capacity and cliff are known, the search on planted edges, the law on planted laws."""
 
-import json
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
@@ -12,12 +11,14 @@ import pytest
 from analysis import capacity, capacity_plots
 from analysis.bounds import Servers, plan
 from analysis.publish import compacted
+from analysis.runs import UnusableRun
 from analysis.statistics import NotComputable
 from loadtests.plan import Goal
 from loadtests.trials import PRECISION, Trend, Trial, goal_outcome, judge, lag_outcome, search, trend
 from tests import load_targets as targets
 from tests.jobs import drive, job_for
 from tests.load_targets import serving
+from tests.synthetic_runs import write_run
 
 
 def look_for(folder: Path, url: str, **changes: Any) -> Path:
@@ -155,18 +156,12 @@ def test_the_scalability_law_recovers_a_planted_one(wait: float, cross: float) -
         law.throughput(41.0)
 
 
-def test_too_few_points_give_no_law() -> None:
-    with pytest.raises(NotComputable, match="not enough points"):
-        capacity.fit_law(np.array([1.0, 2.0, 4.0]), np.array([100.0, 190.0, 350.0]), seed=1)
-    with pytest.raises(NotComputable, match="4 times the least"):
-        capacity.fit_law(np.linspace(1, 2, 9), np.linspace(100, 200, 9), seed=1)
+@pytest.mark.parametrize(("most", "points", "says"), [(4, 3, "6 different loads"), (2, 9, "4 times the least")])
+def test_too_few_points_give_no_law(most: float, points: int, says: str) -> None:
+    with pytest.raises(NotComputable, match=f"not enough points: .*{says}"):
+        capacity.fit_law(np.linspace(1, most, points), np.linspace(100, 100 * most, points), seed=1)
 
 
 def test_a_run_of_another_kind_looked_for_no_capacity(tmp_path: Path) -> None:
-    from analysis.runs import UnusableRun
-    from tests.synthetic_runs import write_run
-
-    folder = write_run(tmp_path / "run", rounds=1)
-    assert json.loads((folder / "manifest.json").read_text())["kind"] == "compare"
-    with pytest.raises(UnusableRun, match="searched for no capacity"):
-        capacity.find(folder)
+    with pytest.raises(UnusableRun, match="is a run of kind compare: it searched for no capacity"):
+        capacity.find(write_run(tmp_path / "run", rounds=1))

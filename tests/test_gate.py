@@ -1,7 +1,6 @@
 """A gate tells a worse head from an equal one, says so where it cannot, and leaves the repository as it is."""
 
 import subprocess
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,22 +13,16 @@ from crossover.errors import Fallen
 from crossover.options import Options
 from crossover.planning import PROFILES
 from crossover.session import measure
-from tests.synthetic_runs import CRUD, Truth, write_run
+from tests.synthetic_runs import CRUD, times, write_run
 
 HOME = Path(__file__).parent.parent
 IDENTITY = ["-c", "user.name=A", "-c", "user.email=a@b.c", "-c", "core.hooksPath=/dev/null"]
 
 
-def side(name: str, commit: str, factor: float) -> Truth:
-    return replace(
-        CRUD, name=name, rung=f"crud@{commit}", read_us=factor * CRUD.read_us, write_us=factor * CRUD.write_us
-    )
-
-
 def run(folder: Path, *, head: float = 1.0, again: float | None = 1.0, **changes: Any) -> Path:
     """A gate whose head costs so many times its base, and whose control costs so many times the base it is."""
-    sides = [side("base", "aaa", 1.0), side("head", "bbb", head)]
-    sides += [side("base-again", "aaa", again)] if again else []
+    sides = [times(CRUD, 1.0, name="base", rung="crud@aaa"), times(CRUD, head, name="head", rung="crud@bbb")]
+    sides += [times(CRUD, again, name="base-again", rung="crud@aaa")] if again else []
     plan = {"rounds": 8, "restarts": 4, "slice_noise": 0.03, "probes": 0, "warmups": 0, "operations": 60} | changes
     manifest = {"kind": "gate", "run": folder.name}
     return write_run(folder, targets=tuple(sides), read_shares=(90.0,), manifest=manifest, **plan)
