@@ -89,8 +89,8 @@ def cpu(findings: Findings) -> Plot | None:
         return None
     names, targets, shares = findings.components, findings.run.targets, findings.read_shares
     palette = colours.of_components(names)
-    height, x = 1.6 + 0.34 * (len(targets) + 0.7) * len(shares), "CPU per operation, µs (all processes of the target)"
-    figure, axes = blank(height, x, "target · read share")
+    height = 0.9 + 0.34 * (len(targets) + 0.7) * len(shares) + 0.7
+    figure, axes = blank(height, "CPU per operation, µs (all processes of the target)", "target · read share")
     most = max(cost.total_us for _, cost in costs)
     ticks, bars = [], []
     for cell, cost in costs:
