@@ -89,10 +89,8 @@ def bounds(target: str, drawn: dict[str, Floats], share: float, servers: Servers
             what += f" + {servers.replicas} replica{'s' if servers.replicas > 1 else ''}"
         found.append(_bound(target, name, one[name], what, per_s))
     found.sort(key=lambda bound: (bound.per_s, bound.component))
-    alone = [
-        _per_s(_capable(name, servers._replace(app=1, partitions=1, cores=here))[0], us) for name, us in one.items()
-    ]
-    whole = np.sum([*one.values()], axis=0)
+    single, whole = servers._replace(app=1, partitions=1, cores=here), np.sum([*one.values()], axis=0)
+    alone = [_per_s(_capable(name, single)[0], us) for name, us in one.items()]
     per_s = np.min([_per_s(here, whole), *alone], axis=0)
     return [*found, _bound(target, MACHINE, whole, f"{here} cores for all", per_s)]
 
@@ -135,15 +133,12 @@ def render(folder: str | Path, read_share_pct: float, servers: Servers) -> Rende
     headings = ["CPU µs per\noperation", "planned", "operations/s\nat most", "95% interval"]
     sheet, answers, last = Sheet(["<target", "<component", *headings], split=4), [], ""
     for target, component, demand_us, what, per_s, (low, high) in plan(folder, read_share_pct, servers):
-        figures = _count(per_s), f"{_count(low)}–{_count(high)}"
-        first, last = target != last, target
+        most, between = _count(per_s), f"{_count(low)}–{_count(high)}"
+        first, last, machine = target != last, target, component == MACHINE
         if first:
-            answers.append(
-                f"{target}: at most {figures[0]} operations/s [{figures[1]}]; {component} is the bottleneck."
-            )
-        machine = component == MACHINE
-        style = "bold" if first else "dim" if machine else ""
-        sheet.add(target if first else "", component, f"{demand_us:,.0f}", what, *figures, style=style, last=machine)
+            answers.append(f"{target}: at most {most} operations/s [{between}]; {component} is the bottleneck.")
+        cells = target if first else "", component, f"{demand_us:,.0f}", what, most, between
+        sheet.add(*cells, style="bold" if first else "dim" if machine else "", last=machine)
     notes = [
         f"Measured: the CPU an operation takes in this run, fitted to {read_share_pct:g}% reads. {_load(folder)}",
         "Computed: all the rest, by the bottleneck law. It is an upper bound: waiting, coordination, uneven "
@@ -155,10 +150,11 @@ def render(folder: str | Path, read_share_pct: float, servers: Servers) -> Rende
 
 def _load(folder: str | Path) -> str:
     manifest = read_manifest(Path(folder))
-    if not manifest.fingerprint.rate_per_s or manifest.kind == "capacity":
+    rate = manifest.fingerprint.rate_per_s
+    if not rate or manifest.kind == "capacity":
         return "Its load was near capacity."
     return (
-        f"At its {manifest.fingerprint.rate_per_s:,.0f} operations/s an operation may take more CPU than near capacity "
+        f"At its {rate:,.0f} operations/s an operation may take more CPU than near capacity "
         "(idle processes wake up too), which makes the bounds too low: plan from a run of `crossover capacity`."
     )
 

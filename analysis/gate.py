@@ -103,17 +103,15 @@ def lines(gate: Gate) -> list[str]:
     """The verdict first, then what it rests on."""
     run = gate.findings
     base, head, *_ = (f"{target.name} ({target.rung})" for target in run.run.manifest.fingerprint.targets)
-    both = " (the mean of both)" if gate.control else ""
-    ratio = sentences.ratio_text(gate.change)
-    found = [
+    both, ratio = " (the mean of both)" if gate.control else "", sentences.ratio_text(gate.change)
+    control = [f"A/A control, base over itself: {sentences.ratio_text(gate.control)}."] if gate.control else []
+    return [
         f"{gate.answer}: {head} against {base}, {gate.reason}.",
         f"CPU per operation of head over base{both}: {ratio}, {gate.change.rounds} rounds.",
+        *control,
+        *([f"History: the A/A controls of {gate.history} gates."] if gate.history else []),
+        *(line(run) for line in (sentences.starts_line, sentences.validity_line, sentences.checks_line)),
     ]
-    if gate.control:
-        found.append(f"A/A control, base over itself: {sentences.ratio_text(gate.control)}.")
-    if gate.history:
-        found.append(f"History: the A/A controls of {gate.history} gates.")
-    return [*found, sentences.starts_line(run), sentences.validity_line(run), sentences.checks_line(run)]
 
 
 def render(folder: str | Path, history: str | Path | None = None) -> RenderableType:

@@ -89,9 +89,8 @@ def _slices(run: Run, valid: Validity) -> tuple[list[str], pl.DataFrame]:
         turn=pl.col("round").rank("dense").over("restart", "cell"),
         idle=(pl.col("wall_us") + pl.col("drain_us")) / 1e6,
     )
-    counts = run.samples.filter(pl.col("outcome") != "dropped").pivot(
-        "operation", index="slice", values="kind", aggregate_function="len"
-    )
+    happened = run.samples.filter(pl.col("outcome") != "dropped")
+    counts = happened.pivot("operation", index="slice", values="kind", aggregate_function="len")
     asked = [cell["name"] for cell in run.manifest.fingerprint.cells if not cell["name"].startswith(MIX)]
     operations = [name for name in asked if name in counts.columns]
     if gone := [name for name in asked if name != IDLE and name not in operations]:

@@ -124,24 +124,22 @@ def require_alike(one: Manifest, other: Manifest, *, may_differ: frozenset[str] 
     """Raises UnusableRun, naming the fields, when two runs did not measure the same thing in the same way."""
     found = {field: how for field, how in differences(one, other).items() if field not in may_differ}
     if found:
-        said = ", ".join(
-            f"{field.replace('_', ' ')} ({how})" if how else field.replace("_", " ") for field, how in found.items()
-        )
+        said = ", ".join(field.replace("_", " ") + f" ({how})" * bool(how) for field, how in found.items())
         raise UnusableRun(f"Runs {one.run} and {other.run} cannot be compared: different {said}.")
 
 
 def _refuse_failed_checks(path: Path, manifest: Manifest) -> None:
     conformance, ledger = manifest.checks.conformance, manifest.checks.ledger
+    unknown, why = "no difference was recorded", ""
     if conformance is None or ledger is None:
-        missing = "conformance" if conformance is None else "ledger"
-        raise UnusableRun(f"{path} gives no figures: its {missing} check was never made.")
-    if not conformance.ok:
-        first = conformance.first_difference or "no difference was recorded"
-        raise UnusableRun(f"{path} gives no figures: its targets do not answer the same; first difference: {first}")
-    if not ledger.ok:
+        why = f"its {'conformance' if conformance is None else 'ledger'} check was never made."
+    elif not conformance.ok:
+        why = f"its targets do not answer the same; first difference: {conformance.first_difference or unknown}"
+    elif not ledger.ok:
         counts = f"{ledger.lost} lost, {ledger.phantom} phantom, {ledger.differing} differing"
-        first = ledger.first or "no difference was recorded"
-        raise UnusableRun(f"{path} gives no figures: the ledger found wrong data ({counts}); first: {first}")
+        why = f"the ledger found wrong data ({counts}); first: {ledger.first or unknown}"
+    if why:
+        raise UnusableRun(f"{path} gives no figures: {why}")
 
 
 def _refuse_damage(path: Path, manifest: Manifest) -> None:

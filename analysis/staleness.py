@@ -36,16 +36,10 @@ def curve(rows: pl.DataFrame) -> list[Point]:
     """A point for the first read of all probes, one for the second, and so on, with Wilson intervals."""
     if rows.is_empty():
         return []
-    place = pl.col("delay_us").rank("ordinal").over("slice", "operation", "probe")
-    bins = (
-        rows.group_by(bin=place)
-        .agg(delay_us=pl.col("delay_us").median(), stale=pl.col("stale").sum(), reads=pl.len())
-        .sort("bin")
-    )
-    return [
-        Point(delay_us, stale, reads, stale / reads, wilson(stale, reads))
-        for delay_us, stale, reads in bins.select("delay_us", "stale", "reads").iter_rows()
-    ]
+    delay, stale = pl.col("delay_us"), pl.col("stale")
+    nth_read = delay.rank("ordinal").over("slice", "operation", "probe")
+    bins = rows.group_by(bin=nth_read).agg(delay.median(), stale.sum(), reads=pl.len()).sort("bin").drop("bin")
+    return [Point(at, missed, reads, missed / reads, wilson(missed, reads)) for at, missed, reads in bins.iter_rows()]
 
 
 def wilson(hits: int, trials: int) -> Interval:
@@ -60,15 +54,8 @@ def visibility(rows: pl.DataFrame) -> Visibility | None:
     """None without a probe."""
     if rows.is_empty():
         return None
-    probes = (
-        rows.sort("delay_us")
-        .group_by("slice", "operation", "probe")
-        .agg(
-            stale_first=pl.col("stale").first(),
-            first_us=pl.col("delay_us").first(),
-            visible_us=pl.col("visible_us").max(),
-        )
-    )
+    reads = rows.sort("delay_us").group_by("slice", "operation", "probe")
+    probes = reads.agg(pl.col("stale").first(), pl.col("delay_us").first(), pl.col("visible_us").max())
     # A write that was never seen took longer than any that was.
     times = sorted(math.inf if time is None else float(time) for time in probes["visible_us"])
     return Visibility(
@@ -76,8 +63,8 @@ def visibility(rows: pl.DataFrame) -> Visibility | None:
         never=int(probes["visible_us"].is_null().sum()),
         p50_us=_quantile(times, 0.50),
         p99_us=_quantile(times, 0.99),
-        stale_first=float(probes["stale_first"].cast(pl.Float64).mean()),  # type: ignore[arg-type]
-        first_read_us=float(probes["first_us"].median()),  # type: ignore[arg-type]
+        stale_first=float(probes["stale"].cast(pl.Float64).mean()),  # type: ignore[arg-type]
+        first_read_us=float(probes["delay_us"].median()),  # type: ignore[arg-type]
         behind_max=max(rows["versions_behind"], default=0),
     )
 

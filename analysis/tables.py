@@ -21,22 +21,17 @@ def render(run_dir: str | Path) -> RenderableType:
     if findings.operations is not None:
         return _operations(findings, findings.operations.mix)
     applied = [sentences.applied_line(findings, name) for name in findings.run.targets]
+    notes = [*sentences.inconclusive_lines(findings), *sentences.identical_lines(findings)]
+    notes += [line(findings) for line in (sentences.validity_line, sentences.detectable_line, sentences.starts_line)]
+    notes += [sentences.fit_line(findings, target) for target in findings.challengers]
+    notes += [line for line in applied if line]
+    notes += [sentences.checks_line(findings), sentences.durability_line(findings)]
     return page(
         "CPU µs per operation; ratio to the baseline with its 95% interval",
         _costs(findings, findings.cells),
         Text("\nLatency from scheduled start, and time until a write is visible, ms", style="bold"),
         _times(findings),
-        notes=[
-            *sentences.inconclusive_lines(findings),
-            *sentences.identical_lines(findings),
-            sentences.validity_line(findings),
-            sentences.detectable_line(findings),
-            sentences.starts_line(findings),
-            *(sentences.fit_line(findings, target) for target in findings.challengers),
-            *(line for line in applied if line),
-            sentences.checks_line(findings),
-            sentences.durability_line(findings),
-        ],
+        notes=notes,
         answer=sentences.answer(findings),
     )
 
@@ -77,18 +72,12 @@ def summary(run_dir: str | Path) -> dict[str, Any]:
 
 def _operations(findings: Findings, mix: Mix) -> RenderableType:
     """Each operation by itself, and what that predicts for the workload of the run."""
-    return page(
-        "CPU µs of each operation by itself, ± half its 95% interval; idle: µs a second",
-        _costs(findings, prediction.of_operations(findings)),
-        notes=[
-            *sentences.identical_lines(findings),
-            sentences.validity_line(findings),
-            sentences.starts_line(findings),
-            sentences.checks_line(findings),
-            *sentences.sum_lines(prediction.check_itself(findings)),
-        ],
-        answer=f"{sentences.mix_line(mix)}: {sentences.answer(findings)}",
-    )
+    title = "CPU µs of each operation by itself, ± half its 95% interval; idle: µs a second"
+    notes = sentences.identical_lines(findings)
+    notes += [line(findings) for line in (sentences.validity_line, sentences.starts_line, sentences.checks_line)]
+    notes += sentences.sum_lines(prediction.check_itself(findings))
+    answer = f"{sentences.mix_line(mix)}: {sentences.answer(findings)}"
+    return page(title, _costs(findings, prediction.of_operations(findings)), notes=notes, answer=answer)
 
 
 def predictions(findings: Findings, mix: Mix, found: list[Cell]) -> RenderableType:

@@ -12,9 +12,9 @@ from analysis.operations import Mix
 from analysis.runs import UnusableRun
 from tests.synthetic_runs import CQRS, CRUD, READS, Truth, printed, times, write_run
 
-CELLS: dict[str, dict[str, float]] = {"idle": {}, "pay": {"place": 50.0, "pay": 50.0}}
-CELLS |= {name: {name: 100.0} for name in ("order", "product", "place")}
-CELLS["mix shop"] = {"order": 56.0, "product": 24.0, "place": 12.0, "pay": 8.0}
+CELLS = {"idle": {}} | {name: {name: 100.0} for name in ("order", "product", "place")}
+CELLS |= {"pay": {"place": 50.0, "pay": 50.0}}
+CELLS |= {"mix shop": {"order": 56.0, "product": 24.0, "place": 12.0, "pay": 8.0}}
 MIX = {"reads": {"order": 70.0, "product": 30.0}, "writes": {"place": 60.0, "pay": 40.0}}
 SHOP = Mix("shop", MIX["reads"], MIX["writes"], 300.0)
 TRUTHS = (
