@@ -97,9 +97,9 @@ def test_a_target_that_shows_orders_240_ms_late_is_seen_to(tmp_path: Path) -> No
         done = drive(job_for(tmp_path, urls, read_shares=(50,), rounds=1, probes=9))
     assert done.returncode == 0, done.stderr
     placed = table(tmp_path, "staleness").filter(pl.col("operation") == "place")
-    early, later = placed.filter(pl.col("delay_us") < 20_000), placed.filter(pl.col("delay_us") > 240_000)
-    # On a busy machine a read may arrive much later than it was sent, and then be fresh; never the other way round.
-    assert early.height > 15 and early["stale"].cast(pl.Int64).mean() > 0.5
+    early, later = placed.filter(pl.col("delay_us") < 100_000), placed.filter(pl.col("delay_us") > 240_000)
+    # On a busy machine a read may leave late, or arrive much later, and then be fresh; never the other way round.
+    assert early.height > 10 and early["stale"].cast(pl.Int64).mean() > 0.5
     assert later.height >= 6 and not later["stale"].any()
     assert (early.filter("stale")["versions_behind"] == 1).all()
     assert 60_000 < placed["visible_us"].drop_nulls().median() <= 510_000
