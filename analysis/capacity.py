@@ -213,7 +213,7 @@ def law_text(law: Law | str) -> str:
 
 
 def _slope(row: dict[str, Any]) -> str:
-    """With its 95 % interval; to the tenth where tenths matter."""
+    """With its 95% interval; to the tenth where tenths matter."""
     digits = 1 if abs(row["lag_slope_per_s"]) < 10 else 0
     slope, low, high = (f"{row[f'lag_slope_{end}']:,.{digits}f}" for end in ("per_s", "low", "high"))
     return f"{slope} [{low} to {high}]"

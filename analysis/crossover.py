@@ -41,7 +41,7 @@ class Check(NamedTuple):
 class Crossover(NamedTuple):
     answer: Answer
     reason: str = ""
-    share_pct: float | None = None  # where the fitted totals meet, if they meet between 0 and 100 %
+    share_pct: float | None = None  # where the fitted totals meet, if they meet between 0 and 100%
     interval_pct: Interval | None = None
     baseline: Costs | None = None
     target: Costs | None = None
@@ -109,7 +109,7 @@ def _find(pair: pl.DataFrame, seed: int, start_sd: float) -> Crossover:
 def decide(saving: Floats, drawn: Floats, tail: float) -> Crossover:
     """`saving`: µs saved by the target on a read and on a write; `drawn`: the same for each bootstrap draw.
 
-    The answer stands when the draws that give another one are fewer than one tail of a 95 % interval.
+    The answer stands when the draws that give another one are fewer than one tail of a 95% interval.
     """
     kinds, answer = _kinds(drawn), str(_kinds(saving[None, :])[0])
     agreement = {kind: float(np.mean(kinds == kind)) for kind in KINDS}

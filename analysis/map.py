@@ -21,7 +21,7 @@ GREY = "#d0d4d9"
 
 
 class Row(NamedTuple):
-    """One data size: the winner at each whole read share from 0 to 100 %, or INCONCLUSIVE."""
+    """One data size: the winner at each whole read share from 0 to 100%, or INCONCLUSIVE."""
 
     size: str
     orders: int

@@ -45,7 +45,7 @@ class OperationCosts(NamedTuple):
     names: list[str]
     targets: dict[str, TargetCosts]
     mix: Mix  # of the run's own workload
-    tail: float  # to cut at each end of the draws for a 95 % interval
+    tail: float  # to cut at each end of the draws for a 95% interval
     passes: int
     void: str | None
 

@@ -309,7 +309,7 @@ def token_line(findings: Findings, target: str) -> str | None:
 
 
 def token_text(price: TokenPrice | None) -> str:
-    """Signed ms with their 95 % interval."""
+    """Signed ms with their 95% interval."""
     if price is None or price.interval_ms is None:
         return "–"
     return f"{price.added_ms:.2f} [{price.interval_ms.low:.2f} to {price.interval_ms.high:.2f}]"

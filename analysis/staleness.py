@@ -43,7 +43,7 @@ def curve(rows: pl.DataFrame) -> list[Point]:
 
 
 def wilson(hits: int, trials: int) -> Interval:
-    """95 % interval of a share (Wilson 1927): sensible at 0 and at 1, where the textbook interval has no width."""
+    """95% interval of a share (Wilson 1927): sensible at 0 and at 1, where the textbook interval has no width."""
     if trials <= 0:
         raise NotComputable("a share of no trials")
     low, high = stats.binomtest(hits, trials).proportion_ci(method="wilson")

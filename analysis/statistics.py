@@ -49,7 +49,7 @@ class Comparison(NamedTuple):
     p_holm: float | None = None
     verdict: Verdict = "inconclusive"
     reason: str = ""
-    detectable_pct: float | None = None  # smallest difference this run could have shown with 80 % power
+    detectable_pct: float | None = None  # smallest difference this run could have shown with 80% power
     rounds_needed: int | None = None  # to detect a difference of delta
 
 
@@ -65,10 +65,10 @@ def _hodges_lehmann_rows(rows: Floats) -> Floats:
 
 
 def bootstrap_interval(values: Floats, strata: NDArray[np.int64], *, seed: int) -> Interval:
-    """95 % bootstrap interval of the Hodges–Lehmann estimate, resampling rounds within each restart.
+    """95% bootstrap interval of the Hodges–Lehmann estimate, resampling rounds within each restart.
 
     Percentile bootstrap (Efron 1979) with the quantiles widened for few rounds (Hesterberg 2015, "What Teachers
-    Should Know About the Bootstrap", the expanded percentile interval): without it 8 rounds cover about 90 %, not 95 %.
+    Should Know About the Bootstrap", the expanded percentile interval): without it 8 rounds cover about 90%, not 95%.
     """
     values = _finite(values)
     if len(values) < ROUNDS_MIN:
@@ -149,7 +149,7 @@ def holm(ps: Sequence[float]) -> list[float]:
 
 
 def interval_over_starts(values: Floats, starts: NDArray[np.int64], *, start_sd: float, seed: int) -> Interval:
-    """95 % interval of the log-ratio, for starts other than those that happened to be measured too.
+    """95% interval of the log-ratio, for starts other than those that happened to be measured too.
 
     The bootstrap over rounds knows nothing of what a start adds to all of its rounds. `start_sd`, the spread of the
     log-ratio between starts of identical targets, comes from recorded A/A runs and is added in quadrature; from four
@@ -168,20 +168,20 @@ def interval_over_starts(values: Floats, starts: NDArray[np.int64], *, start_sd:
 
 
 def p_of_interval(middle: float, interval: Interval) -> float:
-    """Two-sided p that a 95 % interval stands for (Altman & Bland 2011, "How to obtain the P value from a CI")."""
+    """Two-sided p that a 95% interval stands for (Altman & Bland 2011, "How to obtain the P value from a CI")."""
     half = middle - interval.low if middle > 0 else interval.high - middle
     return float(2 * stats.norm.sf(Z * abs(middle) / half)) if half > 0 else float(middle == 0)
 
 
 def detectable_difference(interval: Interval) -> float:
-    """The log-ratio that a run with an interval this wide shows with 80 % power (Lehr 1992: 2.8 standard errors)."""
+    """The log-ratio that a run with an interval this wide shows with 80% power (Lehr 1992: 2.8 standard errors)."""
     return (interval.high - interval.low) / 2 / Z * (Z + Z_POWER)
 
 
 def verdict_of(interval: Interval, p_holm: float, delta: float) -> tuple[Verdict, str]:
     """One of four verdicts from the interval of the log-ratio; what is too small to matter is equivalent.
 
-    Equivalence is the interval lying inside ±δ (Schuirmann 1987, with a 95 % interval stricter than his 90 %).
+    Equivalence is the interval lying inside ±δ (Schuirmann 1987, with a 95% interval stricter than his 90%).
     """
     inside = math.log1p(delta)
     if -inside < interval.low and interval.high < inside:

@@ -34,7 +34,7 @@ POPULATION = Size(customers=100, products=50, orders=0)
 FIRST_STOCK = 1_000_000  # so large that ordinary load never runs short
 SPREAD_US = 90 * 86_400 * 1_000_000  # the oldest order was placed 90 days before the newest
 
-CUSTOMER_SKEW = 0.5  # at 1,000 customers the best has 1.6 % of the orders, ten on average, 160 the best
+CUSTOMER_SKEW = 0.5  # at 1,000 customers the best has 1.6% of the orders, ten on average, 160 the best
 PRODUCT_SKEW = 0.9
 LINES_WEIGHTS = (0.30, 0.27, 0.20, 0.12, 0.07, 0.04)  # of 1, 2, … 6 lines: 2.5 on average
 QUANTITY_WEIGHTS = (0.60, 0.25, 0.10, 0.03, 0.02)  # of 1, 2, … 5 pieces

@@ -25,7 +25,7 @@ Outcome = Literal["held", "failed", "generator", "other", "void"]
 
 
 class Trend(NamedTuple):
-    """The slope a second of a line through points, with its 95 % interval."""
+    """The slope a second of a line through points, with its 95% interval."""
 
     slope: float
     low: float

@@ -71,7 +71,7 @@ print(f"{trap.wrong.bad} of {trap.wrong.of} {trap.wrong.what}, against {trap.rig
 print(f"A read takes {trap.wrong.cost_us / trap.right.cost_us:.1f} times as long.")
 
 # %% [markdown]
-# Whoever compares such a service with a read model in Redis books this on the account of CQRS. All rungs here read the way
+# Whoever compares such a service with a read model in Redis counts this as a gain of CQRS. All rungs here read the way
 # that plans once.
 
 # %% [markdown]

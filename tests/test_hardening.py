@@ -1,4 +1,4 @@
-"""Who is slow, greedy or curious gets nowhere: late requests, full pools, strangers, secrets."""
+"""Who is slow, greedy or curious gets nowhere: late requests, full pools, callers without a token, secrets."""
 
 import contextlib
 import socket

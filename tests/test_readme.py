@@ -1,4 +1,4 @@
-"""What the README tells a stranger to type runs, and what it tells them to open is there."""
+"""Every command in the README runs, and every file it names is there."""
 
 import re
 import shlex

@@ -2,7 +2,7 @@
 
 Nothing is lost here but time. psycopg prepares a statement once and reuses its plan, but forgets all of them at a
 ROLLBACK, and handing a connection back to the pool is one. Each read is then parsed and planned anew, on every rung
-that reads from PostgreSQL: a comparison that misses this books the loss of the one side as a gain of the other.
+that reads from PostgreSQL: a comparison that misses this counts the loss of one side as a gain of the other.
 
 The remedy reads in autocommit on connections that are not rolled back.
 """

@@ -1,7 +1,7 @@
 """An order service in Flask, over memory: the smallest system of one's own that Crossover can drive.
 
-`python docs/own-system/service.py PORT`. It has the operations that `lookups.toml` asks for, those with which it is
-filled and its books are kept, and nothing else. Statuses and codes are those of `contract/openapi.yaml`.
+`python docs/own-system/service.py PORT`. It has the operations that `lookups.toml` asks for, those that fill it and
+verify its ledger, and nothing else. Statuses and codes are those of `contract/openapi.yaml`.
 """
 
 import json
