@@ -101,10 +101,13 @@ def thing_of(request: Request) -> str:
 
 
 def late(seconds: float, *, heeds_tokens: bool = True) -> ASGIApp:
-    """Shows a new order only some time after it was acknowledged; who sends a token waits for it."""
+    """Shows a new order only some time after it was acknowledged, and says so; who sends a token waits for it."""
     views = Views()
 
     async def behind(request: Request, ask: Ask) -> Response:
+        if request.url.path == "/ready":
+            lag = sum(shown > time.monotonic() for shown in views.shown_from.values())
+            return JSONResponse({"lag_events": lag, "lag_seconds": seconds * bool(lag), "parked_events": 0})
         if await views.hidden(request, heeds_tokens=heeds_tokens):
             return Response(status_code=404)
         response = await ask(request)

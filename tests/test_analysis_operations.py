@@ -54,6 +54,7 @@ def test_planted_costs_are_recovered_by_operation_and_component(costs: Findings)
         assert cell.cost.by_component_us["app"] / cell.cost.total_us == pytest.approx(truth.split["app"], abs=0.01)
 
 
+@pytest.mark.long
 def test_intervals_hold_the_truth_about_as_often_as_they_say(tmp_path: Path) -> None:
     held = []
     for seed in range(25):

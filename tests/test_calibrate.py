@@ -108,6 +108,7 @@ def test_a_long_run_holds_a_shorter_one_that_sees_less(tmp_path: Path) -> None:
     assert whole[0] is not None and long.ratio == whole[0].ratio != short.ratio
 
 
+@pytest.mark.long
 def test_repeats_that_are_there_are_not_measured_again(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     measured = list[str]()
 

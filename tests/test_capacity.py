@@ -69,6 +69,7 @@ def test_writes_that_are_seen_too_late_limit_the_capacity() -> None:
     assert simulated(90, 50, goal, **truth).failures[0] == "stale"
 
 
+@pytest.mark.long
 def test_a_run_of_capacity_goes_from_the_load_to_its_plots(tmp_path: Path) -> None:
     """On a busy machine the target is slower than its script, never faster."""
     with serving(targets.limited(served_per_s=250, applied_per_s=80)) as urls:

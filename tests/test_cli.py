@@ -221,6 +221,7 @@ def test_answers_are_not_held_back_by_nagle() -> None:
             assert accepted.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
 
 
+@pytest.mark.long
 def test_served_targets_of_any_origin_are_compared(fresh_target, tmp_path: Path) -> None:
     targets = {name: fresh_target("noop") for name in ("one", "two")}
     urls = [f"--target={name}={target.url}" for name, target in targets.items()]
@@ -248,6 +249,7 @@ def test_targets_that_answer_differently_get_no_figures(fresh_target, tmp_path: 
     assert not (tmp_path / "run" / "report.html").exists()
 
 
+@pytest.mark.long
 def test_ctrl_c_in_compare_stops_everything_and_what_was_measured_is_gone_on_with(tmp_path: Path) -> None:
     out = tmp_path / "run"
     command = subprocess.Popen(

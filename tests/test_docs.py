@@ -75,6 +75,7 @@ def test_the_workload_shown_is_the_file_beside_it() -> None:
 
 
 @pytest.mark.parametrize("command", commands("own-workload.md"))
+@pytest.mark.long
 def test_a_workload_of_ones_own_is_compared_as_its_page_says(command: str, tmp_path: Path) -> None:
     ended = compared(command, tmp_path / "run")
     assert ended.returncode == 0, ended.stderr

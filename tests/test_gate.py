@@ -84,6 +84,7 @@ def state_of(repository: Path) -> list[str]:
 
 
 @pytest.mark.skipif(not (HOME / ".git").exists(), reason="the project is no git repository here")
+@pytest.mark.long
 def test_a_head_that_answers_otherwise_fails_and_nothing_is_left_in_the_repository(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -16,7 +16,7 @@ from crossover.gallery import no_version_guard, swallowed_error
 from tests.simulation import KEYS, STORIES, Client, Feed, Redis, World, expected, story, turn
 from tests.story import totals
 
-SEEDS = int(os.environ.get("SIMULATION_SEEDS", "10000"))
+SEEDS = int(os.environ.get("SIMULATION_SEEDS", "1000"))
 
 
 def test_every_schedule_ends_with_the_views_of_the_truth() -> None:

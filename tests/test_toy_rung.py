@@ -64,6 +64,7 @@ def test_the_ladder_shows_it_after_its_parent_and_what_it_changes(environ: dict[
     assert '+        return {"idler": Idler()}' in run(environ, "crossover.cli", "diff", "toy")
 
 
+@pytest.mark.long
 def test_it_is_compared_with_its_parent_and_its_worker_is_in_the_accounts(
     environ: dict[str, str], tmp_path: Path
 ) -> None:
@@ -76,11 +77,13 @@ def test_it_is_compared_with_its_parent_and_its_worker_is_in_the_accounts(
     assert costs == {"crud": {"app", "postgres"}, "toy": {"app", "postgres", "idler"}}
 
 
+@pytest.mark.long
 def test_the_suite_of_the_same_bytes_takes_it_in(environ: dict[str, str]) -> None:
     words = ["tests/test_same_bytes.py", "-k", "toy", "-q", "-p", "no:cacheprovider"]
     assert "1 passed" in run(environ | {"PYTHONPATH": os.pathsep.join(sys.path)}, "pytest", *words)
 
 
+@pytest.mark.long
 def test_it_is_tortured(environ: dict[str, str], tmp_path: Path) -> None:
     """Its worker should be killed and paused too: that needs kinds of fault that follow from the rung."""
     faults = "kill-app,kill-postgres,pause-postgres,cut"
