@@ -83,7 +83,7 @@ def kinds_of(one: Rung) -> list[str]:
 
 
 def wanted_kinds(faults: str, one: Rung) -> list[str]:
-    """`all` that this rung can suffer, or kinds by commas; those that it cannot are left out later."""
+    """`all`, or a comma-separated list of kinds; kinds that this rung cannot suffer are left out later."""
     if faults == "all":
         return kinds_of(one)
     kinds = list(dict.fromkeys(word.strip() for word in faults.split(",")))
