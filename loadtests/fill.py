@@ -16,6 +16,15 @@ class FillRefused(Exception):
     """The target refused data of the set; the message is one sentence."""
 
 
+def require_data(client: HttpClient, dataset: Dataset, size: str) -> None:
+    """Raises FillRefused unless the target answers for the last order of this data set."""
+    if client.get(f"/orders/{dataset.order_id(dataset.size.orders - 1)}").status != 200:
+        raise FillRefused(
+            f"{client.url} does not hold the data set of size {size} and seed {dataset.seed}: load it with "
+            f"`crossover serve RUNG --size {size} --seed {dataset.seed}`, or give Locust the --size it holds."
+        )
+
+
 def fill(client: HttpClient, dataset: Dataset, progress: Progress = lambda done, total, note: None) -> None:
     """Orders are placed in the order of the data set, as nearly as concurrent requests allow."""
     size, total = dataset.size, sum(dataset.size)

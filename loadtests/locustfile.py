@@ -2,7 +2,7 @@
 
 Closed loop: a user waits for a response before its next request, so a slow target gets less load. That is for watching
 and trying out; results come from the open loop of `crossover compare`. With --master and --worker every user draws
-its ids from a space of its own.
+its ids from a space of its own. The web page is for this machine alone, unless --web-host says otherwise.
 """
 
 import argparse
@@ -13,13 +13,15 @@ from typing import Any
 
 from locust import FastHttpUser, between, events, task
 from locust.env import Environment
+from locust.exception import StopTest
 from locust.runners import MasterRunner
 
 from loadtests import workload as workloads
 from loadtests.dataset import POPULATION, SIZES, Dataset
-from loadtests.fill import fill
-from loadtests.http import HttpClient
+from loadtests.fill import FillRefused, fill, require_data
+from loadtests.http import HttpClient, Unreachable, require_contract
 from loadtests.operations import OperationStream
+from loadtests.plan import BadPlan
 
 
 def _workload(text: str) -> str:
@@ -44,18 +46,29 @@ def _arguments(parser: Any) -> None:
     parser.add_argument("--workload", type=_workload, default="shop", help=f"{', '.join(workloads.names())} or a .toml")
     parser.add_argument("--read-share", type=_read_share, default="", help="percent; empty: the workload's")
     parser.add_argument("--seed", type=int, default=1, help="of the data the target was filled with")
-    parser.add_argument("--size", choices=sorted(SIZES), default="s", help="of the data the target was filled with")
+    parser.add_argument("--size", choices=[*SIZES], default="empty", help="of that data: what `serve` was given")
     parser.add_argument("--bearer", default=os.environ.get("CROSSOVER_TOKEN", ""), is_secret=True, help="access token")
+    parser.set_defaults(web_host="127.0.0.1")
 
 
 @events.test_start.add_listener  # type: ignore[untyped-decorator]
 def _prepare(environment: Environment, **_: object) -> None:
-    """An empty shop gets its people and products first; to do that twice changes nothing."""
+    """An empty shop gets its people and products first (twice changes nothing); one with orders must have them."""
     options = environment.parsed_options
     size = SIZES[options.size]
     environment.shop_data = Dataset(options.seed, *(size if size.customers else POPULATION))
-    if not size.customers and not isinstance(environment.runner, MasterRunner):
-        fill(HttpClient(environment.host, token=options.bearer or None), environment.shop_data)
+    if isinstance(environment.runner, MasterRunner):
+        return  # its workers do it
+    client = HttpClient(environment.host, token=options.bearer or None)
+    try:
+        require_contract("of this test", client)
+        if size.customers:
+            require_data(client, environment.shop_data, options.size)
+        else:
+            fill(client, environment.shop_data)
+    except (BadPlan, FillRefused, Unreachable) as problem:
+        environment.process_exit_code = 2
+        raise StopTest(str(problem)) from None
 
 
 class Shopper(FastHttpUser):  # type: ignore[misc] # Locust comes without types that mypy would follow
