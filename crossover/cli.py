@@ -1,6 +1,7 @@
 """The command line: each command reads as what it does, and each error is one sentence."""
 
 import contextlib
+import importlib.metadata
 import os
 import signal
 import sys
@@ -29,12 +30,24 @@ app = typer.Typer(
     add_completion=False,
     invoke_without_command=True,
     pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
 )
 LOOK, COMPARE, TRUST, KEEP = "Look", "Compare", "Trust", "Keep and compare runs"
 
 
+def show_version(asked: bool) -> None:
+    if asked:
+        print(f"crossover {importlib.metadata.version('crossover')}")
+        raise typer.Exit
+
+
 @app.callback()
-def help_without_command(context: typer.Context) -> None:
+def help_without_command(
+    context: typer.Context,
+    version: Annotated[
+        bool, typer.Option("--version", is_eager=True, callback=show_version, help="Show the version and exit.")
+    ] = False,
+) -> None:
     if context.invoked_subcommand is None:
         typer.echo(context.get_help())
 
@@ -68,7 +81,7 @@ def serve(
                 progress=steps,
             )
             target = stack.enter_context(served)
-        print(f"{rung} is served at {target.url}\nIts docs page is  {target.url}/docs\nCtrl-C stops it.", flush=True)
+        shown.served(rung, target.url, size, seed, token)
         while True:
             time.sleep(0.2)
             target.check()
@@ -160,8 +173,7 @@ def finish(session: "Session") -> None:
     """Measure a session, write its report and plots, and show it."""
     from crossover.session import measure
 
-    measure(session)
-    shown.write(session.access.out)
+    measure(session, shown.write)
     shown.show(session.access.out)
 
 
@@ -384,9 +396,11 @@ def main() -> None:
 def outcome(words: list[str] | None = None) -> int:
     """The exit code: 0 done, 1 something failed, 2 bad input, 128 + n stopped by a signal."""
     try:
-        return int(app(words, standalone_mode=False) or 0)
+        return int(app(words, prog_name="crossover", standalone_mode=False) or 0)
     except TyperException as error:
-        return say(f"{error.format_message().rstrip('.')}: see `crossover --help`.", 2)
+        context = getattr(error, "ctx", None)
+        command = context.command_path if context else "crossover"
+        return say(f"{error.format_message().rstrip('.')}: see `{command} --help`.", 2)
     except Failed as error:
         return say(str(error), 1)
     except (KeyboardInterrupt, typer.Abort):

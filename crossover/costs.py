@@ -41,8 +41,7 @@ def measured(sizes: str, options: Options, rungs: str, profile: str, out: Path) 
     each = [replace(options, size=size, out=out / size) for size in listed(sizes)]
     sessions = [costs_of(one, rungs, profile=profile) for one in each]
     for session in sessions:
-        measure(session)
-        write(session.access.out)
+        measure(session, write)
     return [session.access.out for session in sessions]
 
 

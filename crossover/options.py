@@ -18,7 +18,7 @@ Urls = Annotated[
 ]
 Token = Annotated[str | None, Option(envvar="CROSSOVER_TOKEN", help="Bearer token required on every request.")]
 Durability = Annotated[str, Option(help="full, or relaxed: private servers acknowledge writes before disk.")]
-ProfileName = Annotated[str, Option(help="quick, standard or thorough.")]
+ProfileName = Annotated[str, Option(help="For two rungs: quick (2 min), standard (10 min) or thorough (16 min).")]
 ReadShares = Annotated[str, Option(help="Comma-separated shares of reads, in percent.")]
 Rate = Annotated[float | None, Option(help="Operations per second (default: the workload's).")]
 Size = Annotated[str, Option(help="empty, s (10,000 orders), m (100,000) or l (1,000,000).")]

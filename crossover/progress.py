@@ -14,11 +14,12 @@ class Steps:
         self.console = Console(stderr=True)
         self._bars = Progress(
             TextColumn("{task.description}"),
-            BarColumn(bar_width=30),
-            TextColumn("{task.percentage:>3.0f} %"),
+            BarColumn(bar_width=20),
+            TextColumn("{task.percentage:>3.0f}%"),
             TimeElapsedColumn(),
             console=self.console,
             transient=True,
+            refresh_per_second=2,
             disable=not self.console.is_terminal,
         )
         self._title, self._phase, self._task = title, "", TaskID(0)
@@ -32,7 +33,8 @@ class Steps:
     ) -> None:
         self._bars.stop()
 
-    def __call__(self, phase: str, done: int, total: int) -> None:
+    def __call__(self, phase: str, done: int, total: int, note: str = "") -> None:
+        phase = f"{phase} {note}".rstrip()
         if phase != self._phase:
             if self._phase:
                 self._bars.remove_task(self._task)

@@ -7,7 +7,7 @@ import select
 import signal
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -15,10 +15,12 @@ from pathlib import Path
 import msgspec
 
 from crossover.errors import Fallen, UserError
+from crossover.forecast import Forecast
 from crossover.machine import fingerprint
 from crossover.planning import Session
-from crossover.progress import Steps
 from crossover.revisions import check_out
+from crossover.run_steps import RunSteps
+from crossover.so_far import SoFar
 from crossover.targets import Target, midnight, serving
 from ladder.environment import TOKEN
 from ladder.rung import rung as rung_of
@@ -26,31 +28,38 @@ from loadtests.plan import Endpoint, Job
 from servers.server import fresh_namespace
 from servers.supervisor import Processes
 
+Progress = Callable[..., None]  # phase, done, total[, note]
 STOPPED, BAD_INPUT = 130, 2
 DRIVER_ENDS_S_MAX = 30.0
 
 
-def measure(session: Session) -> None:
-    """Raises UserError for bad input, Fallen for a failed check; what was measured stays on disk."""
+def measure(session: Session, write: Callable[[Path], None] | None = None) -> None:
+    """Measure it and `write` its report; UserError: bad input, Fallen: a failed check. What was measured stays."""
     plan, access = session
-    try:
-        with contextlib.ExitStack() as stack, Steps(plan.kind) as steps:
-            supervisor = stack.enter_context(Processes())
-            commits = {commit: supervisor.folder / "code" / commit for commit in plan.revisions.values()}
-            for commit, folder in commits.items():
-                check_out(commit, folder)
-            targets = [
-                stack.enter_context(started(session, name, steps, commits.get(plan.revisions.get(name, ""))))
-                for name in plan.rungs
-            ]
-            drive(job_of(session, targets), supervisor, targets, steps)
-    except KeyboardInterrupt:
-        if (access.out / "manifest.json").exists() and plan.kind == "compare":
-            print(f"Stopped. To go on: crossover compare --resume {access.out}", file=sys.stderr)
-        raise
+    so_far = SoFar(access.out, [*plan.rungs, *plan.external])
+    so_far.read()
+    with RunSteps(plan.kind, Forecast(plan, writes=write is not None, measured=so_far.measured), so_far) as steps:
+        try:
+            with contextlib.ExitStack() as stack:
+                supervisor = stack.enter_context(Processes())
+                commits = {commit: supervisor.folder / "code" / commit for commit in plan.revisions.values()}
+                for commit, folder in commits.items():
+                    check_out(commit, folder)
+                targets = [
+                    stack.enter_context(started(session, name, steps, commits.get(plan.revisions.get(name, ""))))
+                    for name in plan.rungs
+                ]
+                drive(job_of(session, targets), supervisor, targets, steps)
+        except KeyboardInterrupt:
+            if (access.out / "manifest.json").exists() and plan.kind == "compare":
+                print(f"Stopped. To go on: crossover compare --resume {access.out}", file=sys.stderr)
+            raise
+        if write is not None:
+            steps("report", 0, 1)
+            write(access.out)
 
 
-def started(session: Session, name: str, steps: Steps, code: Path | None = None) -> AbstractContextManager[Target]:
+def started(session: Session, name: str, steps: Progress, code: Path | None = None) -> AbstractContextManager[Target]:
     """A target in a namespace of this session alone, which is dropped from the user's own servers afterwards."""
     plan, access = session
     return serving(
@@ -97,7 +106,7 @@ def endpoint_of(target: Target, commit: str | None = None) -> Endpoint:
     )
 
 
-def drive(job: Job, supervisor: Processes, targets: list[Target], steps: Steps) -> None:
+def drive(job: Job, supervisor: Processes, targets: list[Target], steps: Progress) -> None:
     """Run the driver to its end."""
     path = supervisor.folder / "JOB.json"  # no part of the run: it may hold a token
     path.touch(0o600)
@@ -120,7 +129,7 @@ def drive(job: Job, supervisor: Processes, targets: list[Target], steps: Steps) 
         raise Fallen(last if "Traceback" in supervisor.log("driver").read_text(errors="replace") else sentence)
 
 
-def follow(driver: subprocess.Popen[bytes], targets: list[Target], steps: Steps) -> None:
+def follow(driver: subprocess.Popen[bytes], targets: list[Target], steps: Progress) -> None:
     """Show the driver's progress, and give it fresh processes when it asks for them."""
     assert driver.stdin is not None and driver.stdout is not None
     unread = b""
@@ -136,7 +145,7 @@ def follow(driver: subprocess.Popen[bytes], targets: list[Target], steps: Steps)
         *lines, unread = (unread + data).split(b"\n")
         for line in lines:
             step = json.loads(line)
-            steps(f"{step['phase']} {step['note']}".rstrip(), step["done"], step["total"])
+            steps(step["phase"], step["done"], step["total"], step["note"])
             if step["phase"] == "restart":
                 with ThreadPoolExecutor() as pool:
                     targets[:] = pool.map(with_fresh_processes, targets)

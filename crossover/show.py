@@ -1,5 +1,7 @@
 """What a run shows: its table in the terminal, its report and plots on disk."""
 
+import shutil
+import sys
 from pathlib import Path
 
 from rich.console import Console
@@ -10,6 +12,22 @@ TABLE_WIDTH = 100
 def wide_console() -> Console:
     console = Console()
     return console if console.is_terminal else Console(width=TABLE_WIDTH)  # a file or pipe has no width
+
+
+def served(rung: str, url: str, size: str, seed: int, token: str | None) -> None:
+    """Print where a rung is served and how to drive it by hand; the token itself is not shown."""
+    beside, home = Path(sys.executable).parent / "locust", Path(__file__).parent.parent
+    program = "locust" if shutil.which("locust") == str(beside) else here(beside)
+    data = f" --size {size} --seed {seed}" if (size, seed) != ("empty", 1) else ""
+    print(f"{rung} is served at {url}\nIts docs page is  {url}/docs")
+    print(f"To load it:  {program} -f {here(home / 'loadtests' / 'locustfile.py')} -H {url}{data}")
+    print("Requests need the token: set CROSSOVER_TOKEN for Locust too.\n" if token else "", end="")
+    print("Ctrl-C stops it.", flush=True)
+
+
+def here(path: Path) -> str:
+    """As one would type it in this folder."""
+    return str(path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path)
 
 
 def show(folder: Path) -> None:

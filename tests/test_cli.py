@@ -9,6 +9,7 @@ import signal
 import socket
 import subprocess
 import sys
+from importlib.metadata import version
 from pathlib import Path
 from unittest import mock
 
@@ -56,8 +57,9 @@ def refused(*words: str, **env: str) -> str:
 @pytest.mark.parametrize(
     ("words", "expected"),
     [
-        ("nope", "No such command 'nope'"),
-        ("rungs --nope", "No such option: --nope"),
+        ("nope", "No such command 'nope': see `crossover --help`."),
+        ("rungs --nope", "No such option: --nope: see `crossover rungs --help`."),
+        ("serve", "Missing argument 'RUNG': see `crossover serve --help`."),
         ("serve nope", "There is no rung 'nope': choose one of noop, crud"),
         ("serve crud --size xxl", "There is no size 'xxl': choose one of empty, s, m, l."),
         ("serve crud --port 70000", "--port"),
@@ -188,6 +190,17 @@ def test_every_command_is_documented_in_the_readme_and_every_option_says_what_it
         assert f"crossover {name}" in readme and command.help, name
         for parameter in command.params:
             assert getattr(parameter, "help", None), f"{name} {parameter.name}"
+
+
+@pytest.mark.parametrize("name", ["", *get_command(app).commands])  # type: ignore[attr-defined]
+def test_every_command_has_short_and_long_help_that_is_whole_at_80_columns(name: str) -> None:
+    (short, text), (long, same) = (outcome_of(*name.split(), flag, COLUMNS="80") for flag in ("-h", "--help"))
+    assert short == long == 0 and text == same and f"Usage: crossover {name}".rstrip() in text
+    assert max(map(len, text.splitlines())) <= 80 and "…" not in text
+
+
+def test_the_version_is_told() -> None:
+    assert outcome_of("--version") == (0, f"crossover {version('crossover')}\n")
 
 
 def test_rungs_shows_the_whole_ladder() -> None:

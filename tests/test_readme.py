@@ -219,13 +219,17 @@ def test_a_rung_is_served_and_locust_runs_against_it() -> None:
     (line,) = (line for line in IN_README if line.startswith("crossover serve"))
     (locust,) = typed("locust")
     words = shlex.split(line.replace("--port 8000 --size s", "--port 0 --size empty"))[1:]
-    with subprocess.Popen([sys.executable, "-m", "crossover.cli", *words], stdout=-1, text=True, env=CLEAN) as served:
+    with subprocess.Popen(
+        [sys.executable, "-m", "crossover.cli", *words], cwd=HOME, stdout=-1, text=True, env=CLEAN
+    ) as served:
         try:
             assert served.stdout is not None
             url = served.stdout.readline().split()[-1]
             assert httpx.get(f"{url}/docs").status_code == 200
-            words = shlex.split(f"{locust.replace('http://127.0.0.1:8000', url)} --size empty --headless -t 2s")
-            assert subprocess.run([sys.executable, "-m", *words], cwd=HOME, timeout=120).returncode == 0
+            _, told = served.stdout.readline(), served.stdout.readline().split(":", 1)[1]
+            assert shlex.split(told)[1:] == shlex.split(locust.replace("http://127.0.0.1:8000", url))[1:]
+            words = shlex.split(f"{told} --headless -t 2s")
+            assert subprocess.run(words, cwd=HOME, timeout=120).returncode == 0
             served.send_signal(signal.SIGINT)
             assert served.wait(60) == 128 + signal.SIGINT
         finally:
