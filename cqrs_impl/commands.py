@@ -1,12 +1,13 @@
 """The command side: decide, save the write model and record the event, in one transaction."""
 
-from sqlalchemy.ext.asyncio import AsyncConnection
+from collections.abc import Callable
 
 from contract.messages import Command, CommandResult, Event
 from contract.ports import Clock, recorded_at
 from contract.position import START, Position
 from cqrs_impl.ports import Recorder
-from crud_impl.connections import Database
+from crud_impl.connections import Database, Transaction
+from crud_impl.effect import Effect
 from crud_impl.system import execute
 
 
@@ -17,20 +18,21 @@ class Commands:
     async def execute(self, command: Command) -> CommandResult:
         now = recorded_at(self._clock, command)
 
-        async def work(connection: AsyncConnection) -> CommandResult:
-            effect = await execute(connection, command, now)
+        async def work(transaction: Transaction) -> tuple[Effect, Callable[[], Position]]:
+            effect = await execute(transaction, command, now)
             if effect.event is None:
-                return CommandResult(effect.receipt, False, await self._recorder.latest(connection))
-            return CommandResult(effect.receipt, effect.created, await self._recorder.record(connection, effect.event))
+                return effect, await self._recorder.latest(transaction)
+            return effect, await self._recorder.record(transaction, effect.event)
 
-        return await self._database.transact(work)
+        effect, position = await self._database.transact(work)
+        return CommandResult(effect.receipt, effect.created, position())
 
 
 class NoRecorder:
     """Nobody follows: the queries read the write model itself."""
 
-    async def record(self, connection: AsyncConnection, event: Event) -> Position:
-        return START
+    async def record(self, transaction: Transaction, event: Event) -> Callable[[], Position]:
+        return lambda: START
 
-    async def latest(self, connection: AsyncConnection) -> Position:
-        return START
+    async def latest(self, transaction: Transaction) -> Callable[[], Position]:
+        return lambda: START

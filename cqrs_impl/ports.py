@@ -1,14 +1,14 @@
 """The seams between the two directions. Each is small enough to fake in a page."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple, Protocol, TypeVar
 
 from msgspec import Struct
-from sqlalchemy.ext.asyncio import AsyncConnection
 
 from contract.messages import Event, Query, QueryResult, Readiness
 from contract.position import Position
 from cqrs_impl.checkpoint import Checkpoint
+from crud_impl.connections import Transaction
 
 V = TypeVar("V")
 
@@ -42,10 +42,10 @@ class Batch(NamedTuple):
 class Recorder(Protocol):
     """Where a command's event goes, inside the command's own transaction."""
 
-    async def record(self, connection: AsyncConnection, event: Event) -> Position:
-        """Keep the event, whole with the command or not at all."""
+    async def record(self, transaction: Transaction, event: Event) -> Callable[[], Position]:
+        """Keep the event, whole with the command or not at all. Its position is known after the commit."""
 
-    async def latest(self, connection: AsyncConnection) -> Position:
+    async def latest(self, transaction: Transaction) -> Callable[[], Position]:
         """For a repeat: a position that covers what it did, and none before any that was answered already."""
 
 

@@ -61,6 +61,7 @@ def serve(
     seed: given.Seed = 1,
     url: given.Urls = None,
     durability: given.Durability = "full",
+    clients: given.Clients = "idiomatic",
     token: given.Token = None,
 ) -> None:
     """Serve a rung with its workers in the foreground, until Ctrl-C."""
@@ -78,6 +79,7 @@ def serve(
                 size=size,
                 seed=seed,
                 durability=durability,
+                clients=clients,
                 progress=steps,
             )
             target = stack.enter_context(served)
@@ -302,6 +304,7 @@ def torture(
     seconds: Annotated[float, typer.Option(min=1, help="Length of load and faults; checking comes after.")] = 60,
     seed: Annotated[int | None, typer.Option(help="The same seed schedules the same faults (default: random).")] = None,
     faults: Annotated[str, typer.Option(help="Comma-separated kinds of fault, or all.")] = "all",
+    clients: given.Clients = "idiomatic",
     out: given.NewFolder = None,
 ) -> None:
     """Kill, pause and cut off a rung's parts under load, on private servers, and check that nothing is lost."""
@@ -310,7 +313,7 @@ def torture(
     from crossover.torture.run import torture as run
 
     seed = secrets.randbelow(1_000_000) if seed is None else seed
-    raise typer.Exit(0 if run(rung, seconds=seconds, seed=seed, faults=faults, out=out).clean else 1)
+    raise typer.Exit(0 if run(rung, seconds=seconds, seed=seed, faults=faults, clients=clients, out=out).clean else 1)
 
 
 @app.command(rich_help_panel=KEEP)

@@ -18,6 +18,9 @@ Urls = Annotated[
 ]
 Token = Annotated[str | None, Option(envvar="CROSSOVER_TOKEN", help="Bearer token required on every request.")]
 Durability = Annotated[str, Option(help="full, or relaxed: private servers acknowledge writes before disk.")]
+Clients = Annotated[
+    str, Option(envvar="CROSSOVER_CLIENTS", help="idiomatic, or lean: how well the clients of all rungs are tuned.")
+]
 ProfileName = Annotated[str, Option(help="For two rungs: quick (2 min), standard (10 min) or thorough (16 min).")]
 ReadShares = Annotated[str, Option(help="Comma-separated shares of reads, in percent.")]
 Rate = Annotated[float | None, Option(help="Operations per second (default: the workload's).")]
@@ -39,6 +42,7 @@ class Options:
     workload: Annotated[str, Option(help="shop, backoffice, checkout, or a TOML file.")] = "shop"
     rate: Rate = None
     size: Size = "s"
+    clients: Clients = "idiomatic"
     seed: Seed = 1
     out: NewFolder = None
     url: Urls = None

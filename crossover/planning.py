@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 
 from crossover.errors import UserError
 from crossover.options import Options
-from crossover.targets import known_durability, known_rung, known_size
+from crossover.targets import known_clients, known_durability, known_rung, known_size
 from crossover.urls import given_urls
 from ladder.rung import rung as rung_of
 from loadtests import workload as workloads
@@ -89,6 +89,7 @@ def session_of(
         "fill_over_http": bool(external) or any(not rung_of(rung).servers for rung in rungs.values()),
         "seed": options.seed,
         "durability": known_durability(durability, urls, [*rungs.values()]),
+        "clients": known_clients(options.clients),
         "profile": profile,
         "rounds": length.rounds,
         "restarts": 1 if external else length.restarts,

@@ -70,6 +70,7 @@ def started(session: Session, name: str, steps: Progress, code: Path | None = No
         token=access.token,
         urls=access.urls,
         durability=plan.durability,
+        clients=plan.clients,
         namespace=fresh_namespace(name),
         ephemeral=True,
         code=code,

@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 
 from crossover.errors import UserError
 from crossover.urls import servers_of
-from ladder.environment import CLOCK, NAMESPACE, TOKEN
+from ladder.environment import CLIENTS, CLOCK, LEVELS, NAMESPACE, TOKEN
 from ladder.rung import names, rung, rungs
 from loadtests.dataset import SIZES
 from loadtests.http import HttpClient, Unreachable
@@ -161,6 +161,12 @@ def known_durability(durability: str, urls: Mapping[str, str], rung_names: list[
     return durability
 
 
+def known_clients(level: str) -> str:
+    if level not in LEVELS:
+        raise UserError(f"There are no clients '{level}': choose {' or '.join(LEVELS)}.")
+    return level
+
+
 def listen(host: str, port: int) -> socket.socket:
     """A listening socket, taken before anything starts so that a port in use is found first; port 0 is any free one."""
     try:
@@ -196,11 +202,18 @@ def start_servers(
 
 
 def target_env(
-    name: str, urls: Mapping[str, str], *, namespace: str, clock: str | None = None, token: str | None = None
+    name: str,
+    urls: Mapping[str, str],
+    *,
+    namespace: str,
+    clients: str = LEVELS[0],
+    clock: str | None = None,
+    token: str | None = None,
 ) -> dict[str, str]:
     """The variables that the processes of a rung are told everything by."""
     env = {server.variable: urls[server.name] for server in rung(name).servers}
-    return env | {NAMESPACE: namespace} | ({CLOCK: clock} if clock else {}) | ({TOKEN: token} if token else {})
+    env |= {NAMESPACE: namespace, CLIENTS: clients}
+    return env | ({CLOCK: clock} if clock else {}) | ({TOKEN: token} if token else {})
 
 
 def process_env(env: Mapping[str, str]) -> dict[str, str]:
@@ -208,7 +221,7 @@ def process_env(env: Mapping[str, str]) -> dict[str, str]:
 
     All hash alike: a seed of its own would give each start sets and dictionaries of another speed.
     """
-    told = {NAMESPACE, CLOCK, TOKEN} | {server.variable for server in servers_of(rungs()).values()}
+    told = {NAMESPACE, CLIENTS, CLOCK, TOKEN} | {server.variable for server in servers_of(rungs()).values()}
     return {key: value for key, value in os.environ.items() if key not in told} | {"PYTHONHASHSEED": "0"} | dict(env)
 
 
@@ -233,6 +246,7 @@ def serving(
     clock: str | None = None,
     token: str | None = None,
     durability: str = "full",
+    clients: str = LEVELS[0],
     namespace: str | None = None,
     ephemeral: bool = False,
     code: Path | None = None,
@@ -247,6 +261,7 @@ def serving(
     known_rung(rung_name)
     known_size(size)
     known_durability(durability, urls, [rung_name])
+    known_clients(clients)
     if host not in (LOOPBACK, "localhost", "::1") and not token:
         raise UserError(f"Listening on {host} lets others in: set {TOKEN}, or leave --host at {LOOPBACK}.")
     if code and not (code / "ladder" / "run.py").exists():
@@ -256,7 +271,7 @@ def serving(
         progress(f"starting {name}", 0, 1)
         started = start_servers(supervisor, [rung_name], urls, durability=durability)
         namespace = namespace or namespace_of(name)
-        env = target_env(rung_name, started, namespace=namespace, clock=clock, token=token)
+        env = target_env(rung_name, started, namespace=namespace, clients=clients, clock=clock, token=token)
         if ephemeral and any(server.name in urls for server in rung(rung_name).servers):
             supervisor.at_end(ladder_command("drop", rung_name), env=process_env(env))
         env |= {"PYTHONPATH": str(code)} if code else {}  # found before what is installed

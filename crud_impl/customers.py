@@ -1,11 +1,9 @@
 """Customers: how they are written and read. Each command locks its customer before it decides."""
 
-from sqlalchemy.ext.asyncio import AsyncConnection
-
 from contract import rules
 from contract.messages import CustomerView, RegisterCustomer, RenameCustomer
 from contract.text import time_text, words
-from crud_impl.connections import Rows, first, run
+from crud_impl.connections import Rows, Transaction
 from crud_impl.effect import Effect, changed, repeated
 
 INSERT = """
@@ -14,13 +12,13 @@ VALUES (%(id)s, 1, %(name)s, %(words)s, %(name)s) ON CONFLICT (id) DO NOTHING RE
 LOCK = "SELECT version, name, registered_name FROM customers WHERE id = %(id)s FOR NO KEY UPDATE"
 
 
-async def register(connection: AsyncConnection, command: RegisterCustomer) -> Effect:
+async def register(transaction: Transaction, command: RegisterCustomer) -> Effect:
     # Insert first: of two that register one id at once, the second waits here and then sees the first.
     event = rules.register(None, command)
     assert event is not None, "a new customer has an event"
-    if await first(connection, INSERT, id=command.id, name=command.name, words=list(words(command.name))):
+    if await transaction.first(INSERT, id=command.id, name=command.name, words=list(words(command.name))):
         return changed(event)
-    customer = await _locked(connection, command.id)
+    customer = await _locked(transaction, command.id)
     assert customer is not None, "what stood in the way of the insert is there"
     rules.register(customer, command)
     return repeated(command.id, customer.version)
@@ -29,19 +27,19 @@ async def register(connection: AsyncConnection, command: RegisterCustomer) -> Ef
 RENAME = "UPDATE customers SET version = %(version)s, name = %(name)s, words = %(words)s WHERE id = %(id)s"
 
 
-async def rename(connection: AsyncConnection, command: RenameCustomer) -> Effect:
-    customer = await _locked(connection, command.id)
+async def rename(transaction: Transaction, command: RenameCustomer) -> Effect:
+    customer = await _locked(transaction, command.id)
     event = rules.rename(customer, command)
     if event is None:
         assert customer is not None, "a repeat has a customer"
         return repeated(command.id, customer.version)
     new_words = list(words(event.name))
-    await run(connection, RENAME, id=command.id, version=event.version, name=event.name, words=new_words)
+    await transaction.send(RENAME, id=command.id, version=event.version, name=event.name, words=new_words)
     return changed(event)
 
 
-async def _locked(connection: AsyncConnection, customer_id: str) -> rules.Customer | None:
-    row = await first(connection, LOCK, id=customer_id)
+async def _locked(transaction: Transaction, customer_id: str) -> rules.Customer | None:
+    row = await transaction.first(LOCK, id=customer_id)
     return row and rules.Customer(customer_id, *row)
 
 

@@ -7,8 +7,6 @@ from collections.abc import Iterable
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy.ext.asyncio import AsyncConnection
-
 from contract import rules
 from contract.errors import Refusal
 from contract.messages import (
@@ -21,7 +19,6 @@ from contract.messages import (
     OrderItem,
     OrderPage,
     OrderPaid,
-    OrderPlaced,
     OrderShipped,
     OrderView,
     PlaceOrder,
@@ -30,21 +27,21 @@ from contract.messages import (
     Wanted,
 )
 from contract.text import cursor_text, time_text
-from crud_impl.connections import Rows, first, run
+from crud_impl.connections import Rows, Transaction
 from crud_impl.effect import Effect, changed, repeated
 
 # The customer's row is only looked at; the foreign key of the insert holds it.
 LOCK_PRODUCTS = """
 SELECT id::text, version, name, price_cents, stock, added_price_cents, added_stock,
-       EXISTS (SELECT FROM customers WHERE id = %(customer)s)
+       EXISTS (SELECT FROM customers WHERE id = %(customer)s), EXISTS (SELECT FROM orders WHERE id = %(order)s)
 FROM products WHERE id = ANY(%(products)s::uuid[]) ORDER BY id FOR NO KEY UPDATE"""
 KNOWN_CUSTOMER = "SELECT FROM customers WHERE id = %(id)s"
+# One statement for the order, its lines and the stock they take.
 INSERT = """
-INSERT INTO orders (id, version, status, customer_id, placed_at, line_count, total_cents)
-VALUES (%(id)s, 1, 'placed', %(customer)s, %(at)s, %(count)s, %(total)s) ON CONFLICT (id) DO NOTHING RETURNING id"""
-# One statement for the lines and the stock they take.
-INSERT_LINES = """
-WITH line AS (
+WITH placed AS (
+    INSERT INTO orders (id, version, status, customer_id, placed_at, line_count, total_cents)
+    VALUES (%(id)s, 1, 'placed', %(customer)s, %(at)s, %(count)s, %(total)s)
+), line AS (
     INSERT INTO order_lines (order_id, position, product_id, quantity, unit_price_cents)
     SELECT %(id)s::uuid, l.position, l.product_id, l.quantity, l.price
     FROM unnest(%(products)s::uuid[], %(quantities)s::int[], %(prices)s::bigint[])
@@ -53,42 +50,41 @@ WITH line AS (
 UPDATE products SET stock = stock - line.quantity FROM line WHERE id = line.product_id"""
 
 
-async def place(connection: AsyncConnection, command: PlaceOrder, now: datetime) -> Effect:
-    """Three statements where nothing stands in the way; what does is looked into afterwards."""
+async def place(transaction: Transaction, command: PlaceOrder, now: datetime) -> Effect:
+    """Two statements where nothing stands in the way. Of two that place one order at once, the second meets the
+    first's row at its insert, starts over, and then sees it."""
     product_ids = [line.product_id for line in command.lines]
-    locked = await connection.exec_driver_sql(LOCK_PRODUCTS, {"customer": command.customer_id, "products": product_ids})
-    rows: list[Any] = [tuple(row) for row in locked]
+    ids = {"order": command.id, "customer": command.customer_id, "products": product_ids}
+    rows = await transaction.rows(LOCK_PRODUCTS, **ids)
     products = {row[0]: rules.Product(*row[:7]) for row in rows}
-    customer_known = bool(rows and rows[0][7]) or (not rows and await _known(connection, command.customer_id))
+    customer_known, placed_before = rows[0][7:] if rows else (await _known(transaction, command.customer_id), True)
+    order = await find(transaction, command.id) if placed_before else None
     try:
-        event = rules.place(None, customer_known, products, command, now)
+        event = rules.place(order, customer_known, products, command, now)
     except Refusal:
-        if (order := await find(connection, command.id)) is not None:
-            return _repeat(order, command, now)
-        raise
-    assert event is not None, "a new order has an event"
-    if not await _insert(connection, event):
-        order = await find(connection, command.id)
-        assert order is not None, "what stood in the way of the insert is there"
-        return _repeat(order, command, now)
-    quantities = [line.quantity for line in event.lines]
-    prices = [line.unit_price_cents for line in event.lines]
-    await run(connection, INSERT_LINES, id=event.id, products=product_ids, quantities=quantities, prices=prices)
+        # What refuses it may be what the same order took, placed while this one waited for the products.
+        if order is not None or (order := await find(transaction, command.id)) is None:
+            raise
+        event = rules.place(order, customer_known, products, command, now)
+    if event is None:
+        assert order is not None, "a repeat has an order"
+        return repeated(order.id, order.version)
+    await transaction.send(
+        INSERT,
+        id=event.id,
+        customer=event.customer_id,
+        at=event.at,
+        count=len(event.lines),
+        total=event.total_cents,
+        products=product_ids,
+        quantities=[line.quantity for line in event.lines],
+        prices=[line.unit_price_cents for line in event.lines],
+    )
     return changed(event)
 
 
-async def _known(connection: AsyncConnection, customer_id: str) -> bool:
-    return await first(connection, KNOWN_CUSTOMER, id=customer_id) is not None
-
-
-async def _insert(connection: AsyncConnection, event: OrderPlaced) -> bool:
-    row = {"id": event.id, "customer": event.customer_id, "at": event.at, "total": event.total_cents}
-    return await first(connection, INSERT, **row, count=len(event.lines)) is not None
-
-
-def _repeat(order: rules.Order, command: PlaceOrder, now: datetime) -> Effect:
-    rules.place(order, True, {}, command, now)
-    return repeated(order.id, order.version)
+async def _known(transaction: Transaction, customer_id: str) -> bool:
+    return await transaction.first(KNOWN_CUSTOMER, id=customer_id) is not None
 
 
 FIND = """
@@ -97,8 +93,8 @@ SELECT o.version, o.status, o.paid_at IS NOT NULL, o.customer_id::text,
 FROM orders o JOIN order_lines l ON l.order_id = o.id WHERE o.id = %(id)s GROUP BY o.id"""
 
 
-async def find(connection: AsyncConnection, order_id: str) -> rules.Order | None:
-    row = await first(connection, FIND, id=order_id)
+async def find(transaction: Transaction, order_id: str) -> rules.Order | None:
+    row = await transaction.first(FIND, id=order_id)
     if row is None:
         return None
     version, status, paid, customer_id, product_ids, quantities = row
@@ -118,22 +114,22 @@ UPDATE products p SET stock = p.stock + l.quantity FROM order_lines l
 WHERE l.order_id = %(id)s AND p.id = l.product_id"""
 
 
-async def advance(connection: AsyncConnection, command: Transition, now: datetime) -> Effect:
+async def advance(transaction: Transaction, command: Transition, now: datetime) -> Effect:
     """Pay, ship or cancel."""
-    row = await first(connection, LOCK, id=command.id)
+    row = await transaction.first(LOCK, id=command.id)
     order = row and rules.Order(command.id, row[0], row[1], row[2], row[3], ())
     event = rules.advance(order, command, now)
     match event:
         case None:
             return repeated(command.id, order.version)
         case OrderPaid():
-            await run(connection, PAY, id=command.id, version=event.version, at=now)
+            await transaction.send(PAY, id=command.id, version=event.version, at=now)
         case OrderShipped():
-            await run(connection, SHIP, id=command.id, version=event.version, at=now)
+            await transaction.send(SHIP, id=command.id, version=event.version, at=now)
         case OrderCancelled():
-            await run(connection, CANCEL, id=command.id, version=event.version, at=now)
-            await run(connection, LOCK_ORDERED, id=command.id)
-            await run(connection, RETURN_STOCK, id=command.id)
+            await transaction.send(CANCEL, id=command.id, version=event.version, at=now)
+            await transaction.send(LOCK_ORDERED, id=command.id)
+            await transaction.send(RETURN_STOCK, id=command.id)
     return changed(event)
 
 

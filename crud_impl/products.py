@@ -1,11 +1,9 @@
 """Products: how they are written and read. Each command locks its product before it decides."""
 
-from sqlalchemy.ext.asyncio import AsyncConnection
-
 from contract import rules
 from contract.messages import AddProduct, DeliverStock, ProductView, RepriceProduct
 from contract.text import words
-from crud_impl.connections import Rows, first, run
+from crud_impl.connections import Rows, Transaction
 from crud_impl.effect import Effect, changed, repeated
 
 INSERT = """
@@ -17,13 +15,13 @@ SELECT id::text, version, name, price_cents, stock, added_price_cents, added_sto
 FROM products WHERE id = %(id)s FOR NO KEY UPDATE"""
 
 
-async def add(connection: AsyncConnection, command: AddProduct) -> Effect:
+async def add(transaction: Transaction, command: AddProduct) -> Effect:
     event = rules.add_product(None, command)
     assert event is not None, "a new product has an event"
     row = {"id": command.id, "name": command.name, "price": command.price_cents, "stock": command.stock}
-    if await first(connection, INSERT, **row, words=list(words(command.name))):
+    if await transaction.first(INSERT, **row, words=list(words(command.name))):
         return changed(event)
-    product = await _locked(connection, command.id)
+    product = await _locked(transaction, command.id)
     assert product is not None, "what stood in the way of the insert is there"
     rules.add_product(product, command)
     return repeated(command.id, product.version)
@@ -32,13 +30,13 @@ async def add(connection: AsyncConnection, command: AddProduct) -> Effect:
 REPRICE = "UPDATE products SET version = %(version)s, price_cents = %(price)s WHERE id = %(id)s"
 
 
-async def reprice(connection: AsyncConnection, command: RepriceProduct) -> Effect:
-    product = await _locked(connection, command.id)
+async def reprice(transaction: Transaction, command: RepriceProduct) -> Effect:
+    product = await _locked(transaction, command.id)
     event = rules.reprice(product, command)
     if event is None:
         assert product is not None, "a repeat has a product"
         return repeated(command.id, product.version)
-    await run(connection, REPRICE, id=command.id, version=event.version, price=event.price_cents)
+    await transaction.send(REPRICE, id=command.id, version=event.version, price=event.price_cents)
     return changed(event)
 
 
@@ -48,21 +46,21 @@ INSERT INTO deliveries (product_id, delivery_id, quantity) VALUES (%(id)s, %(del
 ADD_STOCK = "UPDATE products SET version = %(version)s, stock = stock + %(quantity)s WHERE id = %(id)s"
 
 
-async def deliver(connection: AsyncConnection, command: DeliverStock) -> Effect:
-    product = await _locked(connection, command.id)  # its lock keeps two equal deliveries apart
-    before = await first(connection, FIND_DELIVERY, id=command.id, delivery=command.delivery_id)
+async def deliver(transaction: Transaction, command: DeliverStock) -> Effect:
+    product = await _locked(transaction, command.id)  # its lock keeps two equal deliveries apart
+    before = await transaction.first(FIND_DELIVERY, id=command.id, delivery=command.delivery_id)
     event = rules.deliver(product, before and before[0], command)
     if event is None:
         assert product is not None, "a repeat has a product"
         return repeated(command.id, product.version)
     quantity = event.quantity
-    await run(connection, INSERT_DELIVERY, id=command.id, delivery=command.delivery_id, quantity=quantity)
-    await run(connection, ADD_STOCK, id=command.id, version=event.version, quantity=quantity)
+    await transaction.send(INSERT_DELIVERY, id=command.id, delivery=command.delivery_id, quantity=quantity)
+    await transaction.send(ADD_STOCK, id=command.id, version=event.version, quantity=quantity)
     return changed(event)
 
 
-async def _locked(connection: AsyncConnection, product_id: str) -> rules.Product | None:
-    row = await first(connection, LOCK, id=product_id)
+async def _locked(transaction: Transaction, product_id: str) -> rules.Product | None:
+    row = await transaction.first(LOCK, id=product_id)
     return row and rules.Product(*row)
 
 

@@ -3,7 +3,6 @@
 from datetime import datetime
 
 import msgspec
-from sqlalchemy.ext.asyncio import AsyncConnection
 
 from contract.messages import (
     AddProduct,
@@ -31,29 +30,29 @@ from contract.messages import (
 )
 from contract.ports import Clock, recorded_at
 from crud_impl import customers, orders, products, reports
-from crud_impl.connections import Database, Rows
+from crud_impl.connections import Database, Rows, Transaction
 from crud_impl.effect import Effect
 
 _encode = msgspec.json.Encoder().encode
 
 
-async def execute(connection: AsyncConnection, command: Command, now: datetime) -> Effect:
+async def execute(transaction: Transaction, command: Command, now: datetime) -> Effect:
     """Carry out one command inside the caller's transaction; raises the contract's refusals."""
     match command:
         case RegisterCustomer():
-            return await customers.register(connection, command)
+            return await customers.register(transaction, command)
         case RenameCustomer():
-            return await customers.rename(connection, command)
+            return await customers.rename(transaction, command)
         case AddProduct():
-            return await products.add(connection, command)
+            return await products.add(transaction, command)
         case RepriceProduct():
-            return await products.reprice(connection, command)
+            return await products.reprice(transaction, command)
         case DeliverStock():
-            return await products.deliver(connection, command)
+            return await products.deliver(transaction, command)
         case PlaceOrder():
-            return await orders.place(connection, command, now)
+            return await orders.place(transaction, command, now)
         case PayOrder() | ShipOrder() | CancelOrder():
-            return await orders.advance(connection, command, now)
+            return await orders.advance(transaction, command, now)
 
 
 async def answer(rows: Rows, query: Query) -> QueryResult:
@@ -85,7 +84,7 @@ class CrudOrders:
 
     async def execute(self, command: Command) -> CommandResult:
         now = recorded_at(self._clock, command)
-        effect = await self._database.transact(lambda connection: execute(connection, command, now))
+        effect = await self._database.transact(lambda transaction: execute(transaction, command, now))
         return CommandResult(effect.receipt, effect.created)
 
     async def answer(self, query: Query) -> QueryResult:

@@ -1,19 +1,31 @@
 """How every rung connects to its servers, alike: a default would be a hidden variable of the experiment."""
 
+from cqrs_impl.documents.clients.idiomatic import RedisPy
+from cqrs_impl.documents.clients.lean import SharedConnection
 from cqrs_impl.documents.redis_client import RedisClient
-from crud_impl.connections import Database
+from crud_impl.clients.idiomatic import SqlAlchemy
+from crud_impl.clients.lean import Psycopg
+from crud_impl.connections import Connect, Database
 from ladder.environment import Environment
 from servers.postgres import POSTGRES
 from servers.redis import REDIS
 
 POOL_CONNECTIONS = 4
 POOL_TIMEOUT_S = 1.0
+REDIS_CONNECTIONS = 16  # of the idiomatic client, which has one command at a time on each
 REDIS_TIMEOUT_S = 1.0
 
 
+def connect(env: Environment) -> Connect:
+    client = SqlAlchemy if env.clients == "idiomatic" else Psycopg
+    return client(env.url(POSTGRES), env.namespace)
+
+
 def database(env: Environment) -> Database:
-    return Database(env.url(POSTGRES), env.namespace, connections=POOL_CONNECTIONS, timeout_s=POOL_TIMEOUT_S)
+    return Database(connect(env), connections=POOL_CONNECTIONS, timeout_s=POOL_TIMEOUT_S)
 
 
 def redis_client(env: Environment) -> RedisClient:
-    return RedisClient(env.url(REDIS), timeout_s=REDIS_TIMEOUT_S)
+    if env.clients == "idiomatic":
+        return RedisPy(env.url(REDIS), connections=REDIS_CONNECTIONS, timeout_s=REDIS_TIMEOUT_S)
+    return SharedConnection(env.url(REDIS), timeout_s=REDIS_TIMEOUT_S)

@@ -1,4 +1,4 @@
-"""What a served rung is told: the addresses of its servers, its namespace, its token, its clock.
+"""What a served rung is told: the addresses of its servers, its namespace, its clients, its token, its clock.
 
 The environment variables of a served rung are read here and nowhere else.
 """
@@ -14,6 +14,8 @@ from contract.ports import Clock, utc_now
 from servers.server import Server, Unusable
 
 NAMESPACE, TOKEN, CLOCK, RUNGS = "CROSSOVER_NAMESPACE", "CROSSOVER_TOKEN", "CROSSOVER_CLOCK", "CROSSOVER_RUNGS"
+CLIENTS = "CROSSOVER_CLIENTS"
+LEVELS = ("idiomatic", "lean")  # how well the clients of every rung are tuned; the first is the default
 
 
 @dataclass(frozen=True)
@@ -33,6 +35,13 @@ class Environment:
     @property
     def token(self) -> str | None:
         return self.variables.get(TOKEN)
+
+    @property
+    def clients(self) -> str:
+        """One of LEVELS."""
+        if (level := self.variables.get(CLIENTS, LEVELS[0])) not in LEVELS:
+            raise Unusable(f"{CLIENTS} must be {' or '.join(LEVELS)}, not '{level}'.")
+        return level
 
     @cached_property
     def clock(self) -> Clock:

@@ -97,6 +97,7 @@ class Fingerprint(Struct, frozen=True):
     restarts: int | None = None
     placement: Any = None
     durability: Any = None
+    clients: str | None = None  # idiomatic or lean; of runs before there was a choice, neither
     servers: dict[str, Any] = {}
     machine: dict[str, Any] = {}
     cells: tuple[Any, ...] = ()  # of a run of costs

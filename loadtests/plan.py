@@ -59,6 +59,7 @@ class Plan(Struct, frozen=True, kw_only=True):
     fill_over_http: bool = False
     seed: int = 1
     durability: str = "full"
+    clients: str = "idiomatic"  # how well the clients of our rungs are tuned, all alike
     profile: str = "quick"
     rounds: int  # of each start
     restarts: int = 1  # starts, the first included

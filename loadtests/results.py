@@ -34,6 +34,7 @@ def new_manifest(job: Job) -> Manifest:
         rounds=plan.rounds,
         slice_s=plan.slice_s,
         restarts=plan.restarts,
+        clients=plan.clients if plan.rungs else None,
         **facts,
     )
     return Manifest(

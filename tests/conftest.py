@@ -8,6 +8,7 @@ import pytest
 
 from crossover.targets import LOOPBACK, Target, listen, target_env
 from crossover.urls import given_urls, servers_of
+from ladder.environment import LEVELS
 from ladder.rung import rung, rungs
 from servers.postgres import POSTGRES
 from servers.redis import REDIS
@@ -16,6 +17,8 @@ from servers.supervisor import Processes
 
 Serve = Callable[..., Target]
 UrlOf = Callable[[Server], str]
+# Every rung by every client level that it can have: (rung, level).
+SYSTEMS = [(name, level) for name, one in rungs().items() for level in (LEVELS if one.servers else LEVELS[:1])]
 
 
 @pytest.fixture(scope="session")
@@ -92,9 +95,9 @@ class Targets:
         self.processes, self.url_of = processes, url_of
         self.running: list[Target] = []
 
-    def start(self, name: str, clock: str | None = None) -> Target:
+    def start(self, name: str, clock: str | None = None, clients: str = LEVELS[0]) -> Target:
         urls = {server.name: self.url_of(server) for server in rung(name).servers}
-        env = target_env(name, urls, namespace=fresh_namespace(f"test_{name}"), clock=clock)
+        env = target_env(name, urls, namespace=fresh_namespace(f"test_{name}"), clients=clients, clock=clock)
         placed = Target(f"{name}-{next(self.numbers)}", name, env, self.processes)
         placed.prepare()
         target = placed.launch(listen(LOOPBACK, 0))
@@ -111,13 +114,13 @@ class Targets:
 
 @pytest.fixture(scope="session")
 def serve(processes: Processes, url_of: UrlOf) -> Iterator[Serve]:
-    """`serve(rung, clock=None)`: a target that all tests share; they keep to ids of their own."""
-    targets, known = Targets(processes, url_of), dict[tuple[str, str | None], Target]()
+    """`serve(rung, clock=None, clients=…)`: a target that all tests share; they keep to ids of their own."""
+    targets, known = Targets(processes, url_of), dict[tuple[str, str | None, str], Target]()
 
-    def shared(name: str, clock: str | None = None) -> Target:
-        if (name, clock) not in known:
-            known[name, clock] = targets.start(name, clock)
-        return known[name, clock]
+    def shared(name: str, clock: str | None = None, clients: str = LEVELS[0]) -> Target:
+        if (name, clock, clients) not in known:
+            known[name, clock, clients] = targets.start(name, clock, clients)
+        return known[name, clock, clients]
 
     yield shared
     targets.close()
@@ -125,7 +128,7 @@ def serve(processes: Processes, url_of: UrlOf) -> Iterator[Serve]:
 
 @pytest.fixture
 def fresh_target(processes: Processes, url_of: UrlOf) -> Iterator[Serve]:
-    """`fresh_target(rung, clock=None)`: a target with empty servers that is this test's alone."""
+    """`fresh_target(rung, clock=None, clients=…)`: a target with empty servers that is this test's alone."""
     targets = Targets(processes, url_of)
     yield targets.start
     targets.close()

@@ -102,12 +102,25 @@ class Client:
     def __init__(self, redis: Redis) -> None:
         self.redis = redis
         self.connection: object = None
+        self._watching: object = None
         self._connect()
 
     def _connect(self) -> None:
         self.connection, self._watched = object(), dict[str, int]()
 
-    async def ask(self, *commands: Any, on: object = None) -> list[Any]:
+    async def ask(self, *commands: Any) -> list[Any]:
+        return await self._ask(commands)
+
+    async def watch(self, key: str, *commands: Any) -> list[Any]:
+        _, _, *answers = await self._ask((("UNWATCH",), ("WATCH", key), *commands))
+        self._watching = self.connection
+        return answers
+
+    async def write(self, *commands: Any) -> bool:
+        *_, written = await self._ask((("MULTI",), *commands, ("EXEC",)), on=self._watching)
+        return written is not None
+
+    async def _ask(self, commands: Any, on: object = None) -> list[Any]:
         answers: list[Any] = []
         queue: list[Any] | None = None
         for name, *words in commands:

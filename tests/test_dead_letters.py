@@ -16,8 +16,8 @@ from contract.messages import Event, OrderPlaced
 from contract.position import Position
 from cqrs_impl.batch import Apply, apply
 from cqrs_impl.dead_letters import TRIES_MAX
+from cqrs_impl.documents.clients.lean import SharedConnection
 from cqrs_impl.documents.redis import Keys, RedisDocuments
-from cqrs_impl.documents.redis_client import RedisClient
 from cqrs_impl.ports import Documents
 from crossover.errors import Fallen
 from crossover.parked import replay_parked, show_parked
@@ -41,7 +41,7 @@ def test_whatever_is_poison_the_rest_is_exact_and_a_replay_makes_all_of_it_exact
     redis_url: str, namespace: Callable[[], str]
 ) -> None:
     async def story(feed: ListFeed, batch_max: int, heal: str = "") -> tuple[dict[str, int], dict[str, object]]:
-        client, name = RedisClient(redis_url, timeout_s=5), namespace()
+        client, name = SharedConnection(redis_url, timeout_s=5), namespace()
         projector = await followed(RedisDocuments(client, Keys(name)), feed, batch_max=batch_max)
         if heal:
             feed.poison = set()
@@ -82,7 +82,7 @@ def test_a_bug_is_tried_five_times_and_leaves_no_half_of_its_event(
             raise ZeroDivisionError("a bug")
 
     async def follow(name: str, story: Iterable[Event], apply: Apply) -> Any:
-        client = RedisClient(redis_url, timeout_s=5)
+        client = SharedConnection(redis_url, timeout_s=5)
         projector = await followed(RedisDocuments(client, Keys(name)), ListFeed(story), apply=apply)
         blocked = await projector.blocked_streams()
         await client.close()
@@ -101,7 +101,7 @@ def test_the_low_water_mark_stays_below_what_waits_and_never_goes_back(
     redis_url: str, namespace: Callable[[], str]
 ) -> None:
     async def marks(name: str) -> list[Position]:
-        client, feed = RedisClient(redis_url, timeout_s=5), ListFeed(STORY, {4, 6})
+        client, feed = SharedConnection(redis_url, timeout_s=5), ListFeed(STORY, {4, 6})
         documents = RedisDocuments(client, Keys(name))
         seen = []
         projector = await followed(documents, feed, batch_max=1)

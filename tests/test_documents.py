@@ -1,7 +1,6 @@
 """What documents must show, wherever they live, and what a store of them must promise; one subclass an adapter."""
 
 import asyncio
-import contextlib
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Coroutine, Iterable
 from datetime import timedelta
@@ -11,11 +10,10 @@ from typing import Any
 
 import msgspec
 import pytest
-import redis
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from contract.errors import StoreGone, Unavailable
+from contract.errors import Unavailable
 from contract.messages import (
     DailySales,
     Event,
@@ -43,6 +41,9 @@ from cqrs_impl.documents.redis_reads import RedisReads
 from cqrs_impl.fold import Missing
 from cqrs_impl.ports import Changes, DocumentReads, DocumentStore
 from cqrs_impl.queries import DocumentQueries
+from ladder.connections import redis_client
+from ladder.environment import CLIENTS, LEVELS, Environment
+from servers.redis import REDIS
 from tests.story import CUSTOMER, FIRST, POT, SECOND, STORY, T0, TEA, ListFeed, contents, events, followed, line
 
 NOBODY = "00000000-0000-0000-0000-0000000000ff"
@@ -156,13 +157,14 @@ class TestMemory(OfMemory, ReadsSuite):
 
 
 class OfRedis:
-    @pytest.fixture(autouse=True)
-    def given(self, redis_url: str, namespace: Callable[[], str]) -> None:
+    @pytest.fixture(autouse=True, params=LEVELS)
+    def given(self, request: pytest.FixtureRequest, redis_url: str, namespace: Callable[[], str]) -> None:
         self.url, self.namespace = redis_url, namespace
+        self.env = Environment({REDIS.variable: redis_url, CLIENTS: request.param})
         self.clients: list[RedisClient] = []
 
     def client(self) -> RedisClient:
-        self.clients.append(RedisClient(self.url, timeout_s=5))
+        self.clients.append(redis_client(self.env))
         return self.clients[-1]
 
     async def close(self) -> None:
@@ -294,25 +296,6 @@ class TestRedisStore(OfRedis, StoreSuite):
 
     def contents(self, name: str) -> dict[str, object]:
         return contents(self.url, name)
-
-    def test_a_transaction_is_not_sent_on_a_connection_that_watches_nothing(self) -> None:
-        key = f"{self.name()}:key"
-
-        async def cut_between_watch_and_write() -> None:
-            client = self.client()
-            *_, number = await client.ask(("WATCH", key), ("CLIENT", "ID"))
-            watching = client.connection
-            with redis.Redis.from_url(self.url) as other:
-                other.client_kill_filter(_id=number)
-            async with asyncio.timeout(10):
-                while client.connection is watching:
-                    with contextlib.suppress(StoreGone):
-                        await client.ask(("PING",))
-            with pytest.raises(StoreGone):
-                await client.ask(("MULTI",), ("SET", key, "unwatched"), ("EXEC",), on=watching)
-            assert await client.ask(("GET", key)) == [None]
-
-        self.run(cut_between_watch_and_write())
 
 
 def test_an_event_that_is_too_new_changes_nothing() -> None:

@@ -17,6 +17,9 @@ from contract.position import START, Position, covers
 from cqrs_impl.feeds.outbox.feed import READ, OutboxFeed
 from cqrs_impl.feeds.outbox.recorder import LAST, OUTBOX, identity_of
 from cqrs_impl.ports import EventLog, Feed, RecordedEvent, Unreadable
+from ladder.connections import connect
+from ladder.environment import CLIENTS, LEVELS, NAMESPACE, Environment
+from servers.postgres import POSTGRES
 
 WRITERS, EACH = 8, 25
 
@@ -167,9 +170,10 @@ class FeedSuite(ABC):
 
 
 class TestOutbox(FeedSuite):
-    @pytest.fixture(autouse=True)
-    def schema(self, postgres_url: str, namespace: Callable[[], str]) -> Iterator[None]:
+    @pytest.fixture(autouse=True, params=LEVELS)
+    def schema(self, request: pytest.FixtureRequest, postgres_url: str, namespace: Callable[[], str]) -> Iterator[None]:
         self.url, self.name = postgres_url, namespace()
+        self.env = Environment({POSTGRES.variable: self.url, NAMESPACE: self.name, CLIENTS: request.param})
         self.held: list[psycopg.Connection] = []
         with psycopg.connect(postgres_url, autocommit=True) as connection:
             connection.execute(sql.SQL("CREATE SCHEMA {0}; SET search_path = {0}").format(sql.Identifier(self.name)))
@@ -179,7 +183,7 @@ class TestOutbox(FeedSuite):
             connection.close()
 
     def feed(self) -> OutboxFeed:
-        return OutboxFeed(self.url, self.name)
+        return OutboxFeed(connect(self.env), self.name)
 
     def transaction(self) -> psycopg.Connection:
         self.held.append(psycopg.connect(self.url, options=f"-c search_path={self.name}"))

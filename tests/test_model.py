@@ -11,7 +11,8 @@ from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, initialize, multiple, rule, run_state_machine_as_test
 
-from ladder.rung import rungs
+from ladder.environment import LEVELS
+from tests.conftest import SYSTEMS
 from tests.model import Expected, Model
 from tests.service import Shop, fresh_id, settle
 
@@ -209,13 +210,13 @@ class Story(RuleBasedStateMachine):
         assert [item["id"] for item in found] == self.model.found(self.mark + more)
 
 
-@pytest.mark.parametrize("rung", tuple(rungs()))
-def test_a_rung_says_what_the_model_says(rung: str, serve: Any) -> None:
-    story = type("Story", (Story,), {"url": serve(rung).url})
+@pytest.mark.parametrize(("rung", "clients"), SYSTEMS)
+def test_a_rung_says_what_the_model_says(rung: str, clients: str, serve: Any) -> None:
+    story = type("Story", (Story,), {"url": serve(rung, None, clients).url})
     run_state_machine_as_test(
         story,
         settings=settings(
-            max_examples=25,
+            max_examples=25 if clients == LEVELS[0] else 10,
             stateful_step_count=30,
             deadline=None,
             phases=[Phase.generate],  # shrinking a story over HTTP takes minutes
@@ -225,10 +226,12 @@ def test_a_rung_says_what_the_model_says(rung: str, serve: Any) -> None:
     )
 
 
-@pytest.fixture(params=tuple(rungs()))
+@pytest.fixture(params=SYSTEMS, ids="-".join)
 def client(request: pytest.FixtureRequest, serve: Any) -> Any:
     limits = httpx.Limits(max_connections=20)
-    with httpx.Client(base_url=serve(request.param).url, timeout=30, limits=limits) as client:
+    with httpx.Client(
+        base_url=serve(request.param[0], None, request.param[1]).url, timeout=30, limits=limits
+    ) as client:
         yield client
 
 

@@ -5,20 +5,22 @@ from typing import Any
 import msgspec
 import pytest
 
-from ladder.rung import rungs
+from ladder.environment import LEVELS
 from loadtests.conformance import check
 from loadtests.history import Entry
 from loadtests.http import HttpClient
 from loadtests.oracle import Oracle, judge_everything
 from loadtests.script import Script
+from tests.conftest import SYSTEMS
 
 REFERENCE = "crud"
 CLOCK = "step:2026-01-01T23:59:59.985000Z"  # the conversation passes midnight, so that there are two days to report
 
 
-@pytest.mark.parametrize("rung", [rung for rung in rungs() if rung != REFERENCE])
-def test_a_rung_answers_with_the_bytes_of_crud(rung: str, fresh_target: Any) -> None:
-    targets = [(name, HttpClient(fresh_target(name, CLOCK).url)) for name in (REFERENCE, rung)]
+@pytest.mark.parametrize(("rung", "clients"), [one for one in SYSTEMS if one != (REFERENCE, LEVELS[0])])
+def test_a_rung_answers_with_the_bytes_of_crud(rung: str, clients: str, fresh_target: Any) -> None:
+    compared = (fresh_target(REFERENCE, CLOCK), fresh_target(rung, CLOCK, clients))
+    targets = [(target.name, HttpClient(target.url)) for target in compared]
     verdict = check(targets, seed=1, nonce="same bytes", one_clock=True)
     assert verdict.ok, verdict.first_difference
     assert verdict.operations > 550

@@ -44,33 +44,24 @@ def claim(url: str, keys: Keys, source: str) -> None:
 
 
 class RedisDocuments:
-    """The only writer of its keys. Needs a client alone: what is watched belongs to the connection."""
+    """The only writer of its keys. Needs a client alone: what is watched is one for all."""
 
     def __init__(self, client: RedisClient, keys: Keys, source: Callable[[], Awaitable[str]] | None = None) -> None:
         """`source` tells the identity of the log that is followed, where there could be another."""
         self._client, self._keys, self._source = client, keys, source
-        self._watching: object = None  # the connection
 
     async def open(self) -> Contents:
         checkpoint, source = self._keys.checkpoint, await self._source() if self._source else ""
         while True:
-            *_, (found, parked) = await self._client.ask(
-                ("UNWATCH",),  # what an earlier look left behind
-                # An empty store says so, and then replays itself; NX because another projector may be there too.
-                ("SET", checkpoint, Checkpoint.begin(source).text, "NX"),
-                ("WATCH", checkpoint),
-                ("MGET", checkpoint, self._keys.parked),
-            )
-            self._watching = self._client.connection
-            if found is None:
-                continue  # emptied just then
-            if found.startswith(CLEARING):
+            ((found, parked),) = await self._client.watch(checkpoint, ("MGET", checkpoint, self._keys.parked))
+            if found is None:  # an empty store says so, and replays itself; NX as another projector may be there too
+                await self._client.ask(("SET", checkpoint, Checkpoint.begin(source).text, "NX"))
+            elif found.startswith(CLEARING):
                 await self._empty(found)
-                continue
-            at = Checkpoint.of(found)
-            if at.source != source:
+            elif (at := Checkpoint.of(found)).source != source:
                 raise AnotherSource
-            return Contents(at, parked)
+            else:
+                return Contents(at, parked)
 
     async def fetch(self, keys: Mapping[str, type]) -> Mapping[str, Any]:
         (found,) = await self._client.ask(("MGET", *(self._keys.prefix + key for key in keys)))
@@ -84,9 +75,7 @@ class RedisDocuments:
         return [member.decode() for member in members]
 
     async def write(self, checkpoint: Checkpoint, changes: Changes) -> bool:
-        commands = (("MULTI",), *self._commands(checkpoint, changes), ("EXEC",))
-        *_, written = await self._client.ask(*commands, on=self._watching)
-        return written is not None
+        return await self._client.write(*self._commands(checkpoint, changes))
 
     def _commands(self, checkpoint: Checkpoint, changes: Changes) -> Iterator[Command]:
         prefix = self._keys.prefix
@@ -109,20 +98,17 @@ class RedisDocuments:
 
     async def _empty(self, mark: bytes) -> None:
         """Stops when another has finished, or begun anew: what is there then may be new."""
-        checkpoint, cursor = self._keys.checkpoint, b"0"
+        checkpoint, cursor = self._keys.checkpoint, 0
         while True:
-            *_, found, (cursor, keys) = await self._client.ask(
-                ("UNWATCH",),
-                ("WATCH", checkpoint),
-                ("GET", checkpoint),
-                ("SCAN", cursor, "MATCH", f"{self._keys.prefix}*", "COUNT", 1000),
+            found, (cursor, keys) = await self._client.watch(
+                checkpoint, ("GET", checkpoint), ("SCAN", cursor, "MATCH", f"{self._keys.prefix}*", "COUNT", 1000)
             )
             if found != mark:
                 return
             gone = [key for key in keys if key != checkpoint.encode()]
             work: list[Command] = [("UNLINK", *gone)] if gone else []
-            if cursor == b"0":
+            cursor = int(cursor)
+            if not cursor:
                 work.append(("SET", checkpoint, Checkpoint.begin(mark.split(b" ")[2].decode()).text))
-            *_, written = await self._client.ask(("MULTI",), *work, ("EXEC",), on=self._client.connection)
-            if written is None or cursor == b"0":
+            if (work and not await self._client.write(*work)) or not cursor:
                 return

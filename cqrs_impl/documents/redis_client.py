@@ -1,129 +1,23 @@
-"""A connection to Redis that all requests share: commands go out in one stream, answers come back in its order.
+"""What the documents ask of Redis, whichever client carries it: `cqrs_impl.documents.clients` holds the clients.
 
-The client of redis-py has a pool and a task for each command, which cost more than the command itself (41 µs of CPU
-for an MGET of two, against 10 here). Its errors and its reading of URLs are used; packing and parsing are hiredis's.
+Nothing is sent again by itself: what got no answer may have been carried out. `StoreGone` says that there is no answer,
+redis-py's ResponseError that a command was refused.
 """
 
-import asyncio
-from collections import deque
-from collections.abc import Callable, Sequence
-from typing import Any, cast
-
-import hiredis
-from redis.asyncio.connection import parse_url
-from redis.exceptions import ResponseError
-
-from contract.errors import StoreGone
+from typing import Any, Protocol
 
 Command = tuple[str | bytes | int, ...]
-
 AWAY = "The read store cannot be asked right now."
-COMMANDS_A_SECOND = 10_000  # the least that is expected of it: long pipelines have more time
-GONE = ("OOM", "LOADING", "NOAUTH", "WRONGPASS")  # refusals of a store that cannot be used right now
-_pack = cast(Callable[[Command], bytes], hiredis.pack_command)  # typed as if it took tuples of one
 
 
-class RedisClient:
-    """Connects when first asked, and again after a loss. WATCH is the connection's: who uses it needs a line alone."""
+class RedisClient(Protocol):
+    async def ask(self, *commands: Command) -> list[Any]:
+        """The answers to commands that are sent together: bytes, integers, None, or lists of them."""
 
-    def __init__(self, url: str, *, timeout_s: float) -> None:
-        self._at: dict[str, Any] = dict(parse_url(url))
-        self._timeout_s = timeout_s
-        self._open: _Connection | None = None
-        self._opening = asyncio.Lock()
+    async def watch(self, key: str, *commands: Command) -> list[Any]:
+        """Watch this key and no other, then ask; on the connection that `write` will use."""
 
-    @property
-    def connection(self) -> object:
-        """What a transaction has to be asked `on`, right after its WATCH."""
-        return self._open
+    async def write(self, *commands: Command) -> bool:
+        """All of them in one transaction; False, and nothing done, when somebody wrote the watched key meanwhile."""
 
-    async def ask(self, *commands: Command, on: object = None) -> list[Any]:
-        """The answers to commands that are sent together: bytes, integers, None, or lists of them.
-
-        Nothing is sent again by itself: what got no answer may have been carried out. Raises `StoreGone` when there is
-        no answer, and redis-py's ResponseError for the first command, also inside an EXEC, that was refused.
-        """
-        connection = self._open
-        try:
-            async with asyncio.timeout(self._timeout_s + len(commands) / COMMANDS_A_SECOND):
-                if connection is None or connection.transport.is_closing():
-                    connection = await self._connected()
-                if on not in (None, connection):
-                    raise ConnectionResetError("the connection is another now, which watches nothing")
-                return await connection.ask(commands)
-        except OSError as error:  # a TimeoutError is one
-            if connection is not None and isinstance(error, TimeoutError):
-                connection.transport.abort()
-            raise StoreGone(AWAY) from error
-
-    async def close(self) -> None:
-        if self._open is not None:
-            self._open.transport.abort()
-
-    async def _connected(self) -> "_Connection":
-        async with self._opening:
-            if self._open is not None and not self._open.transport.is_closing():
-                return self._open
-            at, loop = self._at, asyncio.get_running_loop()
-            if "path" in at:
-                _, fresh = await loop.create_unix_connection(_Connection, at["path"])
-            else:
-                tls = True if "connection_class" in at else None
-                host, port = at.get("host", "localhost"), at.get("port", 6379)
-                _, fresh = await loop.create_connection(_Connection, host, port, ssl=tls)
-            try:
-                if "password" in at:
-                    await fresh.ask([("AUTH", at.get("username", "default"), at["password"])])
-                if at.get("db"):
-                    await fresh.ask([("SELECT", at["db"])])
-            except BaseException:
-                fresh.transport.abort()
-                raise
-            self._open = fresh
-            return fresh
-
-
-class _Connection(asyncio.Protocol):
-    transport: asyncio.Transport
-
-    def __init__(self) -> None:
-        self._waiting = deque[tuple[asyncio.Future[list[Any]], int]]()  # with the number of answers each waits for
-        self._answers: list[Any] = []  # of the first of them
-        self._refusal: Exception | None = None
-        self._reader = hiredis.Reader(replyError=self._refused)
-
-    def ask(self, commands: Sequence[Command]) -> "asyncio.Future[list[Any]]":
-        answered = asyncio.get_running_loop().create_future()
-        self._waiting.append((answered, len(commands)))
-        self.transport.write(b"".join([_pack(command) for command in commands]))
-        return answered
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self.transport = cast(asyncio.Transport, transport)
-
-    def data_received(self, data: bytes) -> None:
-        self._reader.feed(data)
-        while (answer := self._reader.gets()) is not False:
-            self._answers.append(answer)
-            answered, count = self._waiting[0]
-            if len(self._answers) == count:
-                self._waiting.popleft()
-                answers, refusal = self._answers, self._refusal
-                self._answers, self._refusal = [], None
-                if answered.done():
-                    continue  # whoever asked has gone
-                if refusal is None:
-                    answered.set_result(answers)
-                else:
-                    answered.set_exception(refusal)
-
-    def connection_lost(self, error: Exception | None) -> None:
-        for answered, _ in self._waiting:
-            if not answered.done():
-                answered.set_exception(ConnectionResetError("the connection was lost"))
-        self._waiting.clear()
-
-    def _refused(self, text: str) -> Exception:
-        refusal = StoreGone(AWAY) if text.startswith(GONE) else ResponseError(text)
-        self._refusal = self._refusal or refusal
-        return refusal
+    async def close(self) -> None: ...

@@ -10,12 +10,12 @@ cancellation, 1.07 for a rename, but 1.17 for a delivery, 1.35 for a new price, 
 these are one UPDATE here. And this rung keeps no events, so its views are filled anew from the write model, in SQL.
 """
 
+from collections.abc import Callable
 from importlib.resources import files
 from typing import Any
 
 import msgspec
 import psycopg
-from sqlalchemy.ext.asyncio import AsyncConnection
 
 from contract.messages import (
     CustomerRegistered,
@@ -31,6 +31,7 @@ from contract.messages import (
 )
 from contract.position import START, Position
 from contract.text import time_text, words
+from crud_impl.connections import Transaction
 
 _FILES = files("cqrs_impl.read_tables")
 READ_TABLES = _FILES.joinpath("schema.sql").read_text("utf-8")
@@ -95,39 +96,37 @@ _json = msgspec.json.Encoder().encode
 class ReadTables:
     """A recorder that keeps no events: it brings the read tables up to date."""
 
-    async def latest(self, connection: AsyncConnection) -> Position:
-        return START
+    async def latest(self, transaction: Transaction) -> Callable[[], Position]:
+        return lambda: START
 
-    async def record(self, connection: AsyncConnection, event: Event) -> Position:
-        async def run(sql: str, **params: Any) -> Any:
-            return await connection.exec_driver_sql(sql, params)
-
+    async def record(self, transaction: Transaction, event: Event) -> Callable[[], Position]:
+        send = transaction.send
         match event:
             case CustomerRegistered():
-                await run(REGISTER, id=event.id, version=1, name=event.name)
+                await send(REGISTER, id=event.id, version=1, name=event.name)
             case CustomerRenamed():
-                old = (await run(OLD_NAME, id=event.id)).scalar_one()
-                await run(RENAME, id=event.id, version=event.version, name=event.name)
-                await run(RENAME_ORDERS, id=event.id, name=event.name)
-                await run(FORGET_WORDS, id=event.id, words=list(words(old)))
-                await run(LEARN_WORDS, id=event.id, words=list(words(event.name)))
+                old = (await transaction.first(OLD_NAME, id=event.id))[0]
+                await send(RENAME, id=event.id, version=event.version, name=event.name)
+                await send(RENAME_ORDERS, id=event.id, name=event.name)
+                await send(FORGET_WORDS, id=event.id, words=list(words(old)))
+                await send(LEARN_WORDS, id=event.id, words=list(words(event.name)))
             case ProductAdded():
-                await run(ADD, id=event.id, version=1, name=event.name, price=event.price_cents, stock=event.stock)
+                await send(ADD, id=event.id, version=1, name=event.name, price=event.price_cents, stock=event.stock)
             case ProductRepriced():
-                await run(REPRICE, id=event.id, version=event.version, price=event.price_cents)
+                await send(REPRICE, id=event.id, version=event.version, price=event.price_cents)
             case StockDelivered():
-                await run(DELIVER, id=event.id, version=event.version, quantity=event.quantity)
+                await send(DELIVER, id=event.id, version=event.version, quantity=event.quantity)
             case OrderPlaced():
                 total, at = event.total_cents, event.at
-                name = (await run(COUNT_CUSTOMER, customer=event.customer_id, total=total, at=at)).scalar_one()
-                await run(
+                name = (await transaction.first(COUNT_CUSTOMER, customer=event.customer_id, total=total, at=at))[0]
+                await send(
                     COUNT_PRODUCTS,
                     products=[line.product_id for line in event.lines],
                     quantities=[line.quantity for line in event.lines],
                     amounts=[line.amount_cents for line in event.lines],
                 )
-                await run(COUNT_DAY, at=at, total=total)
-                await run(
+                await send(COUNT_DAY, at=at, total=total)
+                await send(
                     SHOW_ORDER,
                     id=event.id,
                     at=at,
@@ -141,20 +140,20 @@ class ReadTables:
                     product_words=list({word for line in event.lines for word in words(line.product_name)}),
                 )
             case OrderPaid():
-                await self._advance(run, event, "paid")
+                await self._advance(send, event, "paid")
             case OrderShipped():
-                await self._advance(run, event, "shipped")
+                await self._advance(send, event, "shipped")
             case OrderCancelled():
-                await run(HOLD_CUSTOMER, id=event.id)
-                await run(UNCOUNT_CUSTOMER, id=event.id)
-                await run(UNCOUNT_PRODUCTS, id=event.id)
-                await run(UNCOUNT_DAY, id=event.id)
-                await self._advance(run, event, "cancelled")
-        return START
+                await send(HOLD_CUSTOMER, id=event.id)
+                await send(UNCOUNT_CUSTOMER, id=event.id)
+                await send(UNCOUNT_PRODUCTS, id=event.id)
+                await send(UNCOUNT_DAY, id=event.id)
+                await self._advance(send, event, "cancelled")
+        return lambda: START
 
-    async def _advance(self, run: Any, event: OrderPaid | OrderShipped | OrderCancelled, status: str) -> None:
+    async def _advance(self, send: Any, event: OrderPaid | OrderShipped | OrderCancelled, status: str) -> None:
         change = "," + _change(event.version, status, event)
-        await run(ADVANCE, id=event.id, version=event.version, status=status, change=change)
+        await send(ADVANCE, id=event.id, version=event.version, status=status, change=change)
 
 
 def _change(version: int, what: str, event: OrderPlaced | OrderPaid | OrderShipped | OrderCancelled) -> str:

@@ -22,8 +22,9 @@ from cqrs_impl.ports import Recorder
 from cqrs_impl.projector import Projector
 from cqrs_impl.read_tables.recorder import READ_TABLES
 from crossover.targets import target_env
-from crud_impl.connections import SCHEMA, open_engine
-from ladder.connections import POOL_CONNECTIONS, POOL_TIMEOUT_S, database, redis_client
+from crud_impl.clients.idiomatic import open_engine
+from crud_impl.connections import SCHEMA
+from ladder.connections import POOL_CONNECTIONS, connect, database, redis_client
 from ladder.environment import Environment
 from servers.postgres import POSTGRES
 from servers.redis import REDIS
@@ -76,9 +77,7 @@ class DemoEnvironment:
         return Commands(self.writing, journal, utc_now)
 
     def open_engine(self, **settings: Any) -> AsyncEngine:
-        return open_engine(
-            self.database_url, self.namespace, connections=POOL_CONNECTIONS, timeout_s=POOL_TIMEOUT_S, **settings
-        )
+        return open_engine(self.database_url, self.namespace, pool_size=POOL_CONNECTIONS, **settings)
 
     async def place(
         self, customer: str, *products: str, id: str = "", by: Callable[[Command], Awaitable[CommandResult]]
@@ -111,7 +110,7 @@ class DemoEnvironment:
 
     async def project(self, keys: Keys | None = None, *, apply: Apply = apply, replay: bool = False) -> None:
         """Let a fresh projector work until nothing is left, and if asked replay the dead letters."""
-        feed, client = OutboxFeed(self.database_url, self.namespace), redis_client(self.ladder)
+        feed, client = OutboxFeed(connect(self.ladder), self.namespace), redis_client(self.ladder)
         projector = Projector(feed, feed, RedisDocuments(client, keys or self.keys), apply=apply)
         try:
             async with asyncio.timeout(20):

@@ -9,10 +9,10 @@ snapshot's xmin. Horizon and rows come from one statement, hence from one snapsh
 """
 
 import asyncio
+from collections.abc import Callable
 from random import uniform
 
 import msgspec
-from sqlalchemy.ext.asyncio import AsyncConnection
 
 from contract.messages import Event, RegisterCustomer
 from contract.position import START, Position
@@ -20,6 +20,8 @@ from cqrs_impl.feeds.outbox.feed import READ, OutboxFeed
 from cqrs_impl.feeds.outbox.recorder import Outbox
 from cqrs_impl.ports import Batch, RecordedEvent
 from crossover.gallery.environment import DemoEnvironment, Evidence, crowd, fresh_id
+from crud_impl.connections import Transaction
+from ladder.connections import connect
 
 WRITERS, EACH = 4, 60
 
@@ -27,10 +29,10 @@ WRITERS, EACH = 4, 60
 class Polling(OutboxFeed):
     async def read(self, after: Position, limit: int) -> Batch:
         ((_, sequence),) = after
-        rows = await (await self._connected()).execute(
-            "SELECT id, body FROM outbox WHERE id > %s ORDER BY id LIMIT %s", [sequence, limit]
+        rows = await self._rows(
+            "SELECT id, body FROM outbox WHERE id > %(id)s ORDER BY id LIMIT %(limit)s", id=sequence, limit=limit
         )
-        found = [RecordedEvent(((0, id),), msgspec.json.decode(body, type=Event)) for id, body in await rows.fetchall()]
+        found = [RecordedEvent(((0, id),), msgspec.json.decode(body, type=Event)) for id, body in rows]
         return Batch(found, more_soon=bool(found))
 
 
@@ -40,14 +42,14 @@ WRONG, RIGHT, SHOWN = Polling, OutboxFeed, READ
 class BusyOutbox(Outbox):
     """As in real commands, something is still to be done between the outbox row and the commit."""
 
-    async def record(self, connection: AsyncConnection, event: Event) -> Position:
-        position = await super().record(connection, event)
+    async def record(self, transaction: Transaction, event: Event) -> Callable[[], Position]:
+        position = await super().record(transaction, event)
         await asyncio.sleep(uniform(0, 0.01))
         return position
 
 
 async def show(env: DemoEnvironment, feed_class: type[OutboxFeed]) -> Evidence:
-    feed, seen, at = feed_class(env.database_url, env.namespace), 0, START
+    feed, seen, at = feed_class(connect(env.ladder), env.namespace), 0, START
     execute = env.commands(BusyOutbox(env.namespace)).execute
     writing = asyncio.ensure_future(crowd(WRITERS, EACH, lambda _: execute(RegisterCustomer(fresh_id(), "Ann"))))
     while True:

@@ -15,6 +15,7 @@ from cqrs_impl.batch import Apply, apply
 from cqrs_impl.feeds.outbox.recorder import Outbox
 from cqrs_impl.fold import fold
 from crossover.gallery.environment import DemoEnvironment, Evidence
+from crud_impl.clients.idiomatic import SqlAlchemyTransaction
 from crud_impl.system import execute
 
 ORDERS = 20
@@ -29,8 +30,9 @@ async def show(env: DemoEnvironment, apply: Apply) -> Evidence:
     await env.project()
     outbox = Outbox(env.namespace)
     for order in orders:
-        async with env.engine.begin() as early:
-            await early.exec_driver_sql("SELECT pg_current_xact_id()")  # numbered now …
+        async with env.engine.begin() as connection:
+            early = SqlAlchemyTransaction(connection)
+            await early.first("SELECT pg_current_xact_id()")  # numbered now …
             await env.execute(PayOrder(order))
             effect = await execute(early, ShipOrder(order), utc_now())
             assert effect.event is not None, "a paid order ships"

@@ -9,10 +9,9 @@ stock >= 1`.
 
 from collections.abc import Awaitable, Callable
 
-from sqlalchemy.ext.asyncio import AsyncConnection
-
 from contract.errors import InsufficientStock
 from crossover.gallery.environment import DemoEnvironment, Evidence, crowd
+from crud_impl.connections import Transaction
 
 STOCK, ASKED = 50, 200
 
@@ -20,13 +19,11 @@ Sell = Callable[[DemoEnvironment, str, str], Awaitable[bool]]
 
 
 async def read_then_write(env: DemoEnvironment, customer: str, product: str) -> bool:
-    async def work(connection: AsyncConnection) -> bool:
-        found = await connection.exec_driver_sql("SELECT stock FROM products WHERE id = %(id)s", {"id": product})
-        stock = found.scalar_one()
+    async def work(transaction: Transaction) -> bool:
+        (stock,) = await transaction.first("SELECT stock FROM products WHERE id = %(id)s", id=product)
         if stock < 1:
             return False
-        change = {"id": product, "stock": stock - 1}
-        await connection.exec_driver_sql("UPDATE products SET stock = %(stock)s WHERE id = %(id)s", change)
+        await transaction.send("UPDATE products SET stock = %(stock)s WHERE id = %(id)s", id=product, stock=stock - 1)
         return True
 
     return await env.writing.transact(work)

@@ -15,6 +15,7 @@ from contract.messages import PlaceOrder, Wanted
 from contract.ports import utc_now
 from crossover.gallery.environment import DemoEnvironment, Evidence, crowd, fresh_id
 from crud_impl import orders
+from crud_impl.clients.idiomatic import SqlAlchemyTransaction
 from crud_impl.connections import DEADLOCK
 from crud_impl.system import execute
 
@@ -34,7 +35,7 @@ async def show(env: DemoEnvironment, lock_products: str) -> Evidence:
         try:
             async with env.engine.begin() as connection:
                 await connection.exec_driver_sql("SET LOCAL deadlock_timeout = '10ms'")  # else this takes minutes
-                await execute(connection, PlaceOrder(fresh_id(), customer, lines), utc_now())
+                await execute(SqlAlchemyTransaction(connection), PlaceOrder(fresh_id(), customer, lines), utc_now())
         except DBAPIError as error:
             if getattr(error.orig, "sqlstate", None) != DEADLOCK:
                 raise

@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 
 from crossover.targets import LOOPBACK, Target, listen, process_env, start_servers, target_env
 from crossover.torture.links import Links
-from ladder.environment import CLOCK, Environment
+from ladder.environment import CLOCK, LEVELS, Environment
 from ladder.rung import DeadLetters, Rung
 from loadtests.http import HttpClient, Unreachable
 from servers.server import DiskFillable, Failed, Killable, Linkable, Pausable, Server, Unusable, namespace_of
@@ -28,8 +28,11 @@ COMMAND_S_MAX = 120.0
 class Deployment:
     """`module` runs the app and the workers: another one than the ladder's tries a mutant of theirs."""
 
-    def __init__(self, supervisor: Processes, links: Links, rung: Rung, module: str = "ladder.run") -> None:
+    def __init__(
+        self, supervisor: Processes, links: Links, rung: Rung, module: str = "ladder.run", clients: str = LEVELS[0]
+    ) -> None:
         self.supervisor, self.links, self.rung, self.module = supervisor, links, rung, module
+        self.clients = clients
         self.servers = {server.name: server for server in self.rung.servers}
         self.disks = {name for name, server in self.servers.items() if self._mount_disk(server)}
         self.urls: Mapping[str, str] = {}
@@ -64,7 +67,8 @@ class Deployment:
         return url._replace(netloc=f"{url.netloc.rpartition('@')[0]}@{LOOPBACK}:{port}".lstrip("@")).geturl()
 
     def _env(self, urls: Mapping[str, str]) -> dict[str, str]:
-        return process_env(target_env(self.rung.name, urls, namespace=namespace_of(self.rung.name)))
+        namespace = namespace_of(self.rung.name)
+        return process_env(target_env(self.rung.name, urls, namespace=namespace, clients=self.clients))
 
     @property
     def _target(self) -> Target:

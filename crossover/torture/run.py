@@ -12,13 +12,14 @@ from rich.console import Console
 from crossover.errors import UserError
 from crossover.planning import free_folder
 from crossover.progress import Steps
-from crossover.targets import known_rung
+from crossover.targets import known_clients, known_rung
 from crossover.torture.deployment import Deployment
 from crossover.torture.faulty_feed import POISONED
 from crossover.torture.links import Links
 from crossover.torture.load import WORDS, Load
 from crossover.torture.nemesis import Fault, Scheduled, faults_of, is_possible, recovery, torment, wanted_kinds
 from crossover.torture.report import Report, Results, show
+from ladder.environment import LEVELS
 from ladder.rung import has_views
 from ladder.rung import rung as rung_of
 from loadtests.http import HttpClient, HttpResponse
@@ -33,7 +34,14 @@ POOL_IN_USE = re.compile(rb"^database_pool_in_use (\S+)$", re.MULTILINE)
 
 
 def torture(
-    rung: str, *, seconds: float, seed: int, faults: str, out: Path | None, module: str = "ladder.run"
+    rung: str,
+    *,
+    seconds: float,
+    seed: int,
+    faults: str,
+    out: Path | None,
+    clients: str = LEVELS[0],
+    module: str = "ladder.run",
 ) -> Report:
     """Torture a rung on servers of its own, show and keep what came of it. `module` runs the app and the workers."""
     one = rung_of(known_rung(rung))
@@ -46,7 +54,7 @@ def torture(
     console.print(f"Torture of {rung} for {seconds:g} s, seed {seed}.", highlight=False)
     with Processes() as supervisor, Links() as links, Steps("torture") as steps:
         steps(f"starting {rung}", 0, 0)
-        with Torture(Deployment(supervisor, links, one, module), seed, kinds, steps) as torture:
+        with Torture(Deployment(supervisor, links, one, module, known_clients(clients)), seed, kinds, steps) as torture:
             try:
                 torture.run(seconds)
             finally:

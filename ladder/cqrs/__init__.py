@@ -14,7 +14,7 @@ from cqrs_impl.projector import Projector
 from cqrs_impl.queries import DocumentQueries
 from cqrs_impl.system import CqrsOrders
 from crud_impl.connections import SCHEMA
-from ladder.connections import database, redis_client
+from ladder.connections import connect, database, redis_client
 from ladder.environment import Environment
 from ladder.rung import Progress
 from ladder.views import Views
@@ -41,7 +41,7 @@ class Cqrs(Views):
         return CqrsOrders(tables, Commands(tables, Outbox(env.namespace), env.clock), DocumentQueries(reads))
 
     def workers(self, env: Environment) -> Mapping[str, Projector]:
-        feed = OutboxFeed(env.url(POSTGRES), env.namespace)
+        feed = OutboxFeed(connect(env), env.namespace)
         documents = RedisDocuments(redis_client(env), Keys(env.namespace), feed.identity)
         return {"projector": Projector(feed, feed, documents)}
 

@@ -1,7 +1,8 @@
 """The feed: reads the outbox in an order in which nothing can appear behind the reader."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import msgspec
@@ -12,6 +13,7 @@ from contract.messages import Event
 from contract.position import Position
 from cqrs_impl.feeds.outbox.recorder import OutboxPosition, beyond
 from cqrs_impl.ports import Batch, RecordedEvent, Unreadable
+from crud_impl.connections import Connect, Connection
 
 # A row is given only once every transaction that could still write before it has ended: those are the ones below
 # the snapshot's xmin. Horizon and rows are taken in one statement, hence of one snapshot. Ordered by o.xid: a bare
@@ -31,9 +33,9 @@ _decode = msgspec.json.Decoder(Event).decode
 class OutboxFeed:
     """Holds one connection, which also listens; opens it again after `close`. It is the log of events, too."""
 
-    def __init__(self, database_url: str, namespace: str) -> None:
-        self._database_url, self._namespace = database_url, namespace
-        self._connection: psycopg.AsyncConnection | None = None
+    def __init__(self, connect: Connect, channel: str) -> None:
+        self._connect, self._channel = connect, channel
+        self._connection: Connection | None = None
         self._identity = ""
         self._news = asyncio.Event()
 
@@ -47,7 +49,7 @@ class OutboxFeed:
         return Batch(events, more_soon=len(rows) == limit)
 
     async def wait(self, timeout_s: float) -> None:
-        connection, loop = await self._connected(), asyncio.get_running_loop()
+        connection, loop = (await self._connected()).driver, asyncio.get_running_loop()
         if not self._news.is_set():  # psycopg's own wait would wake ten times a second
             loop.add_reader(connection.fileno(), self._news.set)
             try:
@@ -57,10 +59,8 @@ class OutboxFeed:
                 return
             finally:
                 loop.remove_reader(connection.fileno())
-            try:
+            with gone():
                 connection.pgconn.consume_input()
-            except psycopg.OperationalError as error:
-                raise StoreGone("The outbox cannot be read right now.") from error
             while connection.pgconn.notifies():
                 pass
         self._news.clear()
@@ -92,29 +92,27 @@ class OutboxFeed:
             return RecordedEvent(position, Unreadable(stream, version, f"its body is no event ({error})"))
 
     async def _rows(self, statement: str, **params: Any) -> Sequence[Any]:
-        try:
-            return await (await (await self._connected()).execute(statement.encode(), params)).fetchall()
-        except psycopg.OperationalError as error:
-            raise StoreGone("The outbox cannot be read right now.") from error
+        with gone():
+            return await (await self._connected()).rows(statement, params)
 
-    async def _connected(self) -> psycopg.AsyncConnection:
+    async def _connected(self) -> Connection:
         if self._connection is None:
-            try:
-                self._connection = await self._connect()
-            except psycopg.OperationalError as error:
-                raise StoreGone("The outbox cannot be read right now.") from error
+            with gone():
+                self._connection = await self._open()
         return self._connection
 
-    async def _connect(self) -> psycopg.AsyncConnection:
-        connection = await psycopg.AsyncConnection.connect(
-            self._database_url,
-            autocommit=True,
-            prepare_threshold=1,
-            connect_timeout=2,
-            options=f"-c search_path={self._namespace}",
-        )
-        connection.add_notify_handler(lambda _: self._news.set())  # of those that come with a statement's answer
-        await connection.execute(f'LISTEN "{self._namespace}"'.encode())
-        row = await (await connection.execute("SELECT id::text FROM outbox_identity")).fetchone()
-        self._identity = row[0] if row else ""
+    async def _open(self) -> Connection:
+        connection = await self._connect(writing=False)
+        connection.driver.add_notify_handler(lambda _: self._news.set())  # of those that come with an answer
+        await connection.rows(f'LISTEN "{self._channel}"', {})
+        rows = await connection.rows("SELECT id::text FROM outbox_identity", {})
+        self._identity = rows[0][0] if rows else ""
         return connection
+
+
+@contextmanager
+def gone() -> Iterator[None]:
+    try:
+        yield
+    except psycopg.OperationalError as error:
+        raise StoreGone("The outbox cannot be read right now.") from error

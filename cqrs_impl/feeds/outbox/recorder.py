@@ -1,16 +1,15 @@
 """The recorder: writes each event as a row of the outbox, in the transaction of the command that caused it."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from importlib.resources import files
 from typing import Any, NamedTuple
 
 import msgspec
 import psycopg
-from sqlalchemy.ext.asyncio import AsyncConnection
 
 from contract.messages import Event
 from contract.position import Position
-from crud_impl.connections import Rows, first
+from crud_impl.connections import Rows, Transaction
 from crud_impl.load import copy
 
 OUTBOX = files("cqrs_impl.feeds.outbox").joinpath("schema.sql").read_text("utf-8")
@@ -45,15 +44,15 @@ class Outbox:
     def __init__(self, channel: str) -> None:
         self._channel = channel
 
-    async def record(self, connection: AsyncConnection, event: Event) -> Position:
+    async def record(self, transaction: Transaction, event: Event) -> Callable[[], Position]:
         body = _encode(event).decode()
         values = {"stream": event.stream, "version": event.version, "body": body, "channel": self._channel}
-        row = await first(connection, RECORD, **values)
-        return (OutboxPosition(row[0], row[1]),)
+        row = await transaction.send(RECORD, **values)
+        return lambda: (OutboxPosition(*row()[:2]),)
 
-    async def latest(self, connection: AsyncConnection) -> Position:
-        row = await first(connection, LAST)
-        return (OutboxPosition(*row),)
+    async def latest(self, transaction: Transaction) -> Callable[[], Position]:
+        row = await transaction.send(LAST)
+        return lambda: (OutboxPosition(*row()),)
 
 
 class OutboxBacklog:

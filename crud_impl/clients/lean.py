@@ -1,0 +1,73 @@
+"""psycopg alone. The statements of a transaction travel together as far as none waits for another's answer: a command
+with three statements takes two round trips, BEGIN and COMMIT included."""
+
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any
+
+import psycopg
+from psycopg.rows import TupleRow
+
+from contract.errors import Refusal
+from crud_impl.connections import CONNECT_TIMEOUT_S, T, Transaction
+
+
+class Psycopg:
+    """Opens connections for a `Database`."""
+
+    def __init__(self, url: str, schema: str, *, isolation: str = "READ COMMITTED") -> None:
+        self._url, self._options = url, f"-c search_path={schema}"
+        self._begin = f"BEGIN ISOLATION LEVEL {isolation}"
+
+    async def __call__(self, *, writing: bool) -> "PsycopgConnection":
+        driver = await psycopg.AsyncConnection.connect(
+            self._url, autocommit=True, prepare_threshold=1, connect_timeout=CONNECT_TIMEOUT_S, options=self._options
+        )
+        return PsycopgConnection(driver, self._begin)
+
+
+class PsycopgConnection:
+    def __init__(self, driver: psycopg.AsyncConnection, begin: str) -> None:
+        self.driver, self._begin = driver, begin
+
+    async def rows(self, sql: str, params: dict[str, Any]) -> Sequence[Any]:
+        cursor = await self.driver.execute(sql, params)
+        return await cursor.fetchall() if cursor.description else ()
+
+    async def transact(self, work: Callable[[Transaction], Awaitable[T]]) -> T:
+        transaction = PsycopgTransaction(self.driver)
+        try:
+            async with self.driver.pipeline():
+                await self.driver.execute(self._begin)
+                result = await work(transaction)
+                await self.driver.execute("COMMIT")
+        except (Refusal, psycopg.Error):
+            await self.driver.rollback()
+            raise
+        await transaction.receive()
+        return result
+
+    async def close(self) -> None:
+        await self.driver.close()
+
+
+class PsycopgTransaction:
+    def __init__(self, driver: psycopg.AsyncConnection) -> None:
+        self._driver = driver
+        self._sent: list[tuple[psycopg.AsyncCursor[TupleRow], list[Any]]] = []
+
+    async def rows(self, sql: str, **params: Any) -> Sequence[Any]:
+        return await (await self._driver.execute(sql, params)).fetchall()
+
+    async def first(self, sql: str, **params: Any) -> Any:
+        return await (await self._driver.execute(sql, params)).fetchone()
+
+    async def send(self, sql: str, **params: Any) -> Callable[[], Any]:
+        row: list[Any] = []
+        self._sent.append((await self._driver.execute(sql, params), row))
+        return lambda: row[0]
+
+    async def receive(self) -> None:
+        """Have the rows of what was sent; all of it is here once the transaction has ended."""
+        for cursor, row in self._sent:
+            if cursor.description:
+                row.append(await cursor.fetchone())

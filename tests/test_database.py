@@ -1,0 +1,125 @@
+"""The clients of PostgreSQL: a transaction is whole or nothing, and leaves its connection fit for the next."""
+
+import asyncio
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+import psycopg
+import pytest
+
+from contract.errors import InsufficientStock, StoreGone
+from crud_impl.connections import Database, Transaction
+from ladder.connections import database
+from ladder.environment import CLIENTS, LEVELS, NAMESPACE, Environment
+from servers.postgres import POSTGRES
+
+INSERT = "INSERT INTO numbers VALUES (%(n)s)"
+ALL = "SELECT n FROM numbers ORDER BY n"
+Ask = Callable[[Callable[[Database], Coroutine[Any, Any, None]]], None]
+
+
+@pytest.fixture(params=LEVELS)
+def ask(request: pytest.FixtureRequest, postgres_url: str, namespace: Callable[[], str]) -> Ask:
+    env = Environment({POSTGRES.variable: postgres_url, NAMESPACE: namespace(), CLIENTS: request.param})
+    POSTGRES.create_schema(postgres_url, env.namespace, "CREATE TABLE numbers (n int PRIMARY KEY CHECK (n < 100));")
+
+    def run(story: Callable[[Database], Coroutine[Any, Any, None]]) -> None:
+        async def told() -> None:
+            tables = database(env)
+            await story(tables)
+            assert tables.in_use()[0] == 0
+            await tables.close()
+
+        asyncio.run(told())
+
+    return run
+
+
+async def insert(transaction: Transaction, *numbers: int) -> None:
+    for n in numbers:
+        await transaction.send(INSERT, n=n)
+
+
+async def numbers(tables: Database) -> list[int]:
+    return [n for (n,) in await tables.rows(ALL, {})]
+
+
+def test_what_was_sent_is_answered_after_the_commit(ask: Ask) -> None:
+    async def story(tables: Database) -> None:
+        async def work(transaction: Transaction) -> Callable[[], Any]:
+            await insert(transaction, 1, 2)
+            assert [n for (n,) in await transaction.rows(ALL)] == [1, 2]
+            assert await transaction.first("SELECT 1 WHERE false") is None
+            return await transaction.send("INSERT INTO numbers VALUES (3) RETURNING n, 'x'")
+
+        row = await tables.transact(work)
+        assert tuple(row()) == (3, "x")
+        assert await numbers(tables) == [1, 2, 3]
+
+    ask(story)
+
+
+@pytest.mark.parametrize("failure", [InsufficientStock("none"), ZeroDivisionError(), asyncio.CancelledError()])
+def test_a_transaction_that_fails_leaves_no_trace(ask: Ask, failure: BaseException) -> None:
+    async def story(tables: Database) -> None:
+        async def work(transaction: Transaction) -> None:
+            await insert(transaction, 1)
+            raise failure
+
+        with pytest.raises(type(failure)):
+            await tables.transact(work)
+        await tables.transact(lambda transaction: insert(transaction, 2))
+        assert await numbers(tables) == [2]
+
+    ask(story)
+
+
+def test_a_statement_that_fails_is_what_is_raised_and_takes_the_others_with_it(ask: Ask) -> None:
+    async def story(tables: Database) -> None:
+        with pytest.raises(psycopg.errors.CheckViolation):
+            await tables.transact(lambda transaction: insert(transaction, 1, 100, 2))
+
+        async def asks_on(transaction: Transaction) -> None:
+            await insert(transaction, 1, 100)
+            await transaction.first("SELECT 1")
+
+        with pytest.raises(psycopg.errors.CheckViolation):
+            await tables.transact(asks_on)
+        assert await numbers(tables) == []
+
+    ask(story)
+
+
+def test_a_transaction_that_meets_another_starts_over_and_sees_it(ask: Ask) -> None:
+    async def story(tables: Database) -> None:
+        tries = 0
+
+        async def second(transaction: Transaction) -> bool:
+            nonlocal tries
+            tries += 1
+            if tries > 1 and await transaction.first("SELECT FROM numbers WHERE n = 1") is not None:
+                return False
+            await insert(transaction, 1)
+            return True
+
+        await tables.transact(lambda transaction: insert(transaction, 1))
+        assert await tables.transact(second) is False
+        assert tries == 2
+
+    ask(story)
+
+
+def test_a_server_that_cut_a_connection_is_asked_on_a_new_one(ask: Ask) -> None:
+    async def story(tables: Database) -> None:
+        async def cut(transaction: Transaction) -> None:
+            await insert(transaction, 1)
+            await transaction.first("SELECT pg_terminate_backend(pg_backend_pid())")
+
+        with pytest.raises(StoreGone):
+            await tables.transact(cut)
+        with pytest.raises(StoreGone):
+            await tables.rows("SELECT pg_terminate_backend(pg_backend_pid())", {})
+        await tables.transact(lambda transaction: insert(transaction, 2))
+        assert await numbers(tables) == [2]
+
+    ask(story)
