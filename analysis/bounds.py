@@ -1,9 +1,11 @@
 """How far a rung could go beyond one machine: measured demands, and what the bottleneck law makes of more servers.
 
 No system does more than m/D operations a second, D being the CPU an operation takes of its busiest component and m
-the cores that component can use (Denning & Buzen 1978, "The Operational Analysis of Queueing Network Models").
+the cores that component can use (Denning & Buzen 1978, "The Operational Analysis of Queueing Network Models"). That
+is a bound: queues grow long before it. What a run of `crossover capacity` held of it is measured, and scales the plan.
 """
 
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -17,9 +19,11 @@ from analysis import capacity
 from analysis.costs import components
 from analysis.findings import SEED
 from analysis.layout import Sheet, page
-from analysis.runs import Run, UnusableRun, open_run, read_manifest
+from analysis.prediction import ALIKE
+from analysis.runs import Run, UnusableRun, differences, open_run, read_manifest
 from analysis.statistics import ROUNDS_MIN, Floats, Interval
 from analysis.validity import judge
+from loadtests.format import Manifest
 
 DRAWS = 1_000
 NEAR = 0.5  # of the highest rate that held: far below it an operation takes more CPU than it would there
@@ -48,6 +52,14 @@ class Bound(NamedTuple):
     interval: Interval
 
 
+class Held(NamedTuple):
+    """What a run of capacity measured of a rung: the highest rate that met its targets."""
+
+    per_s: float
+    goal: str
+    run: str
+
+
 def plan(folder: str | Path, read_share_pct: float, servers: Servers) -> list[Bound]:
     """The bounds of every target whose CPU was measured, the tightest of each first; raises UnusableRun."""
     run, slices = measured(folder)
@@ -71,6 +83,29 @@ def measured(folder: str | Path) -> tuple[Run, pl.DataFrame]:
         near = held.filter(pl.col("rate_per_s") >= NEAR * pl.col("rate_per_s").max().over("phase"))
         return run, run.slices.filter(pl.col("slice").is_in(near["slice"].to_list()))
     raise UnusableRun(f"{folder} is a run of kind {run.manifest.kind}: plan needs one of compare or of capacity.")
+
+
+def held(folder: str | Path, read_share_pct: float, capacities: Iterable[str | Path]) -> dict[str, Held]:
+    """By target of a run what runs of capacity held with its rung, its mix at this read share, and its settings."""
+    mine, found = read_manifest(Path(folder)), dict[str, Held]()
+    for path in capacities:
+        manifest = read_manifest(Path(path))
+        was, (target,) = manifest.fingerprint, manifest.fingerprint.targets
+        if was.read_shares != (read_share_pct,) or not _alike(mine, manifest):
+            continue
+        measured = capacity.find(path)
+        if measured.capacity.held_per_s:
+            one = Held(measured.capacity.held_per_s, capacity.goal_text(measured), manifest.run)
+            found |= {each.name: one for each in mine.fingerprint.targets if each.rung == target.rung}
+    return found
+
+
+def _alike(one: Manifest, other: Manifest) -> bool:
+    """The same workload, size, settings and machine; a run of one rung has fewer servers."""
+    differ = differences(one, other)
+    servers = (one.fingerprint.servers, other.fingerprint.servers)
+    shared = all(servers[0][name] == servers[1][name] for name in servers[0].keys() & servers[1].keys())
+    return shared and not differ.keys() & ({*ALIKE, "workload"} - {"servers"})
 
 
 def bounds(target: str, drawn: dict[str, Floats], share: float, servers: Servers, here: int) -> list[Bound]:
@@ -114,7 +149,7 @@ def _fit(mix: Floats, cpu_us: Floats, picks: NDArray[np.int64]) -> Floats:
 
 def _capable(component: str, servers: Servers) -> tuple[int, str]:
     """Cores that a component can use."""
-    ours = {APP: servers.app, PROJECTOR: servers.partitions}
+    ours = {APP: servers.app, PROJECTOR: servers.partitions, GENERATOR: 1}
     if component in ours:
         return ours[component], f"{ours[component]} × 1 core"
     return (1, "1 core") if component in servers.one_core else (servers.cores, f"{servers.cores} cores")
@@ -129,33 +164,69 @@ def _bound(target: str, component: str, demand_us: Floats, servers: str, per_s: 
     return Bound(target, component, float(demand_us[0]), servers, float(per_s[0]), Interval(float(low), float(high)))
 
 
-def render(folder: str | Path, read_share_pct: float, servers: Servers) -> RenderableType:
-    headings = ["CPU µs per\noperation", "planned", "operations/s\nat most", "95% interval"]
+def render(
+    folder: str | Path, read_share_pct: float, servers: Servers, capacities: Sequence[str | Path] = ()
+) -> RenderableType:
+    """`capacities`: runs of capacity that may have measured what is computed here."""
+    headings = ["CPU µs per\noperation", "cores", "operations/s\ncomputed", "95% interval", "at the share\nthat held"]
     sheet, answers, last = Sheet(["<target", "<component", *headings], split=4), [], ""
-    for target, component, demand_us, what, per_s, (low, high) in plan(folder, read_share_pct, servers):
-        most, between = _count(per_s), f"{_count(low)}–{_count(high)}"
+    found = plan(folder, read_share_pct, servers)
+    near = _of_capacity(folder)
+    measured = held(folder, read_share_pct, [folder, *capacities] if near else capacities)
+    whole = {bound.target: bound for bound in found if bound.component == MACHINE}
+    for bound in found:
+        target, component, demand_us, what, per_s, (low, high) = bound
         first, last, machine = target != last, target, component == MACHINE
+        real = measured.get(target)
+        share = real.per_s / whole[target].per_s if real else None
         if first:
-            answers.append(f"{target}: at most {most} operations/s [{between}]; {component} is the bottleneck.")
-        cells = target if first else "", component, f"{demand_us:,.0f}", what, most, between
-        sheet.add(*cells, style="bold" if first else "dim" if machine else "", last=machine)
+            answers.append(_answer(whole[target], bound, servers, real, most="at most" if near else "about"))
+        expected = "" if share is None or np.isinf(per_s) else f"{share * per_s:,.0f}"
+        cells = target if first else "", component, f"{demand_us:,.0f}", what, _count(per_s)
+        style = "bold" if first else "dim" if machine else ""
+        sheet.add(*cells, f"{_count(low)}–{_count(high)}", expected, style=style, last=machine)
     notes = [
         f"Measured: the CPU an operation takes in this run, fitted to {read_share_pct:g}% reads. {_load(folder)}",
-        "Computed: all the rest, by the bottleneck law. It is an upper bound: waiting, coordination, uneven "
-        "partitions, replicas that repeat the writes, and cores that share a cache keep a real system below it.",
-        f"“{MACHINE}” is the bound of the measured placement, load generator included: `crossover capacity` checks it.",
+        "Computed: all the rest, by the bottleneck law: a core busy all the time, nobody waiting. Queues grow long "
+        "before that, and data that grows under load makes reads that add it up dearer.",
+        f"“{MACHINE}” is the measured placement: all components and the load generator on its cores. The other rows "
+        "give each component a machine of its own.",
     ]
+    if measured:
+        notes.append(
+            "At the share that held: what a run of `crossover capacity` measured on this machine, and the other rows "
+            "in the same proportion to what is computed."
+        )
     return page("", sheet, notes=notes, answer="\n".join(answers))
+
+
+def _answer(whole: Bound, tightest: Bound, servers: Servers, real: Held | None, *, most: str) -> str:
+    """Of one target: what is computed for this machine beside what was measured, then what is planned beyond it."""
+    interval = f"{_count(whole.interval.low)}–{_count(whole.interval.high)}"
+    said = f"{whole.target}: the CPU of this machine allows {most} {_count(whole.per_s)} operations/s [{interval}]. "
+    if real is None:
+        said += "Not measured beside this run: what of it meets a p95 target, which `crossover capacity` finds."
+    else:
+        share = f"{100 * real.per_s / whole.per_s:.0f}% of that"
+        said += f"Measured: {real.per_s:,.0f}/s, {share}, with {real.goal} (run {real.run})."
+    if (servers.app, servers.replicas, servers.partitions) != (1, 0, 1):
+        scaled = "" if real is None else f", {tightest.per_s * real.per_s / whole.per_s:,.0f} at the share that held"
+        said += f" As planned: {most} {_count(tightest.per_s)}{scaled}; {tightest.component} is the bottleneck."
+    return said
+
+
+def _of_capacity(folder: str | Path) -> bool:
+    return read_manifest(Path(folder)).kind == "capacity"
 
 
 def _load(folder: str | Path) -> str:
     manifest = read_manifest(Path(folder))
     rate = manifest.fingerprint.rate_per_s
-    if not rate or manifest.kind == "capacity":
+    if not rate or _of_capacity(folder):
         return "Its load was near capacity."
     return (
-        f"At its {rate:,.0f} operations/s an operation may take more CPU than near capacity "
-        "(idle processes wake up too), which makes the bounds too low: plan from a run of `crossover capacity`."
+        f"Its load was {rate:,.0f} operations/s, where an operation takes more CPU than near capacity (idle processes "
+        "wake up too): a system can hold more than this bound. Plan from a run of `crossover capacity`."
     )
 
 

@@ -10,12 +10,15 @@ import polars as pl
 from rich.console import RenderableType
 from scipy.optimize import nnls
 
-from analysis.findings import SEED
+from analysis.findings import EXTERNAL, SEED
 from analysis.layout import Sheet, page
+from analysis.operations import growth
 from analysis.runs import Run, UnusableRun, open_run, read_table
 from analysis.statistics import Floats, Interval, NotComputable, quantiles
 from loadtests.format import OF_CAPACITY
 
+ONE_CORE = ("app", "projector")  # one process each
+GROWTH_SAID = 0.10  # of the filled orders: less is not worth a sentence
 OTHERS_MAX = 0.05  # of the machine: what is taken by processes that are neither target nor generator
 RATES_MIN = 6  # different loads the scalability law takes (Gunther advises at least six)
 SPAN_MIN = 4.0  # between the least and the most in flight: less shows no bend
@@ -141,16 +144,58 @@ def edge(trials: pl.DataFrame) -> Edge:
 
 def sentences(found: Found) -> list[str]:
     """The answer first."""
-    p95_ms, freshness_ms = found.goal
     share = found.run.manifest.fingerprint.read_shares[0]
-    goal = f"p95 within {p95_ms:g} ms and 95% of writes visible within {freshness_ms:g} ms, at {share:g}% reads"
     return [
-        f"{found.target}: {capacity_text(found.capacity)}. Target: {goal}.",
+        f"{found.target}: {capacity_text(found.capacity)}. Target: {goal_text(found)}, at {share:g}% reads.",
+        *usage_text(found),
+        *growth_text(found.run),
         cliff_text(found),
         burst_text(found),
         law_text(found.law),
         "The load generator and the servers shared this machine's cores: alone, the target would hold more."
         + noise_text(found.trials),
+    ]
+
+
+def goal_text(found: Found) -> str:
+    p95_ms, freshness_ms = found.goal
+    return f"p95 within {p95_ms:g} ms and 95% of writes visible within {freshness_ms:g} ms"
+
+
+def usage_text(found: Found) -> list[str]:
+    """Of the cores at the highest rate that held, and the rate that the bottleneck law computes from it."""
+    rate, cores = found.capacity.held_per_s, found.run.manifest.fingerprint.machine.get("cores")
+    of_rate = (pl.col("phase") == "capacity") & (pl.col("rate_per_s") == rate) & (pl.col("outcome") == "held")
+    slices = pl.col("slice").is_in(found.trials.filter(of_rate)["slice"].to_list())
+    own, cpu = found.run.slices.filter(slices), found.run.cpu.filter(slices)
+    if not rate or not cores or cpu.is_empty():
+        return []
+    wall_us = float(own["wall_us"].sum())
+    used = {name: us / wall_us for name, us in cpu.group_by("component").agg(pl.col("cpu_us").sum()).iter_rows()}
+    everything = (sum(used.values()) + float(own["generator_cpu_us"].sum()) / wall_us) / cores
+    # How many processes a service of the user's own has is not known.
+    single = {} if EXTERNAL in found.run.rungs.values() else {name: used.get(name, 0.0) for name in ONE_CORE}
+    name, most = max(single.items(), key=lambda each: each[1], default=("", 0.0))
+    others = found.trials.filter(of_rate)["others_share"].mean()
+    left = 1 - (float(others) if isinstance(others, float) else 0.0)
+    busiest = min(1.0, max(everything / left, most))
+    return [
+        f"At {rate:,.0f}/s all components and the load generator used {100 * everything:.0f}% of {cores} cores"
+        + f" (other processes {100 * (1 - left):.0f}%)" * (1 - left > OTHERS_MAX)
+        + f", {name} {100 * most:.0f}% of the one core it can use" * bool(name)
+        + f". Computed, if nothing ever waited: {rate / busiest:,.0f}/s. {100 * busiest:.0f}% of that held, as queues "
+        "grow long before it."
+    ]
+
+
+def growth_text(run: Run) -> list[str]:
+    """How much more data the last trial met than the first."""
+    grown = max(growth(run)["grown"], default=0.0)
+    if grown < GROWTH_SAID:
+        return []
+    return [
+        f"The trials themselves added {100 * grown:.0f}% to the orders: reads that add up all orders became dearer "
+        "during the search, and the capacity is that of the grown data."
     ]
 
 

@@ -1,19 +1,22 @@
 """The map: read share by data size, which target uses the least CPU where, and where the costs are inconclusive."""
 
+from collections.abc import Sequence
 from itertools import groupby
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from matplotlib.patches import Patch
-from rich.console import RenderableType
+from rich.console import Group, RenderableType
+from rich.text import Text
 
 from analysis import colours, sentences
 from analysis.figures import Plot, blank, finish, legend_above, styled
 from analysis.findings import Findings
 from analysis.layout import Sheet, page
 from analysis.operations import Mix
-from analysis.prediction import MAY_DIFFER, costs_in, crossovers
+from analysis.prediction import MAY_DIFFER, check_of, costs_in, crossovers, measures
+from analysis.prediction import caveats as caveats_of
 from analysis.runs import UnusableRun, require_alike
 
 INCONCLUSIVE = "inconclusive"
@@ -59,14 +62,36 @@ def _winner(findings: Findings, mix: Mix, share: float) -> str:
     return best if cheapest and costs.void is None else INCONCLUSIVE
 
 
-def table(found: list[Row], mix: Mix) -> RenderableType:
-    sheet, answers = Sheet(["<data", "orders", "<read share"], split=3), []
+def table(
+    found: list[Row], mix: Mix, mixed: Sequence[Findings] = (), machine: dict[str, Any] | None = None
+) -> RenderableType:
+    """What lies outside the measurements comes first; `mixed`: comparisons that may have measured a row."""
+    sheet, answers, notes = Sheet(["<data", "orders", "<read share"], split=3), [], []
     for row in found:
         shares = " · ".join(f"{name} {first}–{last}%" for name, first, last in row.stretches)
         sheet.add(row.size, f"{row.orders:,}", shares)
         answers.append(f"{row.size}: {sentences.answer(row.findings)}")
+        notes += [f"{row.size}: {line}" for line in beside(row, mix, mixed)]
     heading = f"Least CPU per operation of {sentences.mix_line(mix)}, by read share"
-    return page(heading, sheet, answer="\n".join(answers))
+    caveats = dict.fromkeys(line for row in found for line in caveats_of(row.findings, mix, machine))
+    shown = page(heading, sheet, notes=notes, answer="\n".join(answers))
+    return Group(*(Text(line, style="yellow") for line in caveats), shown)
+
+
+def beside(row: Row, mix: Mix, mixed: Sequence[Findings]) -> list[str]:
+    """What was measured of a row: whole mixes in its own run, and where comparisons found that the targets meet."""
+    said = sentences.sum_lines({mix.name: own} if (own := check_of(row.findings, mix)) else {})
+    for each in mixed:
+        if not measures(each.run.manifest, row.findings, mix):
+            continue
+        for name, guess in row.findings.crossovers.items():
+            real = each.crossovers.get(name)
+            if real and real.share_pct is not None and guess.share_pct is not None:
+                said.append(
+                    f"Measured in run {each.run.manifest.run}: {sentences.crossover_line(each, name)} "
+                    f"Predicted: {guess.share_pct:.1f}%, {guess.share_pct - real.share_pct:+.1f} points from that."
+                )
+    return said or ["no measurement stands beside this row: give a run of `crossover compare` with --against."]
 
 
 def write(found: list[Row], mix: Mix, folder: Path) -> list[Path]:

@@ -1,7 +1,7 @@
 """What a mix would cost, by the costs of its operations; and how far that is from a run that measured the mix."""
 
 import math
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import polars as pl
@@ -9,13 +9,15 @@ import polars as pl
 from analysis.costs import Cost
 from analysis.crossover import Crossover
 from analysis.findings import Cell, Findings
-from analysis.operations import IDLE, MIX, Mix, OperationCosts, crossover
-from analysis.runs import Run, UnusableRun, require_alike
+from analysis.operations import MIX, Mix, OperationCosts, crossover
+from analysis.runs import Run, UnusableRun, difference, differences, require_alike
 from analysis.statistics import Comparison, Floats, Interval, verdict_of
-from loadtests.format import Fingerprint
+from loadtests.format import Fingerprint, Manifest
 
 ERROR_MAX = 0.10  # a prediction holds within this, or when what was measured lies in its interval
-MAY_DIFFER = frozenset(Fingerprint.__struct_fields__) - {"size", "placement", "durability", "servers", "machine"}
+RATE_MAX = 1.10  # between two rates that count as one
+ALIKE = {"size", "placement", "durability", "servers", "machine", "clients"}
+MAY_DIFFER = frozenset(Fingerprint.__struct_fields__) - ALIKE
 
 
 class Checked(NamedTuple):
@@ -25,6 +27,7 @@ class Checked(NamedTuple):
     interval_us: Interval
     measured_us: float
     measured_ratio: float  # to the baseline
+    measured_interval: Interval | None = None  # of that ratio, where rounds were compared
 
     @property
     def error(self) -> float:
@@ -32,15 +35,25 @@ class Checked(NamedTuple):
         return self.predicted.cost.total_us / self.measured_us - 1
 
     @property
+    def ratio_error(self) -> float | None:
+        ratio = self.predicted.comparison.ratio if self.predicted.comparison else None
+        return None if ratio is None else ratio / self.measured_ratio - 1
+
+    @property
     def holds(self) -> bool:
-        return abs(self.error) <= ERROR_MAX or self.interval_us.low <= self.measured_us <= self.interval_us.high
+        """Judged by the ratio, on which the answer rests; the cost itself changes with the hour on a shared machine."""
+        if self.ratio_error is None or self.predicted.comparison is None:
+            return abs(self.error) <= ERROR_MAX or self.interval_us.low <= self.measured_us <= self.interval_us.high
+        guess = self.predicted.comparison.interval or Interval(math.inf, -math.inf)
+        real = self.measured_interval or Interval(self.measured_ratio, self.measured_ratio)
+        return abs(self.ratio_error) <= ERROR_MAX or (guess.low <= real.high and real.low <= guess.high)
 
 
 def of_operations(findings: Findings) -> list[Cell]:
     """Operation by operation, each in the order of the run's targets; the idling of a second comes last."""
-    names = costs_in(findings).names
-    alone = np.eye(len(names))
-    return [each for place in [*range(1, len(names)), 0] for each in _cells(findings, alone[place], 0, names[place])]
+    costs = costs_in(findings)
+    idle, *names = costs.names
+    return [each for name in [*names, idle] for each in _cells(findings, costs.alone(name), 0, name)]
 
 
 def predict(findings: Findings, mix: Mix, read_shares: list[float]) -> list[Cell]:
@@ -64,7 +77,10 @@ def check(findings: Findings, mixed: Findings) -> list[Checked]:
     found = []
     for share in mixed.read_shares:
         slices = mixed.costs.filter(pl.col("read_share_pct") == share)["slice"].to_list()
-        found += _checked(findings, run, slices, share)
+        compared = {cell.target: cell.comparison for cell in mixed.cells if cell.read_share_pct == share}
+        for each in _checked(findings, run, slices, share):
+            real = compared.get(each.predicted.target)
+            found.append(each._replace(measured_interval=real.interval if real else None))
     return found
 
 
@@ -76,6 +92,66 @@ def check_itself(findings: Findings) -> dict[str, list[Checked]]:
         str(cell).removeprefix(MIX): _checked(findings, run, rows["slice"].to_list(), float(rows["read_share_pct"][0]))
         for (cell,), rows in run.slices.filter(wanted).group_by("cell", maintain_order=True)
     }
+
+
+def measures(manifest: Manifest, findings: Findings, mix: Mix) -> bool:
+    """Whether a run asked for this mix, at its rate, of the same machine, size, settings and targets."""
+    was, names = manifest.fingerprint, {target.name for target in manifest.fingerprint.targets}
+    workload = was.workload or {}
+    return (
+        manifest.kind == "compare"
+        and (workload.get("reads"), workload.get("writes")) == (mix.reads, mix.writes)
+        and _one_rate(was.rate_per_s, mix.rate_per_s)
+        and names >= {*findings.run.targets}
+        and not differences(findings.run.manifest, manifest).keys() - MAY_DIFFER
+    )
+
+
+def check_of(findings: Findings, mix: Mix) -> list[Checked]:
+    """The predictions beside the cells of the run itself that asked for this mix."""
+    asked = costs_in(findings).mix
+    if (asked.reads, asked.writes) != (mix.reads, mix.writes) or not _one_rate(asked.rate_per_s, mix.rate_per_s):
+        return []
+    return check_itself(findings).get(asked.name, [])
+
+
+def caveats(findings: Findings, mix: Mix, machine: dict[str, Any] | None = None) -> list[str]:
+    """How a mix lies outside what was measured, to be said before its prediction; `machine`: the one it is made for."""
+    said, manifest = [], findings.run.manifest
+    rate = costs_in(findings).mix.rate_per_s
+    if not _one_rate(rate, mix.rate_per_s):
+        said.append(
+            f"Outside the measured rate: the costs were measured at {rate:g} operations/s, the mix has "
+            f"{mix.rate_per_s:g}. At a lower rate an operation costs more CPU, at a higher one less: only the idle "
+            f"CPU is converted. `crossover costs --rate {mix.rate_per_s:g}` measures there."
+        )
+    how = difference(manifest.fingerprint.machine, machine) if machine else ""
+    if how:
+        said.append(f"Outside the measured machine: {how}. On this machine costs and ratios may differ.")
+    return said
+
+
+def grounds(findings: Findings) -> list[str]:
+    """What the predictions rest on: the state of the data, and how far they were from whole mixes."""
+    costs, said = costs_in(findings), []
+    for name, target in costs.targets.items():
+        each = zip(costs.growing, target.us[len(costs.names) :], strict=True)
+        steep = [f"{read} {100 * more / target.us[costs.names.index(read)]:.0f}%" for read, more in each if more]
+        if steep:
+            said.append(f"Twice the orders make a read of {name} dearer: {', '.join(steep)}.")
+    if said:
+        most = f"{100 * costs.grown:.0f}%"
+        said.insert(0, f"The run itself added {most} to its orders. Costs are given for the data as it was filled.")
+    if costs.error or costs.ratio_error:
+        said.append(
+            f"Whole mixes in this run were {100 * costs.error:.1f}% off their predicted cost and "
+            f"{100 * costs.ratio_error:.1f}% off their predicted ratio (beyond noise): the intervals allow for it."
+        )
+    return said
+
+
+def _one_rate(one: float | None, other: float) -> bool:
+    return one is not None and 1 / RATE_MAX <= one / other <= RATE_MAX
 
 
 def costs_in(findings: Findings) -> OperationCosts:
@@ -115,22 +191,11 @@ def _checked(findings: Findings, run: Run, slices: list[int], share: float) -> l
     costs, found, base_us = costs_in(findings), [], None
     for name in findings.run.targets:
         own = run.slices.filter(pl.col("slice").is_in(slices) & (pl.col("target") == name))["slice"].to_list()
-        asked = _asked(run, costs, own)
-        total = max(1.0, float(asked[1:].sum()))
+        asked = costs.asked(run, own)
+        total = max(1.0, float(asked[1 : len(costs.names)].sum()))
         us = float(run.cpu.filter(pl.col("slice").is_in(own))["cpu_us"].sum()) / total
         (guess,) = (cell for cell in _cells(findings, asked / total, share) if cell.target == name)
         base_us = base_us or us
         if us and guess.interval_us:
             found.append(Checked(guess, guess.interval_us, us, us / base_us))
     return found
-
-
-def _asked(run: Run, costs: OperationCosts, slices: list[int]) -> Floats:
-    """In these slices, by name: the seconds, and the count of each operation."""
-    rows = run.slices.filter(pl.col("slice").is_in(slices))
-    samples = run.samples.filter(pl.col("slice").is_in(slices) & (pl.col("outcome") != "dropped"))
-    counts = dict(samples["operation"].value_counts().iter_rows())
-    if missing := sorted(set(counts) - set(costs.names)):
-        raise UnusableRun(f"The run has no cost of {', '.join(missing)}, which run {run.manifest.run} asked for.")
-    counts[IDLE] = float((rows["wall_us"] + rows["drain_us"]).sum()) / 1e6
-    return np.array([counts.get(name, 0) for name in costs.names])

@@ -11,6 +11,8 @@ import polars as pl
 
 from loadtests.format import FORMAT, OF_EVERY_RUN, TABLES, Fingerprint, Manifest
 
+LABELS = {"cpu": "CPU model", "memory_gib": "memory, GiB"}  # of fields whose name says less
+
 
 class UnusableRun(Exception):
     """This folder gives no figures; the message is one sentence that says why and what to do."""
@@ -106,15 +108,15 @@ def differences(one: Manifest, other: Manifest) -> dict[str, str]:
         return [(target.name, target.rung) for target in found] if field == "targets" else found
 
     pairs = {field: (value(one, field), value(other, field)) for field in Fingerprint.__struct_fields__}
-    return {field: _difference(*pair) for field, pair in pairs.items() if pair[0] != pair[1]}
+    return {field: difference(*pair) for field, pair in pairs.items() if pair[0] != pair[1]}
 
 
-def _difference(one: Any, other: Any) -> str:
-    """`cpu: X vs Y` of the first key that differs in a mapping; of a plain value `X vs Y`; nothing of a list."""
+def difference(one: Any, other: Any) -> str:
+    """`CPU model: X vs Y` of each key that differs in a mapping; of a plain value `X vs Y`; nothing of a list."""
     if isinstance(one, dict) and isinstance(other, dict):
-        key = next(key for key in {**one, **other} if one.get(key) != other.get(key))
-        inner = _difference(one.get(key), other.get(key))
-        return f"{key}: {inner}" if inner else str(key)
+        unlike = [key for key in {**one, **other} if one.get(key) != other.get(key)]
+        inner = {LABELS.get(key, str(key)): difference(one.get(key), other.get(key)) for key in unlike}
+        return "; ".join(f"{key}: {how}" if how else key for key, how in inner.items())
     if isinstance(one, dict | list | tuple) or isinstance(other, dict | list | tuple):
         return ""
     return f"{'unknown' if one is None else one} vs {'unknown' if other is None else other}"

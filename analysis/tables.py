@@ -13,6 +13,12 @@ from analysis.layout import STYLES, Sheet, page
 from analysis.operations import Mix
 from analysis.prediction import Checked
 from analysis.runs import read_unfinished
+from analysis.statistics import Comparison
+
+NOT_MEASURED = (
+    "No measurement stands beside this: no cell of the run and no run of `crossover compare` in its folder asked for "
+    "this mix at this rate on the same machine. Give one with --against."
+)
 
 
 def render(run_dir: str | Path) -> RenderableType:
@@ -75,36 +81,45 @@ def _operations(findings: Findings, mix: Mix) -> RenderableType:
     title = "CPU µs of each operation by itself, ± half its 95% interval; idle: µs a second"
     notes = sentences.identical_lines(findings)
     notes += [line(findings) for line in (sentences.validity_line, sentences.starts_line, sentences.checks_line)]
-    notes += sentences.sum_lines(prediction.check_itself(findings))
+    notes += sentences.sum_lines(prediction.check_itself(findings)) + prediction.grounds(findings)
     answer = f"{sentences.mix_line(mix)}: {sentences.answer(findings)}"
     return page(title, _costs(findings, prediction.of_operations(findings)), notes=notes, answer=answer)
 
 
-def predictions(findings: Findings, mix: Mix, found: list[Cell]) -> RenderableType:
-    """What a mix would cost, and where the costs of the targets meet."""
+def predictions(
+    findings: Findings, mix: Mix, found: list[Cell], caveats: Sequence[str] = (), beside: Sequence[RenderableType] = ()
+) -> RenderableType:
+    """What lies outside the measurements, what a mix would cost, what was measured of it, and where costs meet."""
     crossing = findings._replace(crossovers=prediction.crossovers(findings, mix))
     title = f"Predicted CPU µs per operation, ± half the 95% interval: {sentences.mix_line(mix)}"
-    return page(title, _costs(findings, found), answer=sentences.answer(crossing))
+    notes = [*([] if beside else [NOT_MEASURED]), *prediction.grounds(findings)]
+    shown = page(title, _costs(findings, found), *beside, notes=notes, answer=sentences.answer(crossing))
+    return Group(*(Text(line, style="yellow") for line in caveats), shown)
 
 
-def checks(mixed: Findings, found: list[Checked]) -> RenderableType:
+def checks(where: str, found: list[Checked]) -> RenderableType:
     """Predictions beside what was measured: cost, then ratio to the baseline."""
-    costs, ratios = ("predicted", "95% interval", "measured", "error"), ("ratio", "measured", "error")
-    sheet = Sheet(["read", "<target", *costs, *ratios, "<holds"], split=6)
+    costs, ratios = ("predicted", "95% interval", "measured", "distance"), ("ratio", "measured", "distance")
+    sheet, last = Sheet(["read", "<target", *costs, *ratios, "<holds"], split=6), None
     for each in found:
-        cell, real = each.predicted, each.measured_ratio
-        ratio = cell.comparison.ratio if cell.comparison else None
+        cell, measured = each.predicted, Comparison(0, each.measured_ratio, each.measured_interval)
+        ratio = (
+            [sentences.ratio_text(cell.comparison), sentences.ratio_text(measured), f"{100 * off:+.1f}%"]
+            if (off := each.ratio_error) is not None
+            else [""] * 3
+        )
         sheet.add(
-            *_where(mixed, cell),
+            cell.where if cell.read_share_pct != last else "",
+            cell.target,
             f"{cell.cost.total_us:,.0f}" if cell.cost else "",
             f"{each.interval_us.low:,.0f}–{each.interval_us.high:,.0f}",
             f"{each.measured_us:,.0f}",
             f"{100 * each.error:+.1f}%",
-            *([f"{ratio:.2f}", f"{real:.2f}", f"{100 * (ratio / real - 1):+.1f}%"] if ratio else [""] * 3),
+            *ratio,
             "yes" if each.holds else "no",
         )
-    workload = mixed.run.manifest.fingerprint.workload["name"]
-    return page(f"Predicted and measured CPU µs per operation: {workload}, run {mixed.run.manifest.run}", sheet)
+        last = cell.read_share_pct
+    return page(f"\nPredicted beside measured CPU µs per operation: {where}", sheet)
 
 
 def _costs(findings: Findings, cells: Sequence[Cell]) -> Sheet:

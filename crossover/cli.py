@@ -200,8 +200,8 @@ def predict(
     folder: Annotated[Path, typer.Argument(metavar="RUN", help="Directory of a run of `crossover costs`.")],
     workload: given.MixName = None,
     read_shares: given.ReadShares = "50,80,90,95,99",
-    rate: Annotated[float | None, typer.Option(help="Operations per second (default: those of the run).")] = None,
-    against: Annotated[list[Path] | None, typer.Option(help="A run of mixes to check the prediction against.")] = None,
+    rate: Annotated[float | None, typer.Option(help="Operations per second (default: the workload's).")] = None,
+    against: Annotated[list[Path] | None, typer.Option(help="A run of compare to show beside the prediction.")] = None,
 ) -> None:
     """Predict from a run of costs what a mix costs and where the rungs meet, or check that against a mixed run."""
     from crossover.costs import predict as show
@@ -218,12 +218,13 @@ def map(
     rate: given.Rate = None,
     profile: given.ProfileName = "quick",
     out: Annotated[Path, typer.Option(help="Output directory of the map and its runs.")] = Path("results/map"),
+    against: Annotated[list[Path] | None, typer.Option(help="A run of compare to show beside the map.")] = None,
 ) -> None:
     """Draw the map of read share by data size: who uses the least CPU where, and where that is inconclusive."""
     from crossover.costs import draw_map, measured
 
     runs = measured(sizes, Options(workload=workload or "shop", rate=rate), rungs, profile, out)
-    draw_map(runs + (folders or []), workload, rate, out)
+    draw_map(runs + (folders or []), workload, rate, out, against or [])
 
 
 @app.command(rich_help_panel=COMPARE)
@@ -250,15 +251,17 @@ def plan(
     replicas: Annotated[int, typer.Option(min=0, help="Replicas of the store that answers the reads.")] = 0,
     partitions: Annotated[int, typer.Option(min=1, help="Partitions of the projector.")] = 1,
     cores: Annotated[int, typer.Option(min=1, help="Cores of each machine.")] = 2,
+    against: Annotated[list[Path] | None, typer.Option(help="A run of capacity to show beside the plan.")] = None,
 ) -> None:
     """Compute from measured costs how far each rung can go with more servers, and what limits it first."""
     from analysis.bounds import Servers, render
+    from crossover.costs import capacities_beside
     from crossover.urls import servers_of
     from ladder.rung import rungs
 
     one_core = frozenset(name for name, server in servers_of(rungs()).items() if server.one_core)
     servers = Servers(app, replicas, partitions, cores, one_core=one_core)
-    shown.wide_console().print(render(folder, read_share, servers))
+    shown.wide_console().print(render(folder, read_share, servers, against or capacities_beside(folder)))
 
 
 @app.command(rich_help_panel=TRUST)

@@ -36,10 +36,15 @@ class Truth:
     known_cpu: bool = True
     operations_us: dict[str, float] = field(default_factory=dict)  # those that differ from read_us and write_us
     idle_us_s: float = 0.0  # CPU a second while nobody asks
+    growing: dict[str, float] = field(
+        default_factory=dict
+    )  # by what share an operation is dearer with twice the orders
+    in_mixes: float = 1.0  # times what its operations cost by themselves
 
-    def slice_us(self, asked: dict[str, int]) -> float:
+    def slice_us(self, asked: dict[str, int], grown: float = 0.0) -> float:
         """The true CPU of half a second in which these operations were asked."""
         each = {name: self.read_us if name in READS else self.write_us for name in asked} | self.operations_us
+        each = {name: us * (1 + grown * self.growing.get(name, 0.0)) for name, us in each.items()}
         return sum(count * each[name] for name, count in asked.items()) + 0.503 * self.idle_us_s
 
 
@@ -72,7 +77,7 @@ class Plan:
 class Writer:
     def __init__(self, folder: Path, plan: Plan) -> None:
         self.folder, self.plan, self.rng = folder, plan, np.random.default_rng(plan.seed)
-        self.slice = self.round = 0
+        self.slice = self.round = self.placed = 0
         self.files: dict[str, str] = {}
 
     def write(self) -> Path:
@@ -91,6 +96,7 @@ class Writer:
         self.round += 1
         tables: dict[str, list[dict[str, Any]]] = {table: [] for table in OF_EVERY_RUN}
         shared, asked = self.rng.normal(0, self.plan.round_noise), self._asked(of["read_share_pct"], of["cell"])
+        self.placed += asked.get("place", 0)
         for place in self.rng.permutation(len(self.plan.targets)):
             self.slice += 1
             self._slice(tables, self.plan.targets[place], of, asked, shared)
@@ -133,7 +139,9 @@ class Writer:
         tables["slices"].append(row)
         tables["samples"] += _samples(rng, self.slice, truth, asked)
         if truth.known_cpu:
-            cpu = truth.slice_us(asked) * np.exp(shared + rng.normal(0, plan.slice_noise))
+            grown = self.placed / plan.manifest.get("plan", {}).get("size", {}).get("orders", np.inf)
+            mixed = truth.in_mixes if (of["cell"] or "").startswith("mix") else 1.0
+            cpu = mixed * truth.slice_us(asked, grown) * np.exp(shared + rng.normal(0, plan.slice_noise))
             for part, weight in truth.split.items():
                 tables["cpu"].append({"slice": self.slice, "component": part, "cpu_us": round(cpu * weight)})
         if of["phase"] == "staleness":

@@ -10,6 +10,7 @@ from analysis import map, plots, prediction, report, tables
 from analysis.findings import Findings, find
 from analysis.operations import Mix
 from analysis.runs import UnusableRun
+from crossover import costs as commands
 from tests.synthetic_runs import CQRS, CRUD, READS, Truth, printed, times, write_run
 
 CELLS = {"idle": {}} | {name: {name: 100.0} for name in ("order", "product", "place")}
@@ -90,7 +91,6 @@ def test_a_check_against_a_mixed_run_holds_when_costs_add_up_and_fails_when_they
 ) -> None:
     def checked(name: str, targets: tuple[Truth, ...], **changes: object) -> list[prediction.Checked]:
         folder = write_run(tmp_path / name, targets=targets, mix=MIX, read_shares=(80.0,), **changes)
-        print(printed(tables.checks(find(folder), prediction.check(costs, find(folder)))))
         return prediction.check(costs, find(folder))
 
     assert [each.holds for each in prediction.check_itself(costs)["shop"]] == [True, True]
@@ -100,6 +100,78 @@ def test_a_check_against_a_mixed_run_holds_when_costs_add_up_and_fails_when_they
     assert crud.holds and not cqrs.holds and cqrs.error < -0.2
     with pytest.raises(UnusableRun, match=r"different size \(s vs m\)"):
         checked("larger", TRUTHS, size="m")
+
+
+def test_costs_are_those_of_the_data_as_filled_though_the_run_lets_it_grow(tmp_path: Path) -> None:
+    growing = replace(TRUTHS[0], growing={"product": 1.5})
+    changes = {"targets": (growing, TRUTHS[1]), "rounds": 20, "round_noise": 0.03}
+    costs = costs_run(tmp_path / "run", manifest={"plan": {"size": {"orders": 4_000}}}, **changes)
+    product = {cell.target: cell for cell in prediction.of_operations(costs) if cell.operation == "product"}
+    assert product["crud"].cost and product["crud"].cost.total_us == pytest.approx(900, rel=0.1)
+    assert [each.holds for each in prediction.check_itself(costs)["shop"]] == [True, True], "at the size they met"
+    grown, slope, *_ = prediction.grounds(costs)
+    assert re.fullmatch(
+        r"The run itself added 8\d% to its orders\. Costs are given for the data as it was filled\.", grown
+    )
+    assert re.fullmatch(r"Twice the orders make a read of crud dearer: product 1[3-7]\d%\.", slope)
+
+
+def test_what_predictions_lack_of_whole_mixes_widens_their_intervals(costs: Findings, tmp_path: Path) -> None:
+    assert costs.operations and costs.operations.error < 0.03
+    dearer = (replace(TRUTHS[0], in_mixes=1.2), TRUTHS[1])
+    off = costs_run(tmp_path / "run", targets=dearer, rounds=20, round_noise=0.03)
+    assert off.operations and off.operations.ratio_error == pytest.approx(0.18, abs=0.02)
+    narrow, wide = (prediction.predict(each, SHOP, [80])[1] for each in (costs, off))
+    for cell, factor in ((narrow, 1.0), (wide, 1 / 1.2)):
+        assert cell.comparison and cell.comparison.interval and cell.comparison.ratio
+        low, high = cell.comparison.interval
+        truth = factor * true_us(TRUTHS[1], SHOP, 80) / true_us(TRUTHS[0], SHOP, 80)
+        assert low < truth < high and (high / low > 1.5) == (cell is wide)
+    assert prediction.grounds(off)[-1] == (
+        "Whole mixes in this run were 13.0% off their predicted cost and 17.2% off their predicted ratio (beyond "
+        "noise): the intervals allow for it."
+    )
+
+
+RATE = (
+    "Outside the measured rate: the costs were measured at 300 operations/s, the mix has 50. At a lower rate an "
+    "operation costs more CPU, at a higher one less: only the idle CPU is converted. `crossover costs --rate 50` "
+    "measures there."
+)
+MACHINE = (
+    "Outside the measured machine: CPU model: Synthetic vs X; cores: 2 vs 4. On this machine costs and ratios may "
+    "differ."
+)
+
+
+@pytest.mark.parametrize(
+    ("rate", "machine", "says"),
+    [(300, {}, []), (310, {}, []), (50, {}, [RATE]), (50, {"cpu": "X", "cores": 4}, [RATE, MACHINE])],
+)
+def test_what_lies_outside_the_measurements_is_said(
+    costs: Findings, rate: float, machine: dict[str, object], says: list[str]
+) -> None:
+    here = costs.run.manifest.fingerprint.machine | machine
+    assert prediction.caveats(costs, SHOP._replace(rate_per_s=rate), here) == says
+
+
+def test_predict_and_map_show_every_measurement_of_the_same_mix(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    costs_run(tmp_path / "costs")
+    for name, changes in (("same", {}), ("m", {"size": "m"}), ("other", {"mix": MIX | {"reads": {"order": 100.0}}})):
+        write_run(tmp_path / name, **{"targets": TRUTHS, "mix": MIX, "manifest": {"run": f"run-{name}"}} | changes)
+    commands.predict(tmp_path / "costs", None, "80", None, [])
+    shown = capsys.readouterr().out
+    assert shown.startswith("Outside the measured machine: CPU model: Synthetic vs ")
+    assert "CPU per operation: whole mixes in this run" in shown.replace("µs ", "") and "run-same" in shown
+    assert "run-m" not in shown and "run-other" not in shown
+    commands.draw_map([tmp_path / "costs"], None, None, tmp_path / "map", [])
+    shown = " ".join(capsys.readouterr().out.split())
+    assert re.search(
+        r"s: Measured in run run-same: cqrs uses less .* Predicted: [\d.]+%, [+-]\d\.\d points from that", shown
+    )
+    assert re.search(r"s: Check, shop at 0% reads: crud [\d,]+ µs predicted", shown) and "run-m" not in shown
 
 
 def test_the_map_shows_who_wins_and_leaves_the_interval_to_nobody(costs: Findings, tmp_path: Path) -> None:

@@ -85,7 +85,7 @@ def refused(*words: str, **env: str) -> str:
         ("compare --resume results --size m", "leave out --size"),
         ("compare --rungs crud,nope", "There is no rung 'nope'"),
         ("compare --rungs ,", "There is nothing to compare"),
-        ("compare --workload nope", "There is no workload 'nope': choose one of backoffice, checkout, shop"),
+        ("compare --workload nope", "There is no workload 'nope': choose one of backoffice, checkout, reports, shop"),
         ("compare --workload nope.toml", "There is no workload file nope.toml."),
         ("compare --profile nope", "There is no profile 'nope': choose one of quick, standard, thorough."),
         ("compare --read-shares 101", "A read share is a number from 0 to 100 percent, not 101."),

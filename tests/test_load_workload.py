@@ -14,7 +14,7 @@ writes = { place = 70, pay = 30 }
 """
 
 
-@pytest.mark.parametrize("name", ["shop", "backoffice", "checkout"])
+@pytest.mark.parametrize("name", ["shop", "backoffice", "checkout", "reports"])
 def test_the_workloads_of_the_project_load(name: str) -> None:
     workload = load(name)
     assert (workload.name, name in names()) == (name, True)
