@@ -6,9 +6,10 @@
 #   make serve RUNG=cqrs PORT=8000    a rung in the foreground
 #   make diff RUNG=cqrs               what a rung changes in its parent
 #   make torture                      every rung under faults, three seeds each: is anything lost?
+#   make setup                        .venv alone, which every other target sets up when it is needed
 #   make report DIR=results/<run>     the report of a run again; without DIR of the newest
 #   make notebooks                    the walkthroughs, in a browser
-#   make audit                       known weaknesses of the pinned packages, by pip-audit
+#   make audit                        known weaknesses of the pinned packages, by pip-audit
 # ARGS passes more options on: make compare ARGS="--profile standard --size m"
 
 .PHONY: audit compare test check sizes serve diff torture report notebooks setup
@@ -24,6 +25,8 @@ ARGS ?=
 PRODUCT := contract crud_impl cqrs_impl servers ladder loadtests analysis crossover benchmarks notebooks docs
 PRODUCT_LINES_MAX := 19000
 TEST_LINES_MAX := 8000
+# Its progress is for a terminal; a log of CI gets what goes wrong.
+PIP = $(BIN)/python -m pip install --disable-pip-version-check $$(test -t 2 || echo --quiet)
 CANDIDATES := $(or $(PYTHON),python3.13 python3.12 python3.11 python3)
 
 compare: $(READY)
@@ -84,7 +87,12 @@ $(READY): requirements.lock pyproject.toml
 	if [ -z "$$found" ]; then \
 	    echo "Crossover needs Python 3.11 or newer with its venv module: install it, or give make PYTHON=/its/path." >&2; exit 2; \
 	fi; \
-	test -x $(BIN)/python || { echo "Setting up .venv with $$found (once) …"; $$found -m venv .venv; }
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	echo "Crossover sets up .venv: about two minutes and 1.1 GB, once."; \
+	echo "Step 1 of 3: a virtual environment of $$($$found --version)"; \
+	test -x $(BIN)/python || $$found -m venv .venv
+	@echo "Step 2 of 3: $$(grep -c '^[a-z].*==' requirements.lock) packages, pinned in requirements.lock"
+	@$(PIP) --require-hashes -r requirements.lock
+	@echo "Step 3 of 3: Crossover itself"
+	@$(PIP) --no-deps --no-build-isolation -e .
 	@touch $(READY)
+	@echo "Ready: $(BIN)/crossover --help"

@@ -94,7 +94,8 @@ def rungs() -> None:
     """Show the ladder: each rung, its parent and the one idea it adds."""
     from crossover.ladder_view import ladder_table
 
-    Console().print(ladder_table())
+    console = shown.wide_console()
+    console.print(ladder_table(console.width))
 
 
 @app.command(rich_help_panel=LOOK)
@@ -372,7 +373,7 @@ def ci_report(
 def calibrate(
     quick: Annotated[bool, typer.Option("--quick", help="A minute and a half: fewer starts, and +10% alone.")] = False,
     repeats: Annotated[
-        int, typer.Option(min=1, help="Runs of identical and of planted targets, 4 min each; those in --out count.")
+        int, typer.Option(min=1, help="Runs of identical and of planted targets, 3 min each; those in --out count.")
     ] = 1,
     out: given.NewFolder = None,
 ) -> None:

@@ -5,6 +5,7 @@ import importlib.util
 import platform
 import sys
 import tempfile
+import textwrap
 from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
@@ -19,6 +20,7 @@ from servers.folders import require_room, state_dir
 from servers.server import Installable, Server, Unusable
 
 PACKAGES = ("sqlalchemy", "starlette", "msgspec", "uvicorn", "uvloop", "httptools", "locust", "polars", "matplotlib")
+INDENT = len("missing ") + 11
 
 Finding = Callable[[], str]
 
@@ -40,8 +42,15 @@ def examine(console: Console, urls: Mapping[str, str]) -> bool:
             mark, text = "[green]ok[/green]     ", find()
         except Unusable as error:
             mark, text, well = "[red]missing[/red]", str(error), False
-        console.print(f"{mark} {title:<11}{escape(text)}", highlight=False)
+        console.print(f"{mark} {title:<11}{escape(hanging(text, console))}", highlight=False)
     return well
+
+
+def hanging(text: str, console: Console) -> str:
+    """Broken between words, below its first one; whole where there is no terminal."""
+    width = max(20, console.width - INDENT) if console.is_terminal else 10_000
+    lines = textwrap.wrap(text, width, break_long_words=False, break_on_hyphens=False)
+    return ("\n" + " " * INDENT).join(lines)
 
 
 def found(server: Server, urls: Mapping[str, str]) -> str:

@@ -13,14 +13,22 @@ from crossover.errors import UserError
 from crossover.targets import known_rung
 from ladder.rung import Rung, rung, rungs
 
+WIDE = 100  # columns
 SAID = {"name", "parent", "idea", "cost"}  # of itself, by every rung
 
 
-def ladder_table() -> Table:
-    table = Table("rung", "parent", "the one idea it adds", "what it costs", "servers", "workers", title="The ladder")
+def ladder_table(width: int) -> Table:
+    """Where it is narrow, without the columns that would break the others' words."""
+    table = Table(
+        title="The ladder", caption=None if width >= WIDE else "A wider terminal also shows servers and workers."
+    )
+    for name in ("rung", "parent"):
+        table.add_column(name, no_wrap=True)
+    for name in ("the one idea it adds", "what it costs", *(("servers", "workers") if width >= WIDE else ())):
+        table.add_column(name)
     for one in rungs().values():
-        servers = ", ".join(server.name for server in one.servers) or "–"
-        table.add_row(one.name, one.parent or "–", one.idea, one.cost, servers, ", ".join(one.worker_names) or "–")
+        parts = ([server.name for server in one.servers], one.worker_names) if width >= WIDE else ()
+        table.add_row(one.name, one.parent or "–", one.idea, one.cost, *(", ".join(names) or "–" for names in parts))
     return table
 
 

@@ -35,6 +35,7 @@ class RunSteps:
         self.console, self._clock = console or Console(stderr=True), clock
         self._title, self._forecast, self._so_far = title, forecast, so_far
         self._ratios: list[tuple[str, list[str]]] = []  # for the thread that draws
+        self._measuring: tuple[float, float] | None = None  # its start, and what was done by then
         self._begun_s = self._at_s = self._read_s = clock()
         self._detail, self._said, self._said_s = "", "", 0.0
         # Once a second: on a small machine each drawing takes from what is measured.
@@ -53,12 +54,14 @@ class RunSteps:
         self._live.stop()
 
     def __call__(self, phase: str, done: int, total: int, note: str = "") -> None:
-        self._forecast(phase, done, total)
-        self._at_s = self._clock()
-        start = f"start {self._forecast.start} of {self._forecast.plan.restarts}"
-        parts = [start if self._forecast.plan.restarts > 1 else "", note, SAID.get(phase, "")]
-        self._detail = ", ".join(filter(None, parts)) if self._forecast.step == MEASURE else ""
-        if self._forecast.step == MEASURE and self._at_s - self._read_s >= READ_EVERY_S:
+        forecast, before = self._forecast, self._forecast.step
+        forecast(phase, done, total)
+        self._at_s, measuring = self._clock(), forecast.step == MEASURE
+        if measuring and self._measuring is None:
+            self._measuring = self._at_s, forecast.done_s
+        start = f"start {forecast.start} of {forecast.plan.restarts}" if forecast.plan.restarts > 1 else ""
+        self._detail = ", ".join(filter(None, [start, note, SAID.get(phase, "")])) if measuring else ""
+        if (measuring and self._at_s - self._read_s >= READ_EVERY_S) or (before == MEASURE and not measuring):
             self._so_far.read()
             self._ratios, self._read_s = self._so_far.ratios(), self._at_s
         if not self.console.is_interactive:
@@ -81,10 +84,12 @@ class RunSteps:
         return 100 * self._forecast.done_s / self._forecast.total_s
 
     def left_s(self) -> float:
-        """What the plan has left, at the pace of this run."""
-        done_s, spent_s = self._forecast.done_s, self._at_s - self._begun_s
-        pace = min(PACE_MAX, max(PACE_MIN, spent_s / done_s)) if done_s > PACE_FROM_S else 1.0
-        return max(0.0, (self._forecast.total_s - done_s) * pace - (self._clock() - self._at_s))
+        """What the plan has left, at the pace of its measuring, which is most of it."""
+        since_s, before_s = self._measuring or (0.0, self._forecast.done_s)
+        done_s = self._forecast.done_s - before_s
+        pace = (self._at_s - since_s) / done_s if done_s > PACE_FROM_S else 1.0
+        left_s = (self._forecast.total_s - self._forecast.done_s) * min(PACE_MAX, max(PACE_MIN, pace))
+        return max(0.0, left_s - (self._clock() - self._at_s))
 
     def figures(self, width: int = 10_000) -> list[str]:
         """Lines of the ratios so far; none is broken within a figure."""
@@ -97,7 +102,8 @@ class RunSteps:
     def region(self) -> Group:
         width = self.console.width
         where = textwrap.wrap(f"{self._title}  {self.where()}", width)
-        bar = Text.assemble(("━" * round(self.percent() / 4), "cyan"), ("━" * (25 - round(self.percent() / 4)), "dim"))
+        filled = round(self.percent() / 4)
+        bar = Text.assemble(("━" * filled, "cyan"), ("─" * (25 - filled), "dim"))
         spent = f"{duration(self._clock() - self._begun_s)} gone, about {duration(self.left_s())} left"
         return Group(
             *map(Text, where), bar.append(f" {self.percent():3.0f}%  {spent}"), *map(Text, self.figures(width))

@@ -78,7 +78,7 @@ def test_a_generator_that_hides_waiting_is_not_trusted(monkeypatch: pytest.Monke
         calibrate.calibrate(tmp_path, quick=True, repeats=1)
 
 
-def write_pairs(folder: Path, *, rounds: int = 12, restarts: int = 12, more: float = 1.1) -> Path:
+def write_pairs(folder: Path, *, rounds: int = 8, restarts: int = 8, more: float = 1.1) -> Path:
     """A run of crud, an identical target and one that needs more."""
     planted = replace(
         CRUD, name="crud-3", rung="crud + 10 %", read_us=CRUD.read_us * more, write_us=CRUD.write_us * more

