@@ -3,6 +3,7 @@
 import os
 import platform
 import subprocess
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -52,8 +53,15 @@ def _git(*words: str) -> str:
     return subprocess.run(["git", "-C", PROJECT, *words], capture_output=True, text=True, check=True).stdout.strip()
 
 
-def fingerprint(targets: list[Target]) -> dict[str, Any]:
-    """Versions and settings as the servers themselves report them."""
+def placement(ours: Sequence[str], elsewhere: Sequence[str]) -> str:
+    """What is known of where everything ran: nothing of what others started."""
+    on = f"on the same {cores()} cores, nothing pinned"
+    here = ", ".join(["the load generator", *ours])
+    return f"{here} {on}; where {', '.join(elsewhere)} ran is not known" if elsewhere else f"everything {on}"
+
+
+def fingerprint(targets: list[Target], elsewhere: Sequence[str] = ()) -> dict[str, Any]:
+    """Versions and settings as the servers themselves report them; `elsewhere`: what others started, and where."""
     head, dirty = commit()
     servers: dict[str, Any] = {}
     durability: dict[str, str] = {}
@@ -65,7 +73,7 @@ def fingerprint(targets: list[Target]) -> dict[str, Any]:
     return {
         "commit": head,
         "dirty": dirty,
-        "placement": f"everything on the same {cores()} cores, nothing pinned",
+        "placement": placement([target.name for target in targets], elsewhere),
         "durability": durability,
         "servers": servers,
         "machine": machine(),

@@ -22,6 +22,7 @@ from crossover.revisions import check_out
 from crossover.run_steps import RunSteps
 from crossover.so_far import SoFar
 from crossover.targets import Target, midnight, serving
+from crossover.urls import servers_of
 from ladder.environment import TOKEN
 from ladder.rung import rung as rung_of
 from loadtests.plan import Endpoint, Job
@@ -86,11 +87,13 @@ def job_of(session: Session, targets: Sequence[Target]) -> Job:
         Endpoint(name, url, token=access.token, processes=access.pids.get(name, {}))
         for name, url in plan.external.items()
     ]
+    given = [name for name in servers_of(plan.rungs.values()) if name in access.urls]
+    elsewhere = [*(name for name in plan.external if name not in access.pids), *given]
     return Job(
         plan=plan,
         out=str(access.out),
         endpoints=(*ours, *external),
-        facts=fingerprint([*targets]),
+        facts=fingerprint([*targets], elsewhere),
         resume=access.resume,
     )
 

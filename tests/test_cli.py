@@ -19,6 +19,7 @@ from starlette.responses import Response
 from typer.main import get_command
 
 from analysis.tables import summary
+from crossover import machine
 from crossover.cli import app, outcome
 from crossover.doctor import hanging
 from crossover.ladder_view import ladder_table
@@ -236,6 +237,13 @@ def test_doctor_finds_nothing_missing_here_and_ends_with_1_where_something_is() 
 def test_the_thorough_profile_runs_its_first_rung_twice() -> None:
     assert named_rungs("crud,cqrs", pair=True) == {"crud": "crud", "cqrs": "cqrs", "crud-2": "crud"}
     assert named_rungs("crud, crud", pair=True) == {"crud": "crud", "crud-2": "crud"}
+
+
+def test_of_what_others_started_a_run_does_not_say_where_it_ran() -> None:
+    cores = f"on the same {machine.cores()} cores, nothing pinned"
+    assert machine.placement(["crud", "cqrs"], []) == f"everything {cores}"
+    said = f"the load generator, crud {cores}; where mine, postgres ran is not known"
+    assert machine.placement(["crud"], ["mine", "postgres"]) == said
 
 
 def test_two_runs_never_share_a_namespace() -> None:
