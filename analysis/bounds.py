@@ -77,7 +77,7 @@ def measured(folder: str | Path) -> tuple[Run, pl.DataFrame]:
     """The slices whose CPU counts; of a run of capacity those trials that held near the highest rate that did."""
     run = open_run(folder)
     if run.manifest.kind == "compare":
-        return run, run.slices.filter((pl.col("phase") == "measure") & pl.col("round").is_in(judge(run).cpu_rounds()))
+        return run, run.slices.filter((pl.col("phase") == "measure") & pl.col("round").is_in(judge(run).good_rounds()))
     if run.manifest.kind == "capacity":
         held = capacity.find(folder).trials.filter((pl.col("outcome") == "held") & (pl.col("phase") != "burst"))
         near = held.filter(pl.col("rate_per_s") >= NEAR * pl.col("rate_per_s").max().over("phase"))

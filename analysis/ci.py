@@ -9,6 +9,7 @@ import msgspec
 from junitparser import Failure, JUnitXml, Skipped, TestCase, TestSuite
 from msgspec import Struct
 
+from analysis import answer as words
 from analysis import gate, sentences
 from analysis.findings import Findings, find
 from analysis.runs import UnusableRun
@@ -74,9 +75,9 @@ def report(folder: str | Path, history: Path | None) -> Reported:
     for cell, found in findings.compared():
         what = f"{cell.target} against {findings.baseline} at {cell.read_share_pct:g}% reads"
         cases.append(Case(what, found.verdict, f"ratio {sentences.ratio_text(found)}: {found.reason}"))
-    notes = [*sentences.inconclusive_lines(findings), *sentences.identical_lines(findings)]
+    notes = [*words.lines(findings), *sentences.identical_lines(findings)]
     notes += [line(findings) for line in (sentences.validity_line, sentences.detectable_line, sentences.checks_line)]
-    return Reported(findings, sentences.answer(findings), notes, cases)
+    return Reported(findings, words.headline(findings), notes, cases)
 
 
 def read_benchmarks(file: Path) -> list[Benchmark]:

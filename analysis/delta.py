@@ -16,7 +16,7 @@ from rich.console import RenderableType
 
 from analysis import sentences, statistics
 from analysis.costs import family, pairs
-from analysis.findings import SEED, Findings, find, gone
+from analysis.findings import SEED, Findings, find
 from analysis.layout import Sheet, page
 from analysis.runs import require_alike
 from analysis.statistics import Comparison, Floats, Interval, NotComputable, hodges_lehmann, p_of_interval
@@ -93,7 +93,7 @@ def _rows(findings: Findings, share: float, target: str) -> Rows:
 
 def _judged(a: Findings, b: Findings, share: float, found: Comparison, p_holm: float) -> Comparison:
     for run in (a, b):
-        if why := run.void or gone(run.validity, share):
+        if why := run.void or run.validity.too_many_gone(share):
             return found._replace(reason=f"run {run.run.manifest.run}: {why}")
     if found.interval is None:
         return found
@@ -104,7 +104,7 @@ def _judged(a: Findings, b: Findings, share: float, found: Comparison, p_holm: f
 
 def render(delta: Delta) -> RenderableType:
     base = delta.a.baseline
-    sheet = Sheet(["read", "<target", "A, µs", "B, µs", "B/A", "<verdict", "<compared"], split=5)
+    sheet = Sheet(["read", "<target", "A, µs", "B, µs", "B/A", "<verdict", "<compared"])
     for share, target, normalised, comparison in delta.changes:
         costs = [run.cell(share, target).cost for run in (delta.a, delta.b)]
         sheet.add(

@@ -1,6 +1,6 @@
 """Every result of a run, computed once: tables, plots, report and the machine-readable summary all read this."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from itertools import combinations
 from pathlib import Path
@@ -14,6 +14,7 @@ from analysis import costs as by_slice
 from analysis import crossover, operations, runs, staleness, validity
 from analysis.costs import Cost, cost_of, family
 from analysis.crossover import Crossover
+from analysis.latency import Latency, latency, medians
 from analysis.operations import OperationCosts
 from analysis.runs import Run
 from analysis.staleness import TokenPrice, Visibility
@@ -24,16 +25,6 @@ SEED = 20_240_607  # of every resampling: the same run gives the same figures
 EXTERNAL = "external"  # the rung of a target that is the user's own: two of them need not be identical
 
 
-class Latency(NamedTuple):
-    """From the scheduled start, all samples of valid rounds, ms; a description, not a comparison."""
-
-    samples: int
-    p50_ms: float
-    p95_ms: float
-    p99_ms: float
-    service_p50_ms: float
-
-
 class Cell(NamedTuple):
     """One target at one read share; None stands for what was not measured or is void."""
 
@@ -42,10 +33,12 @@ class Cell(NamedTuple):
     cost: Cost | None
     latency: Latency | None
     visibility: Visibility | None
-    comparison: Comparison | None  # None for the baseline
+    comparison: Comparison | None  # of CPU with the baseline; None for the baseline
     interval_us: Interval | None = None  # of the cost, where it was fitted
     operation: str | None = None  # where the cell is one operation by itself
     token: TokenPrice | None = None
+    step: Comparison | None = None  # of CPU with the target of its parent rung, where that is not the baseline
+    faster: Comparison | None = None  # of median latency with the baseline, where CPU is not known
 
     @property
     def where(self) -> str:
@@ -73,6 +66,7 @@ class Findings(NamedTuple):
     cells: tuple[Cell, ...] = ()
     crossovers: dict[str, Crossover] = {}  # by target
     identical: tuple[Identical, ...] = ()
+    cheapest: dict[float, str] = {}  # by read share the target with the fewest parts of those that use the least CPU
     operations: OperationCosts | None = None  # of a run of kind `costs`, which has no cells
 
     @property
@@ -103,15 +97,28 @@ class Findings(NamedTuple):
         return [(cell, cell.comparison) for cell in wanted if cell.comparison]
 
     @property
+    def parents(self) -> dict[str, str]:
+        """By challenger the target of its parent rung, where that was measured and is not the baseline."""
+        infos = self.run.manifest.fingerprint.targets
+        first = {info.rung: info.name for info in reversed(infos)}
+        found = {info.name: first[info.parent] for info in infos if info.parent in first}
+        return {name: found[name] for name in self.challengers if found.get(name, self.baseline) != self.baseline}
+
+    def parts(self, target: str) -> list[str]:
+        """What runs of a target, by the CPU accounts; empty where its processes are not known."""
+        own = self.run.slices.filter(pl.col("target") == target)["slice"].to_list()
+        return sorted(self.run.cpu.filter(pl.col("slice").is_in(own))["component"].unique())
+
+    @property
     def void(self) -> str | None:
         """Why the whole run is void: an A/A pair differs."""
         failed = [pair for pair in self.identical if pair.failed]
         return f"the A/A pair {failed[0].one} and {failed[0].other} differs: the whole run is void" if failed else None
 
-    def unmeasured(self, target: str) -> str | None:
-        """The reason when the CPU of the baseline or of the target is unknown."""
+    def unmeasured(self, *targets: str) -> str | None:
+        """The reason when the CPU of one of these is unknown."""
         known = self.costs.filter(pl.col("cpu_us") > 0)["target"]
-        missing = [name for name in (self.baseline, target) if name not in known] if len(self.costs) else []
+        missing = [name for name in targets if name not in known] if len(self.costs) else []
         return f"the CPU of {missing[0]} was not measured" if missing else None
 
 
@@ -127,7 +134,7 @@ def _find(path: Path, _state: tuple[tuple[str, int, int], ...]) -> Findings:
     """`_state` makes a changed folder a new question."""
     run = runs.open_run(path)
     valid = validity.judge(run)
-    costs = by_slice.slice_costs(run).filter(pl.col("round").is_in(valid.cpu_rounds()))
+    costs = by_slice.slice_costs(run).filter(pl.col("round").is_in(valid.good_rounds()))
     baseline, *others = run.targets
     challengers = [name for name in others if run.rungs[name] != run.rungs[baseline] or run.rungs[name] == EXTERNAL]
     found = Findings(run, valid, costs, baseline, identical=_identical_pairs(run, costs))
@@ -139,14 +146,22 @@ def _find(path: Path, _state: tuple[tuple[str, int, int], ...]) -> Findings:
     shares = sorted(valid.rounds["read_share_pct"].unique())
     compared = _comparisons(found, shares, challengers)
     compared |= _comparisons(found, shares, [name for name in others if name not in challengers])
-    cells = [_cell(found, share, name, compared.get((share, name))) for share in shares for name in run.targets]
     meets = {name: _crossover(found, shares, name, compared) for name in challengers}
-    return found._replace(cells=tuple(cells), crossovers=meets)
+    found = found._replace(crossovers=meets)
+    steps = _comparisons(found, shares, [*found.parents], found.parents)
+    faster = _faster(found, shares)
+    cells = [
+        _cell(found, key, compared.get(key))._replace(step=steps.get(key), faster=faster.get(key))
+        for key in ((share, name) for share in shares for name in run.targets)
+    ]
+    found = found._replace(cells=tuple(cells))
+    return found._replace(cheapest={share: name for share in shares if (name := _cheapest(found, share))})
 
 
-def _cell(found: Findings, share: float, name: str, comparison: Comparison | None) -> Cell:
-    run, token = found.run, token_price(found.run, name, share)
-    cost, late = cost_of(run, found.costs, share, name), _latency(run, found.validity, share, name)
+def _cell(found: Findings, key: tuple[float, str], comparison: Comparison | None) -> Cell:
+    run, (share, name) = found.run, key
+    token = token_price(run, name, share)
+    cost, late = cost_of(run, found.costs, share, name), latency(run, found.validity, share, name)
     seen = staleness.visibility(staleness_rows(run, name, share))
     return Cell(share, name, cost, late, seen, comparison, token=token)
 
@@ -157,16 +172,58 @@ def _identical_pairs(run: Run, costs: pl.DataFrame) -> tuple[Identical, ...]:
     return tuple(Identical(*pair, judged(run, [family(costs, *pair, None)])[0]) for pair in pairs)
 
 
-def _comparisons(found: Findings, shares: Sequence[float], names: list[str]) -> dict[tuple[float, str], Comparison]:
-    """Holm's family: CPU per operation of all these targets at every read share."""
+def _comparisons(
+    found: Findings, shares: Sequence[float], names: list[str], against: Mapping[str, str] = {}
+) -> dict[tuple[float, str], Comparison]:
+    """Holm's family: CPU per operation of all these targets at every read share, against the baseline by default."""
     keys = [(share, name) for share in shares for name in names]
-    compared = dict(
-        zip(keys, judged(found.run, [family(found.costs, found.baseline, n, s) for s, n in keys]), strict=True)
-    )
-    for key, comparison in compared.items():
-        if why := found.void or gone(found.validity, key[0]) or found.unmeasured(key[1]):
-            compared[key] = comparison._replace(verdict="inconclusive", reason=why)
-    return compared
+    base = {name: against.get(name, found.baseline) for name in names}
+    compared = judged(found.run, [family(found.costs, base[name], name, share) for share, name in keys])
+    unmeasured = {name: found.unmeasured(base[name], name) for name in names}
+    return {
+        (share, name): _unless(comparison, found.void or found.validity.too_many_gone(share) or unmeasured[name])
+        for (share, name), comparison in zip(keys, compared, strict=True)
+    }
+
+
+def _faster(found: Findings, shares: Sequence[float]) -> dict[tuple[float, str], Comparison]:
+    """The same of the median latency, for targets whose CPU cannot be compared: a family of its own."""
+    names = [name for name in found.challengers if found.unmeasured(found.baseline, name)]
+    keys = [(share, name) for share in shares for name in names]
+    rows = [medians(found.run, found.validity, found.baseline, name, share) for share, name in keys]
+    return {
+        key: _unless(comparison, found.void or found.validity.too_many_gone(key[0]))
+        for key, comparison in zip(keys, judged(found.run, rows), strict=True)
+    }
+
+
+def _unless(comparison: Comparison, why: str | None) -> Comparison:
+    return comparison._replace(verdict="inconclusive", reason=why) if why else comparison
+
+
+def _cheapest(found: Findings, share: float) -> str | None:
+    """Of the targets that nothing shows to use more CPU than the one that uses the least, the one with fewest parts.
+
+    None where CPU gives no interval to choose by.
+    """
+    known = {
+        name: comparison
+        for name in found.challengers
+        if (comparison := found.cell(share, name).comparison) and comparison.interval and found.parts(name) != ["app"]
+    }
+    if found.void or found.validity.too_many_gone(share):
+        return None
+    if not known:
+        return _fastest(found, share)
+    worse = {name for name, each in known.items() if each.verdict == "worse"}
+    if any(each.verdict == "better" for each in known.values()):
+        least = min(known, key=lambda name: known[name].ratio or 1.0)
+        others = [name for name in known if name not in (least, *worse)]
+        compared = judged(found.run, [family(found.costs, least, name, share) for name in others])
+        shown = {name for name, each in zip(others, compared, strict=True) if each.verdict == "worse"}
+        worse |= {found.baseline} | shown
+    as_cheap = [name for name in (found.baseline, *known) if name not in worse]
+    return min(as_cheap, key=lambda name: len(found.parts(name)))
 
 
 def judged(run: Run, families: list[tuple[Floats, NDArray[int64]]]) -> list[Comparison]:
@@ -175,9 +232,14 @@ def judged(run: Run, families: list[tuple[Floats, NDArray[int64]]]) -> list[Comp
     return compare(families, delta=limits.equivalence_delta, start_sd=limits.start_sd, seed=SEED)
 
 
-def gone(valid: Validity, share: float) -> str | None:
-    """The reason when too many rounds of a read share are void."""
-    return f"{100 * valid.void_share(share):.0f}% of the rounds are void" if valid.too_many_gone(share) else None
+def _fastest(found: Findings, share: float) -> str | None:
+    """The same by median latency, where there is no CPU to compare and the verdict is clear."""
+    judged_ = {name: cell.faster for name in found.challengers if (cell := found.cell(share, name)).faster}
+    better = {name: each.ratio for name, each in judged_.items() if each and each.verdict == "better" and each.ratio}
+    if better:
+        return min(better, key=better.__getitem__)
+    clear = judged_ and all(each and each.verdict == "worse" for each in judged_.values())
+    return found.baseline if clear else None
 
 
 def _crossover(
@@ -189,7 +251,7 @@ def _crossover(
         lost = ", ".join(f"{share:g}" for share in shares if share not in kept)
         most = 100 * run.validity.void_share_max
         return Crossover("inconclusive", f"more than {most:.0f}% of the rounds are void at {lost}% reads")
-    if unmeasured := run.unmeasured(target):
+    if unmeasured := run.unmeasured(run.baseline, target):
         return Crossover("inconclusive", unmeasured)
     usable = run.costs.filter(pl.col("read_share_pct").is_in(kept))
     start_sd = run.run.manifest.thresholds.start_sd
@@ -203,24 +265,6 @@ def _crossover(
         if (verdict == "better" and check.predicted > 1) or (verdict == "worse" and check.predicted < 1):
             return found.withdrawn(f"at {check.read_share_pct:g}% reads the fit contradicts the measured ratio")
     return found
-
-
-def latency_samples(run: Run, valid: Validity, share: float, target: str) -> pl.DataFrame:
-    """Answered samples of the rounds whose latency counts: latency_us from the scheduled start, service_us."""
-    counted = (pl.col("phase") == "measure") & pl.col("round").is_in(valid.latency_rounds())
-    slices = _slices(run, target, share).filter(counted)
-    answered = pl.col("slice").is_in(slices["slice"].to_list()) & pl.col("outcome").is_in(["ok", "refused"])
-    done = pl.col("done_us")
-    return run.samples.filter(answered).select(latency_us=done - pl.col("due_us"), service_us=done - pl.col("sent_us"))
-
-
-def _latency(run: Run, valid: Validity, share: float, target: str) -> Latency | None:
-    times = latency_samples(run, valid, share, target)
-    if times.is_empty() or valid.too_many_gone(share, latency=True):
-        return None
-    late, service = times["latency_us"] / 1000, times["service_us"] / 1000
-    p50, p95, p99 = (float(str(late.quantile(q, "higher"))) for q in (0.50, 0.95, 0.99))
-    return Latency(times.height, p50, p95, p99, float(str(service.quantile(0.5, "higher"))))
 
 
 def staleness_rows(run: Run, target: str, share: float | None = None, table: str = "staleness") -> pl.DataFrame:

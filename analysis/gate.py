@@ -14,7 +14,7 @@ from rich.text import Text
 
 from analysis import sentences
 from analysis.costs import family
-from analysis.findings import Findings, find, gone, judged
+from analysis.findings import Findings, find, judged
 from analysis.layout import STYLES
 from analysis.runs import UnusableRun, differences, read_manifest
 from analysis.statistics import Comparison, Interval
@@ -51,7 +51,7 @@ def judge(folder: str | Path, history: str | Path | None = None) -> Gate:
 def _answer(findings: Findings, change: Comparison, control: Comparison | None, history: int) -> tuple[Answer, str]:
     most = 1 + findings.run.manifest.thresholds.equivalence_delta
     for share in findings.read_shares:
-        if why := gone(findings.validity, share):
+        if why := findings.validity.too_many_gone(share):
             return "inconclusive", f"at {share:g}% reads {why}"
     if change.interval is None:
         unmeasured = findings.costs["cpu_us"].is_null().any()

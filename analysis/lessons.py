@@ -7,7 +7,7 @@ import polars as pl
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from analysis import colours, sentences
+from analysis import answer, colours
 from analysis.costs import log_ratios
 from analysis.figures import INK, WIDTH_IN, Plot, blank, finish, log_axis, styled
 from analysis.findings import Findings
@@ -60,7 +60,7 @@ def spread(title: str, ratios: pl.Series, interval: tuple[float, float]) -> Plot
 
 def answer_for(costs: Findings, mix: Mix) -> str:
     """Above which read share of a mix each target uses less CPU than the baseline, by the costs of the operations."""
-    return sentences.answer(costs._replace(crossovers=crossovers(costs, mix)))
+    return answer.text(costs._replace(crossovers=crossovers(costs, mix)))
 
 
 @styled

@@ -10,7 +10,7 @@ from matplotlib.patches import Patch
 from rich.console import Group, RenderableType
 from rich.text import Text
 
-from analysis import colours, sentences
+from analysis import answer, colours, sentences
 from analysis.figures import Plot, blank, finish, legend_above, styled
 from analysis.findings import Findings
 from analysis.layout import Sheet, page
@@ -70,7 +70,7 @@ def table(
     for row in found:
         shares = " · ".join(f"{name} {first}–{last}%" for name, first, last in row.stretches)
         sheet.add(row.size, f"{row.orders:,}", shares)
-        answers.append(f"{row.size}: {sentences.answer(row.findings)}")
+        answers.append(f"{row.size}: {answer.text(row.findings)}")
         notes += [f"{row.size}: {line}" for line in beside(row, mix, mixed)]
     heading = f"Least CPU per operation of {sentences.mix_line(mix)}, by read share"
     caveats = dict.fromkeys(line for row in found for line in caveats_of(row.findings, mix, machine))
@@ -88,7 +88,7 @@ def beside(row: Row, mix: Mix, mixed: Sequence[Findings]) -> list[str]:
             real = each.crossovers.get(name)
             if real and real.share_pct is not None and guess.share_pct is not None:
                 said.append(
-                    f"Measured in run {each.run.manifest.run}: {sentences.crossover_line(each, name)} "
+                    f"Measured in run {each.run.manifest.run}: {answer.crossover_line(each, name)} "
                     f"Predicted: {guess.share_pct:.1f}%, {guess.share_pct - real.share_pct:+.1f} points from that."
                 )
     return said or ["no measurement stands beside this row: give a run of `crossover compare` with --against."]
@@ -119,7 +119,7 @@ def draw(found: list[Row], mix: Mix) -> Plot:
     axes.grid(visible=False, axis="y")
     shown = [name for name in palette if any(name in row.winners for row in found)]
     legend_above(axes, len(shown), handles=[Patch(color=palette[name], label=name) for name in shown])
-    alt = " ".join(f"{row.orders:,} orders: {sentences.answer(row.findings)}" for row in found)
+    alt = " ".join(f"{row.orders:,} orders: {answer.text(row.findings)}" for row in found)
     return finish("map", title(found, mix), alt, figure)
 
 

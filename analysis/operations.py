@@ -141,7 +141,7 @@ def _slices(run: Run, valid: Validity) -> tuple[list[str], pl.DataFrame]:
         raise UnusableRun(f"{run.folder} gives no costs of operations: {', '.join(gone)} never happened.")
     cpu = run.cpu.pivot("component", index="slice", values="cpu_us", aggregate_function="sum")
     rows = (
-        measured.filter(pl.col("round").is_in(valid.cpu_rounds()))
+        measured.filter(pl.col("round").is_in(valid.good_rounds()))
         .join(counts, on="slice", how="left")
         .join(cpu, on="slice", how="inner")
     )
@@ -242,7 +242,7 @@ def _beyond_noise(off: Floats, drawn: Floats) -> float:
 
 def _void(run: Run, valid: Validity) -> str | None:
     cells = run.slices.select("round", "cell").unique().join(valid.rounds, on="round")
-    gone = cells.group_by("cell", maintain_order=True).agg(void=1 - pl.col("cpu_ok").mean())
+    gone = cells.group_by("cell", maintain_order=True).agg(void=pl.col("reason").is_not_null().mean())
     for cell, void in gone.sort("cell").iter_rows():
         if void > valid.void_share_max:
             return f"{100 * void:.0f}% of the rounds of {cell} are void"

@@ -7,10 +7,11 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, NullLocator
 
-from analysis import colours, figures, sentences
+from analysis import answer, colours, figures, sentences
 from analysis.crossover import predicted_ratio
 from analysis.figures import WIDTH_IN, Plot, blank, finish, legend_above, log_axis, short
-from analysis.findings import Findings, find, latency_samples, staleness_rows
+from analysis.findings import Findings, find, staleness_rows
+from analysis.latency import samples as latency_samples
 from analysis.operations import IDLE
 from analysis.prediction import of_operations
 from analysis.runs import UnusableRun
@@ -54,9 +55,9 @@ def ratio(findings: Findings) -> Plot | None:
     axes.set_ylim(min(low, 0.8), max(high, 1.25))
     axes.set_xlim(min(40.0, findings.read_shares[0] - 5), 102)
     axes.legend(loc="best")
-    lines = [sentences.crossover_line(findings, target) for target in findings.challengers]
+    lines = [answer.crossover_line(findings, target) for target in findings.challengers]
     points = [f"{c.target} at {c.read_share_pct:g}% reads: {sentences.ratio_text(found)}" for c, found in measured]
-    return finish("ratio", sentences.ratio_title(findings), f"{' '.join(lines)} {'; '.join(points)}.", figure)
+    return finish("ratio", answer.headline(findings), f"{' '.join(lines)} {'; '.join(points)}.", figure)
 
 
 def _ratio_of(axes: Axes, findings: Findings, target: str, colour: str, shift: float) -> None:
@@ -180,13 +181,11 @@ def latency(findings: Findings) -> Plot | None:
     grid.flat[0].legend(loc="lower left")
     figure.supxlabel("latency from scheduled start, ms", fontsize=10.5)
     figure.supylabel("operations slower than this, %", fontsize=10.5)
-    texts, slowest = [], []
-    for cell, late in shown:
-        ms = f"p50 {late.p50_ms:.1f} ms, p95 {late.p95_ms:.1f} ms, p99 {late.p99_ms:.1f} ms"
-        texts.append(f"{cell.target} at {cell.read_share_pct:g}% reads: {ms}")
-        slowest += [f"{cell.target} {late.p99_ms:.1f} ms"] if cell.read_share_pct == shares[-1] else []
-    title = f"p99 latency at {shares[-1]:g}% reads: {', '.join(slowest)}"
-    return finish("latency", title, "; ".join(texts) + ".", figure)
+    last = [(cell, late) for cell, late in shown if cell.read_share_pct == shares[-1]]
+    name = "p99" if not any(late.p99.share or late.p99.mark == "void" for _, late in last) else "p50"
+    values = ", ".join(f"{cell.target} {late.percentiles[name].ms:.1f} ms" for cell, late in last)
+    texts = [line for target in findings.run.targets if (line := sentences.latency_line(findings, target))]
+    return finish("latency", f"{name} latency at {shares[-1]:g}% reads: {values}", ". ".join(texts) + ".", figure)
 
 
 def _latency_panel(axes: Axes, findings: Findings, share: float, palette: dict[str, str]) -> None:
@@ -230,11 +229,9 @@ def _staleness_title(findings: Findings) -> str:
     fresh, late = [], []
     for target in findings.run.targets:
         seen = sentences.seen_in(findings, target)
-        if seen and not any(v.stale_first or v.never for v in seen):
+        if seen and not (seen.stale_first or seen.never):
             fresh.append(target)
         elif seen:
-            slowest = sentences.slowest_ms(seen)
-            until = "not within the time watched" if slowest is None else f"after {slowest:.0f} ms"
-            late.append(f"99% of writes to {target} are visible {until}")
+            late.append(f"{target}: {sentences.visible_line(seen)}")
     no = "no" if late else "No"
     return "; ".join(late + ([f"{no} read of {sentences.listed(fresh)} missed a write"] if fresh else []))

@@ -86,7 +86,7 @@ def check(findings: Findings, mixed: Findings) -> list[Checked]:
 
 def check_itself(findings: Findings) -> dict[str, list[Checked]]:
     """The same for the mixes that were asked whole in cells of the run itself, by their names."""
-    run, valid = findings.run, findings.validity.cpu_rounds()
+    run, valid = findings.run, findings.validity.good_rounds()
     wanted = pl.col("cell").str.starts_with(MIX) & (pl.col("phase") == "measure") & pl.col("round").is_in(valid)
     return {
         str(cell).removeprefix(MIX): _checked(findings, run, rows["slice"].to_list(), float(rows["read_share_pct"][0]))

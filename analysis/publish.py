@@ -9,6 +9,7 @@ from pathlib import Path
 import msgspec
 import polars as pl
 
+from analysis import answer as words
 from analysis import report, sentences
 from analysis.findings import Findings, find
 from analysis.runs import open_run, read_manifest
@@ -59,7 +60,7 @@ def answer_in(readme: str, run_dir: Path, home: Path) -> str:
 
 
 def answer(findings: Findings, path: str) -> str:
-    """The answer in Markdown: picture, sentence, table, price."""
+    """The answer in Markdown: picture, sentences, table."""
     fingerprint = findings.run.manifest.fingerprint
     workload = fingerprint.workload["name"] if isinstance(fingerprint.workload, dict) else "?"
     names = [findings.baseline, *findings.challengers]
@@ -73,14 +74,15 @@ def answer(findings: Findings, path: str) -> str:
         for cell in cells[1:]:
             texts += [sentences.ratio_text(cell.comparison), cell.comparison.verdict if cell.comparison else "–"]
         rows.append(f"| {' | '.join(texts)} |")
-    price = " ".join(sentences.staleness_line(findings, name) for name in findings.challengers)
     return "\n".join(
         [
-            f"![{sentences.ratio_title(findings)}]({path}/plots/ratio.png)\n",
-            f"**{sentences.answer(findings)}**\n",
+            f"![{words.headline(findings)}]({path}/plots/ratio.png)\n",
+            f"**{words.headline(findings)}**\n",
+            *(f"- {line}" for line in words.lines(findings)),
+            "",
             f"Workload `{workload}`, size `{fingerprint.size}`, {fingerprint.rate_per_s:g} operations a second, "
             f"{findings.run.manifest.profile} profile; {fingerprint.placement}.\n",
             *rows,
-            f"\nThe price for readers: {price} The run, with its report, is in `{path}/`.",
+            f"\nThe run, with its report, is in `{path}/`.",
         ]
     )

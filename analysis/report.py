@@ -8,7 +8,7 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
-from analysis import capacity_plots, plots, sentences, tables
+from analysis import answer, capacity_plots, plots, sentences, tables
 from analysis.findings import EXTERNAL, Findings, find
 from analysis.prediction import check_itself, of_operations
 from analysis.runs import read_manifest
@@ -44,6 +44,7 @@ def page(findings: Findings) -> str:
         style=Markup((HERE / "report.css").read_text(encoding="utf-8")),
         findings=findings,
         manifest=findings.run.manifest,
+        answer=answer,
         sentences=sentences,
         visible_text=tables.visible_text,
         components=findings.components,

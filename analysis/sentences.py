@@ -1,20 +1,20 @@
 """The sentences about a run, computed from its verdicts: table, plots, report, README and CI quote these."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TypeVar
 
 import polars as pl
 
-from analysis.findings import Findings, staleness_rows, token_price
+from analysis.findings import EXTERNAL, Findings, staleness_rows, token_price
 from analysis.operations import Mix
 from analysis.prediction import Checked
-from analysis.staleness import TokenPrice, Visibility, applied
-from analysis.statistics import Comparison, Interval
+from analysis.staleness import TokenPrice, Visibility, applied, visibility
+from analysis.statistics import SAMPLES_MIN, Comparison, Interval
+from analysis.validity import CURES
 from loadtests.format import Manifest
 
 K = TypeVar("K")
-FRACTIONS = {4: "quarter", 5: "fifth", 6: "sixth", 7: "seventh", 8: "eighth", 9: "ninth", 10: "tenth"}
 
 
 def pct(value: float | None) -> str:
@@ -33,109 +33,12 @@ def us(value: float) -> str:
     return f"{value:,.0f} µs"
 
 
-def amount(ratio: float, base: str) -> str:
-    """A ratio in prose: “57% less CPU than crud”, “one sixth of the CPU of crud”."""
-    if ratio <= 0.25:
-        parts = round(1 / ratio)
-        return f"{f'one {FRACTIONS[parts]}' if parts in FRACTIONS else f'1/{parts}'} of the CPU of {base}"
-    if ratio >= 2:
-        return f"{ratio:.1f} times the CPU of {base}"
-    return f"{100 * abs(1 - ratio):.0f}% {'less' if ratio < 1 else 'more'} CPU than {base}"
-
-
 def ratio_text(comparison: Comparison | None, *, interval: bool = True) -> str:
     if comparison is None or comparison.ratio is None:
         return "–"
     if comparison.interval is None or not interval:
         return f"{comparison.ratio:.2f}"
     return f"{comparison.ratio:.2f} [{comparison.interval.low:.2f}–{comparison.interval.high:.2f}]"
-
-
-# The answer
-
-
-def answer(findings: Findings) -> str:
-    """The answer of the run: one sentence for each target that was compared with the baseline."""
-    if not findings.challengers:
-        return f"Only {findings.baseline} was measured, so there is nothing to compare."
-    return " ".join(crossover_line(findings, target) for target in findings.challengers)
-
-
-def crossover_line(findings: Findings, target: str) -> str:
-    """Where the target starts to use less CPU than the baseline."""
-    found, claim = findings.crossovers[target], crossover_claim(findings, target)
-    if found.answer in ("above", "below"):
-        far = f"; this lies outside the measured {range_pct(found.measured_pct)} and is extrapolated"
-        return f"{claim} (95% interval {range_pct(found.interval_pct)}){far if found.outside_measured else ''}."
-    if found.answer in ("always", "never"):
-        measured = f" (measured from {range_pct(found.measured_pct, ' to ')})" if found.measured_pct else ""
-        return f"{claim}{measured}."
-    if found.answer == "equal":
-        return f"{claim}, within {pct(100 * findings.run.manifest.thresholds.equivalence_delta)}."
-    if len(findings.read_shares) == 1:
-        return _at_one_share(findings, target)
-    verdicts = _verdicts(findings, target)
-    mixed = verdicts and not (verdicts.startswith("inconclusive") and ";" not in verdicts)
-    return f"{claim}: {found.reason}.{f' Measured: {verdicts}.' if mixed else ''}"
-
-
-def ratio_title(findings: Findings) -> str:
-    """The answer without its intervals, which the figure shows."""
-    if len(findings.read_shares) == 1 or not findings.challengers:
-        return answer(findings)
-    return "; ".join(crossover_claim(findings, target) for target in findings.challengers)
-
-
-def crossover_claim(findings: Findings, target: str) -> str:
-    base, found = findings.baseline, findings.crossovers[target]
-    return {
-        "above": f"{target} uses less CPU than {base} above {pct(found.share_pct)} reads",
-        "below": f"{target} uses less CPU than {base} below {pct(found.share_pct)} reads",
-        "always": f"{target} uses less CPU than {base} at every read share",
-        "never": f"{target} uses less CPU than {base} at no read share",
-        "equal": f"{target} uses as much CPU as {base} at every measured read share",
-        "inconclusive": f"The crossover of {target} and {base} is inconclusive",
-    }[found.answer]
-
-
-def _at_one_share(findings: Findings, target: str) -> str:
-    """One read share shows no crossover, but which of the two uses less there."""
-    ((cell, comparison),), base = findings.compared(target), findings.baseline
-    share = cell.read_share_pct
-    if comparison.ratio is None or comparison.verdict == "inconclusive":
-        return f"At {share:g}% reads {target} against {base} is inconclusive: {comparison.reason}."
-    same = comparison.verdict == "equivalent"
-    size = f"as much CPU as {base}" if same else amount(comparison.ratio, base)
-    return f"At {share:g}% reads {target} uses {size} (ratio {ratio_text(comparison)})."
-
-
-def verdict_line(findings: Findings, target: str) -> str:
-    """The verdicts of a target, with the read shares that have each."""
-    return f"Verdicts on {target} against {findings.baseline}: {_verdicts(findings, target)}."
-
-
-def _verdicts(findings: Findings, target: str) -> str:
-    by_verdict = _grouped((found.verdict, f"{cell.read_share_pct:g}") for cell, found in findings.compared(target))
-    return "; ".join(f"{verdict} at {', '.join(shares)}% reads" for verdict, shares in by_verdict.items())
-
-
-def _grouped(pairs: Iterable[tuple[K, str]]) -> dict[K, list[str]]:
-    found: dict[K, list[str]] = {}
-    for key, value in pairs:
-        found.setdefault(key, []).append(value)
-    return found
-
-
-def size_line(findings: Findings, target: str) -> str | None:
-    """How much less or more CPU, at the lowest and the highest read share with a verdict that says so."""
-    sizes = [
-        f"{amount(found.ratio, findings.baseline)} at {cell.read_share_pct:g}% reads"
-        for cell, found in findings.compared(target)
-        if found.verdict in ("better", "worse") and found.ratio is not None
-    ]
-    if not sizes:
-        return None
-    return f"Per operation {target} uses {listed([*dict.fromkeys((sizes[0], sizes[-1]))])}."
 
 
 # What the answer rests on
@@ -151,7 +54,8 @@ def fit_line(findings: Findings, target: str) -> str:
         for name, cost in ((findings.baseline, found.baseline), (target, found.target))
     )
     checks = ", ".join(f"{c.read_share_pct:g}%: {c.predicted:.2f} ({c.measured:.2f})" for c in found.checks)
-    return f"Fit: {costs}. Ratio predicted (measured) at {checks}."
+    far = f" They meet at {pct(found.share_pct)} reads ({range_pct(found.interval_pct)}), extrapolated."
+    return f"Fit: {costs}. Ratio predicted (measured) at {checks}.{far if found.outside_measured else ''}"
 
 
 def validity_line(findings: Findings) -> str:
@@ -159,10 +63,8 @@ def validity_line(findings: Findings) -> str:
     total, counts = valid.rounds.height, valid.counts()
     if not counts:
         return f"All {total} rounds are valid."
-    late, void = counts.pop("generator late", 0), total - len(valid.cpu_rounds())
-    reasons = ", ".join(f"{count} {reason}" for reason, count in counts.items())
-    kept = f" In {late} rounds the generator was late or busy: their latency is void, their CPU counts." if late else ""
-    return f"{void} of {total} rounds are void{f' ({reasons})' if reasons else ''}.{kept}"
+    reasons = "; ".join(f"{count} {reason}: {CURES[reason]}" for reason, count in counts.items())
+    return f"{total - len(valid.good_rounds())} of {total} rounds are void ({reasons})."
 
 
 def detectable_line(findings: Findings) -> str:
@@ -202,31 +104,23 @@ def checks_line(findings: Findings) -> str:
 
 
 def durability_line(findings: Findings) -> str:
-    """From the settings that the run recorded; how a plan calls them explains those of private servers."""
-    manifest = findings.run.manifest
+    """From the recorded settings, so of targets we started alone; how a plan calls them explains private servers."""
+    manifest, parts = findings.run.manifest, {name: findings.parts(name) for name in findings.run.targets}
     settings, asked = manifest.fingerprint.durability, (manifest.plan or {}).get("durability")
-    if not isinstance(settings, dict) or not settings:
-        return "Durability: unknown, because no database of a target could be asked."
+    own = [name for name, rung in findings.run.rungs.items() if rung == EXTERNAL]
+    stored = [name for name in findings.run.targets if name not in own and parts[name] != ["app"]]
+    unknown = f"Durability of {listed(own)}: unknown."
+    if not isinstance(settings, dict) or not settings or not stored:
+        return unknown if own else "Durability: unknown, because no database of a target could be asked."
+    of, rest = (f" of {listed(stored)}", f" {unknown}") if own else ("", "")
     off = [name for name, value in settings.items() if value == "off"]
     if not off:
-        return "Durability: full. A crash loses no acknowledged write; a lost read store is replayed."
+        replayed = "; a lost read store is replayed" * any("projector" in parts[name] for name in stored)
+        return f"Durability{of}: full. A crash loses no acknowledged write{replayed}.{rest}"
     if asked == "relaxed":
         lost = "lose the writes acknowledged in the last moments before it, each of them as a whole"
-        return f"Durability: relaxed ({', '.join(off)} off). A crash can {lost}."
-    return f"Durability: reduced ({', '.join(off)} off). A crash can lose or corrupt what was acknowledged."
-
-
-def inconclusive_lines(findings: Findings) -> list[str]:
-    """Why verdicts are inconclusive: one line for each target and reason."""
-    reasons = _grouped(
-        ((cell.target, found.reason), f"{cell.read_share_pct:g}")
-        for cell, found in findings.compared()
-        if found.verdict == "inconclusive"
-    )
-    return [
-        f"{target} is inconclusive at {', '.join(shares)}% reads: {reason}."
-        for (target, reason), shares in reasons.items()
-    ]
+        return f"Durability{of}: relaxed ({', '.join(off)} off). A crash can {lost}.{rest}"
+    return f"Durability{of}: reduced ({', '.join(off)} off). A crash can lose or corrupt what was acknowledged.{rest}"
 
 
 def identical_lines(findings: Findings) -> list[str]:
@@ -263,29 +157,36 @@ def unfinished(path: Path, manifest: Manifest, slices: pl.DataFrame) -> list[str
 # The price
 
 
+def parts_line(findings: Findings, names: Sequence[str]) -> str:
+    """How many parts run for each target: what is started, watched and can stop."""
+    parts = {name: findings.parts(name) for name in names}
+    said = [f"{name} {f'{len(own)} ({listed(own)})' if own else 'unknown'}" for name, own in parts.items()]
+    return f"Parts: {'; '.join(said)}."
+
+
 def staleness_line(findings: Findings, target: str) -> str:
     """What a reader sees of a write, over all read shares of the run."""
     seen = seen_in(findings, target)
-    if not seen:
+    if seen is None:
         return f"Staleness of {target} was not measured."
-    probes, never = sum(v.probes for v in seen), sum(v.never for v in seen)
-    stale = sum(v.stale_first * v.probes for v in seen)
-    if not stale and not never:
-        return f"{target}: no read missed an acknowledged write ({probes} probes)."
-    slowest = slowest_ms(seen)
-    until = "" if slowest is None else f"; 99% of writes are visible after {slowest:.0f} ms"
-    late = f"; {never} were never seen" if never else ""
-    return f"{target}: {100 * stale / probes:.0f}% of first reads after the write were stale{until}{late}."
+    if not seen.stale_first and not seen.never:
+        return f"{target}: no read missed an acknowledged write ({seen.probes} probes)."
+    return f"{target}: {100 * seen.stale_first:.0f}% of first reads after the write were stale; {visible_line(seen)}."
 
 
-def seen_in(findings: Findings, target: str) -> list[Visibility]:
-    return [cell.visibility for cell in findings.of(target) if cell.visibility is not None]
+def seen_in(findings: Findings, target: str) -> Visibility | None:
+    return visibility(staleness_rows(findings.run, target))
 
 
-def slowest_ms(seen: list[Visibility]) -> float | None:
-    """The longest p99 until visible; None where one was not reached within the probe."""
-    times = [v.p99_us for v in seen if v.p99_us is not None]
-    return max(times) / 1000 if times and len(times) == len(seen) else None
+def visible_line(seen: Visibility) -> str:
+    """By the highest percentile that there are enough probes for."""
+    late = f"; {seen.never} were never seen" if seen.never else ""
+    for share, time in (("99", seen.p99_us), ("95", seen.p95_us)):
+        if time is not None:
+            return f"{share}% of writes are visible after {time / 1000:.2g} ms{late}"
+    if seen.never:
+        return f"{seen.never} of {seen.probes} writes were never seen"
+    return f"all {seen.probes} writes were visible within {seen.longest_us / 1000:.2g} ms"
 
 
 def applied_line(findings: Findings, target: str) -> str | None:
@@ -293,7 +194,8 @@ def applied_line(findings: Findings, target: str) -> str | None:
     found = applied(staleness_rows(findings.run, target, table="applied"))
     if found is None:
         return None
-    return f"{target}: projector lag: p50 {found.p50_ms:g} ms, p99 {found.p99_ms:g} ms ({found.events:,} events)."
+    p99 = f", p99 {found.p99_ms:g} ms" * (found.events >= SAMPLES_MIN[0.99])
+    return f"{target}: projector lag: p50 {found.p50_ms:g} ms{p99} ({found.events:,} events)."
 
 
 def token_line(findings: Findings, target: str) -> str | None:
@@ -313,6 +215,39 @@ def token_text(price: TokenPrice | None) -> str:
     if price is None or price.interval_ms is None:
         return "–"
     return f"{price.added_ms:.2f} [{price.interval_ms.low:.2f} to {price.interval_ms.high:.2f}]"
+
+
+# Latency
+
+
+def latency_line(findings: Findings, target: str) -> str:
+    """In full, for those who do not see the figure."""
+    return ". ".join(
+        f"{target} at {cell.read_share_pct:g}% reads: "
+        + "; ".join(f"{name} {found.in_words}" for name, found in cell.latency.percentiles.items())
+        for cell in findings.of(target)
+        if cell.latency
+    )
+
+
+def latency_lines(findings: Findings) -> list[str]:
+    """Which latencies are void or uncertain, why, and what helps."""
+    cure, most = "lower --rate, or end other programs", pct(100 * findings.run.manifest.thresholds.lag_share_max)
+    why = {
+        "void": f"the load generator was later than the target took; {cure}",
+        "uncertain": f"the load generator may have added more than {most}; {cure}",
+    }
+    reported = {share: findings.validity.too_many_gone(share) for share in findings.read_shares}
+    lines = [f"Latency at {share:g}% reads is void: {gone}." for share, gone in reported.items() if gone]
+    for mark, reason in why.items():
+        which = [
+            f"{name} of {cell.target} at {cell.where} reads"
+            for cell in findings.cells
+            for name, found in (cell.latency.percentiles if cell.latency else {}).items()
+            if found.mark == mark
+        ]
+        lines += [f"Latency is {mark} ({reason}): {', '.join(which)}."] if which else []
+    return lines
 
 
 # Operations and predictions

@@ -7,7 +7,7 @@ import numpy as np
 import polars as pl
 from scipy import stats
 
-from analysis.statistics import Interval, NotComputable, bootstrap_interval, hodges_lehmann
+from analysis.statistics import SAMPLES_MIN, Interval, NotComputable, bootstrap_interval, hodges_lehmann
 
 
 class Point(NamedTuple):
@@ -26,7 +26,9 @@ class Visibility(NamedTuple):
     probes: int
     never: int  # probes that stayed stale to their last read
     p50_us: float | None  # None: that many probes never saw their write
+    p95_us: float | None  # and of the others: there are too few probes for it
     p99_us: float | None
+    longest_us: float  # of the writes that were seen
     stale_first: float  # share of probes whose earliest read was stale
     first_read_us: float  # median delay of that earliest read: nothing faster can be resolved
     behind_max: int  # versions that the stalest read missed
@@ -62,7 +64,9 @@ def visibility(rows: pl.DataFrame) -> Visibility | None:
         probes=len(times),
         never=int(probes["visible_us"].is_null().sum()),
         p50_us=_quantile(times, 0.50),
+        p95_us=_quantile(times, 0.95),
         p99_us=_quantile(times, 0.99),
+        longest_us=max((time for time in times if math.isfinite(time)), default=0.0),
         stale_first=float(probes["stale"].cast(pl.Float64).mean()),  # type: ignore[arg-type]
         first_read_us=float(probes["delay_us"].median()),  # type: ignore[arg-type]
         behind_max=max(rows["versions_behind"], default=0),
@@ -112,5 +116,7 @@ def applied(rows: pl.DataFrame) -> Applied | None:
 
 def _quantile(ordered: list[float], share: float) -> float | None:
     """The smallest time by which at least this share of probes had seen their write."""
+    if len(ordered) < SAMPLES_MIN.get(share, 1):
+        return None
     time = ordered[math.ceil(share * len(ordered)) - 1]
     return None if math.isinf(time) else time

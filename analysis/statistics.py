@@ -22,9 +22,11 @@ Verdict = Literal["better", "worse", "equivalent", "inconclusive"]
 
 STARTS_MIN = 4  # from here on the spread between starts is measured; below it only the recorded one is known
 ROUNDS_MIN = 5  # below this a bootstrap over rounds says nothing
+SAMPLES_MIN = {0.95: 60, 0.99: 300}  # a percentile of fewer rests on one or two of them
 RESAMPLES = 5_000
 EXACT_PAIRS_UP_TO = 60  # rounds whose pairs are all written out in each resample; above that they are binned
 BINS = 4_096
+CONTAINS_1 = "the interval contains 1"
 ALPHA = 0.05
 Z = float(stats.norm.ppf(1 - ALPHA / 2))
 Z_POWER = float(stats.norm.ppf(0.80))
@@ -187,7 +189,7 @@ def verdict_of(interval: Interval, p_holm: float, delta: float) -> tuple[Verdict
     if -inside < interval.low and interval.high < inside:
         return "equivalent", f"the interval lies inside ±{100 * delta:g}%"
     if interval.low <= 0 <= interval.high:
-        return "inconclusive", "the interval contains 1"
+        return "inconclusive", CONTAINS_1
     if p_holm >= ALPHA:
         return "inconclusive", f"p = {p_holm:.2g} after Holm's correction: more rounds are needed"
     if interval.high < 0:

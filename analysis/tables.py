@@ -7,13 +7,14 @@ from typing import Any
 from rich.console import Group, RenderableType
 from rich.text import Text
 
-from analysis import prediction, sentences
+from analysis import answer, prediction, sentences
 from analysis.findings import Cell, Findings, find
 from analysis.layout import STYLES, Sheet, page
 from analysis.operations import Mix
 from analysis.prediction import Checked
 from analysis.runs import read_unfinished
-from analysis.statistics import Comparison
+from analysis.staleness import Visibility
+from analysis.statistics import SAMPLES_MIN, Comparison
 
 NOT_MEASURED = (
     "No measurement stands beside this: no cell of the run and no run of `crossover compare` in its folder asked for "
@@ -26,19 +27,20 @@ def render(run_dir: str | Path) -> RenderableType:
     findings = find(run_dir)
     if findings.operations is not None:
         return _operations(findings, findings.operations.mix)
-    applied = [sentences.applied_line(findings, name) for name in findings.run.targets]
-    notes = [*sentences.inconclusive_lines(findings), *sentences.identical_lines(findings)]
+    notes = [*sentences.identical_lines(findings), *sentences.latency_lines(findings)]
     notes += [line(findings) for line in (sentences.validity_line, sentences.detectable_line, sentences.starts_line)]
     notes += [sentences.fit_line(findings, target) for target in findings.challengers]
-    notes += [line for line in applied if line]
     notes += [sentences.checks_line(findings), sentences.durability_line(findings)]
     return page(
         "CPU µs per operation; ratio to the baseline with its 95% interval",
         _costs(findings, findings.cells),
-        Text("\nLatency from scheduled start, and time until a write is visible, ms", style="bold"),
-        _times(findings),
+        Text("\nLatency from scheduled start, ms (the load generator added at most; ~ uncertain)", style="bold"),
+        _latency(findings),
+        Text("\nTime until a write is visible, ms", style="bold"),
+        _staleness(findings),
         notes=notes,
-        answer=sentences.answer(findings),
+        answer=answer.lines(findings),
+        headline=answer.headline(findings),
     )
 
 
@@ -49,8 +51,8 @@ def render_unfinished(run_dir: str | Path) -> RenderableType:
 
 
 def sentence(run_dir: str | Path) -> str:
-    """The answer in one sentence, computed."""
-    return sentences.answer(find(run_dir))
+    """Who wins, and the crossover, computed."""
+    return answer.text(find(run_dir))
 
 
 def summary(run_dir: str | Path) -> dict[str, Any]:
@@ -60,19 +62,19 @@ def summary(run_dir: str | Path) -> dict[str, Any]:
     return {
         "run": manifest.run,
         "profile": manifest.profile,
-        "answer": sentences.answer(findings),
+        "answer": answer.text(findings),
+        "headline": answer.headline(findings),
+        "lines": answer.lines(findings),
         "baseline": findings.baseline,
+        "parents": findings.parents,
+        "parts": {name: findings.parts(name) for name in findings.run.targets},
+        "recommended": [{"read_share_pct": share, "target": name} for share, name in findings.cheapest.items()],
         "cells": [_cell_data(cell) for cell in findings.cells],
         "crossovers": {name: _plain(found) for name, found in findings.crossovers.items()},
         "identical": [
             {"one": p.one, "other": p.other, "failed": p.failed, **_plain(p.comparison)} for p in findings.identical
         ],
-        "validity": {
-            "rounds": valid.rounds.height,
-            "cpu_rounds": len(valid.cpu_rounds()),
-            "latency_rounds": len(valid.latency_rounds()),
-            "void": valid.counts(),
-        },
+        "validity": {"rounds": valid.rounds.height, "good_rounds": len(valid.good_rounds()), "void": valid.counts()},
     }
 
 
@@ -82,8 +84,8 @@ def _operations(findings: Findings, mix: Mix) -> RenderableType:
     notes = sentences.identical_lines(findings)
     notes += [line(findings) for line in (sentences.validity_line, sentences.starts_line, sentences.checks_line)]
     notes += sentences.sum_lines(prediction.check_itself(findings)) + prediction.grounds(findings)
-    answer = f"{sentences.mix_line(mix)}: {sentences.answer(findings)}"
-    return page(title, _costs(findings, prediction.of_operations(findings)), notes=notes, answer=answer)
+    said = f"{sentences.mix_line(mix)}: {answer.text(findings)}"
+    return page(title, _costs(findings, prediction.of_operations(findings)), notes=notes, answer=said)
 
 
 def predictions(
@@ -93,7 +95,7 @@ def predictions(
     crossing = findings._replace(crossovers=prediction.crossovers(findings, mix))
     title = f"Predicted CPU µs per operation, ± half the 95% interval: {sentences.mix_line(mix)}"
     notes = [*([] if beside else [NOT_MEASURED]), *prediction.grounds(findings)]
-    shown = page(title, _costs(findings, found), *beside, notes=notes, answer=sentences.answer(crossing))
+    shown = page(title, _costs(findings, found), *beside, notes=notes, answer=answer.text(crossing))
     return Group(*(Text(line, style="yellow") for line in caveats), shown)
 
 
@@ -127,8 +129,8 @@ def _costs(findings: Findings, cells: Sequence[Cell]) -> Sheet:
     components, by_share = findings.components, not any(cell.operation for cell in cells)
     spread = "±" if findings.operations else "ops per\ncore-s"
     judged = ["ratio", *(["<verdict"] if by_share else [])]
-    headings = ["read" if by_share else "operation", "<target", "all", *components, spread, *judged]
-    sheet = Sheet(headings, split=4 + len(components))
+    headings = ["read" if by_share else "operation", "<target", "all", spread, *judged, *components]
+    sheet = Sheet(headings, split=4 + len(judged))
     for cell in cells:
         parts = cell.cost.by_component_us if cell.cost else {}
         verdict, ratio = "baseline", "1"
@@ -141,24 +143,37 @@ def _costs(findings: Findings, cells: Sequence[Cell]) -> Sheet:
         sheet.add(
             *_where(findings, cell),
             f"{cell.cost.total_us:,.0f}" if cell.cost else "–",
-            *(f"{parts[name]:,.0f}" if name in parts else "" for name in components),
             measured,
             Text(ratio, "" if by_share else STYLES.get(verdict, "")),
             *([verdict] if by_share else []),
+            *(f"{parts[name]:,.0f}" if name in parts else "" for name in components),
             last=by_share and cell.target == findings.run.targets[-1],
         )
     return sheet
 
 
-def _times(findings: Findings) -> Sheet:
-    seen_by_reader = ["visible\np50", "visible\np99", "stale at\nfirst read", "versions\nbehind", "a token adds"]
-    sheet = Sheet(["read", "<target", "p50", "p95", "p99", *seen_by_reader], split=5)
+def _latency(findings: Findings) -> Sheet:
+    sheet = Sheet(["read", "<target", "p50", "p95", "p99", "samples"])
     for cell in findings.cells:
-        late, seen = cell.latency, cell.visibility
+        late = cell.latency
+        texts = [found.in_short for found in late.percentiles.values()] if late else []
         sheet.add(
             *_where(findings, cell),
-            *([f"{ms:.1f}" for ms in (late.p50_ms, late.p95_ms, late.p99_ms)] if late else ["void"] * 3),
-            *([visible_text(time, seen.first_read_us) for time in (seen.p50_us, seen.p99_us)] if seen else ["–"] * 2),
+            *(texts or ["void"] * 3),
+            f"{late.p50.samples:,}" if late else "–",
+            last=cell.target == findings.run.targets[-1],
+        )
+    return sheet
+
+
+def _staleness(findings: Findings) -> Sheet:
+    headings = ["visible\np50", "visible\np99", "stale at\nfirst read", "versions\nbehind", "a token adds"]
+    sheet = Sheet(["read", "<target", *headings])
+    for cell in findings.cells:
+        seen = cell.visibility
+        sheet.add(
+            *_where(findings, cell),
+            *([visible_text(seen, 0.50), visible_text(seen, 0.99)] if seen else ["–"] * 2),
             *([f"{100 * seen.stale_first:.0f}%", f"{seen.behind_max}"] if seen else ["–"] * 2),
             sentences.token_text(cell.token),
             last=cell.target == findings.run.targets[-1],
@@ -166,11 +181,14 @@ def _times(findings: Findings) -> Sheet:
     return sheet
 
 
-def visible_text(time_us: float | None, first_read_us: float) -> str:
+def visible_text(seen: Visibility, share: float) -> str:
     """A time to visible in ms; nothing shorter than the first read can be resolved."""
+    time_us = seen.p50_us if share == 0.50 else seen.p99_us
+    if seen.probes < SAMPLES_MIN.get(share, 1):
+        return f"≤ {seen.longest_us / 1000:.1f} in {seen.probes - seen.never} of {seen.probes}"
     if time_us is None:
         return "not seen"
-    return f"≤ {time_us / 1000:.1f}" if time_us <= first_read_us * 1.05 else f"{time_us / 1000:.1f}"
+    return f"≤ {time_us / 1000:.1f}" if time_us <= seen.first_read_us * 1.05 else f"{time_us / 1000:.1f}"
 
 
 def _where(findings: Findings, cell: Cell) -> tuple[str, str]:
@@ -178,7 +196,7 @@ def _where(findings: Findings, cell: Cell) -> tuple[str, str]:
 
 
 def _cell_data(cell: Cell) -> dict[str, Any]:
-    names = ("read_share_pct", "target", "cost", "latency", "visibility", "token", "comparison")
+    names = ("read_share_pct", "target", "cost", "latency", "visibility", "token", "comparison", "step", "faster")
     data = {name: _plain(getattr(cell, name)) for name in names}
     if cell.cost:
         data["cost"]["operations_per_core_second"] = cell.cost.operations_per_core_second

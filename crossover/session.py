@@ -7,7 +7,7 @@ import select
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Sequence, Set
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -82,7 +82,8 @@ def started(session: Session, name: str, steps: Progress, code: Path | None = No
 
 def job_of(session: Session, targets: Sequence[Target]) -> Job:
     plan, access = session
-    ours = [endpoint_of(target, plan.revisions.get(target.name)) for target in targets]
+    measured = {target.rung for target in targets}
+    ours = [endpoint_of(target, measured, plan.revisions.get(target.name)) for target in targets]
     external = [
         Endpoint(name, url, token=access.token, processes=access.pids.get(name, {}))
         for name, url in plan.external.items()
@@ -98,13 +99,16 @@ def job_of(session: Session, targets: Sequence[Target]) -> Job:
     )
 
 
-def endpoint_of(target: Target, commit: str | None = None) -> Endpoint:
-    """The rung at another commit is another rung."""
+def endpoint_of(target: Target, measured: Set[str] = frozenset(), commit: str | None = None) -> Endpoint:
+    """Its parent is the nearest rung below that is measured too; the rung at another commit is another rung."""
+    parent = rung_of(target.rung).parent
+    while parent is not None and parent not in measured:
+        parent = rung_of(parent).parent
     return Endpoint(
         target.name,
         target.url,
         f"{target.rung}@{commit[:12]}" if commit else target.rung,
-        rung_of(target.rung).parent,
+        parent,
         target.env.get(TOKEN),
         target.processes,
     )

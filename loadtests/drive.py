@@ -151,6 +151,8 @@ class Run:
     def _measure_block(self, block: Block, warm_up_s: float) -> None:
         cells = block.cells
         note = "operations" if cells[0].name else f"{cells[0].read_share_pct:g}% reads"
+        for target in self.targets:
+            target.warm_up()
         warmth = Warmth()
         while not warmth.enough(warm_up_s):
             for cell in cells:

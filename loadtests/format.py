@@ -46,24 +46,21 @@ TABLES = {name: defined(name) for name in OF_EVERY_RUN + OF_CAPACITY}
 
 
 class Thresholds(Struct, frozen=True, kw_only=True):
-    """When a round is void: the analysis applies the thresholds recorded with the run. Shares are 0..1."""
+    """When a round is void or a figure uncertain; the analysis applies those of the run. Shares are 0..1."""
 
     achieved_share_min: float
-    lag_p99_floor_us: int
-    lag_p99_over_p50: float
     generator_core_share_max: float
     steal_share_max: float
     error_share_max: float
     drain_us_max: int
     void_share_max: float
     equivalence_delta: float
+    lag_share_max: float = 0.10  # of a latency: what the generator may have added before the figure is uncertain
     start_sd: float = 0.0  # of the log-ratio between starts of identical targets; runs from before it was known have 0
 
 
 THRESHOLDS = Thresholds(
     achieved_share_min=0.99,
-    lag_p99_floor_us=2_000,
-    lag_p99_over_p50=0.25,
     generator_core_share_max=0.70,
     steal_share_max=0.05,
     error_share_max=0.001,

@@ -21,6 +21,8 @@ from loadtests.wire import TIMEOUT_S, ConnectionPool, PooledConnection
 
 POOL_SIZE = 256  # far more than a target in health ever needs; a full pool is counted as dropped operations
 
+WARM_CONNECTIONS = 16  # as many requests at once as a slice has in flight on a bad day
+
 _CLOCK_MONOTONIC, _ABSOLUTE, _CLOEXEC, _NONBLOCK = 1, 1, 0o2000000, 0o4000
 
 
@@ -187,6 +189,10 @@ class OpenLoopUser(locust.User):  # type: ignore[misc] # Locust comes without ty
         assert len(played) == len(operations), "every operation has a sample"
         self._tell_locust(played)
         return Played(played, start_ns // 1_000, wall_us, cpu_us)
+
+    def warm_up(self) -> None:
+        """Open connections and run every path once, so that the first slice does not pay for them."""
+        self.play([Operation(0, "ready", "read", "GET", "/ready")] * WARM_CONNECTIONS, 0)
 
     def close(self) -> None:
         self._pool.close()

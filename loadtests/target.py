@@ -107,6 +107,10 @@ class TargetUnderTest:
         self.user = OpenLoopUser(endpoint.url, token=endpoint.token)
         self.accounts = Accounts(endpoint.processes)
 
+    def warm_up(self) -> None:
+        """Of the load generator; the target has its warm-up rounds."""
+        self.user.warm_up()
+
     def run(self, work: Round, slice_s: float, delays_us: Sequence[int] = DELAYS_US) -> Figures:
         self._require_alive()
         self._set_up(work)

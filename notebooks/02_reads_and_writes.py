@@ -13,7 +13,7 @@ RATE = 200  # operations a second: idle servers cost something too
 # %%
 from rich.console import Console
 
-from analysis import lessons, plots, prediction, sentences, tables
+from analysis import answer, lessons, plots, prediction, sentences, tables
 from analysis.findings import find
 from analysis.operations import Mix
 
@@ -29,7 +29,7 @@ sweep = find("../results/published/2026-11-23-shop-thorough")
 plots.one(sweep, "ratio")
 
 # %%
-print(sentences.answer(sweep))
+print(answer.text(sweep))
 
 # %% [markdown]
 # ## Where does the time go?

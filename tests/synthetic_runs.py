@@ -40,6 +40,7 @@ class Truth:
         default_factory=dict
     )  # by what share an operation is dearer with twice the orders
     in_mixes: float = 1.0  # times what its operations cost by themselves
+    parent: str | None = None  # the rung's
 
     def slice_us(self, asked: dict[str, int], grown: float = 0.0) -> float:
         """The true CPU of half a second in which these operations were asked."""
@@ -195,7 +196,8 @@ def slice_costs(plan: Plan) -> pl.DataFrame:
 
 
 def manifest(plan: Plan, files: dict[str, str]) -> dict[str, Any]:
-    targets = [{"name": t.name, "rung": t.rung, "parent": None, "url": "http://127.0.0.1:8080"} for t in plan.targets]
+    url = "http://127.0.0.1:8080"
+    targets = [{"name": t.name, "rung": t.rung, "parent": t.parent, "url": url} for t in plan.targets]
     return {
         "format": 1, "kind": "costs" if plan.cells else "compare", "complete": True, "run": "synthetic",
         "created_at": "2026-01-01T00:00:00Z", "finished_at": "2026-01-01T00:03:00Z", "profile": plan.profile,
