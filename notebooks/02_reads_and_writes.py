@@ -13,7 +13,7 @@ RATE = 200  # operations a second: idle servers cost something too
 # %%
 from rich.console import Console
 
-from analysis import answer, lessons, plots, prediction, sentences, tables
+from analysis import answer, lessons, plots, prediction, tables
 from analysis.findings import find
 from analysis.operations import Mix
 
