@@ -129,8 +129,8 @@ def _costs(findings: Findings, cells: Sequence[Cell]) -> Sheet:
     components, by_share = findings.components, not any(cell.operation for cell in cells)
     spread = "±" if findings.operations else "ops per\ncore-s"
     judged = ["ratio", *(["<verdict"] if by_share else [])]
-    headings = ["read" if by_share else "operation", "<target", "all", spread, *judged, *components]
-    sheet = Sheet(headings, split=4 + len(judged))
+    headings = ["read" if by_share else "operation", "<target", "all", *judged, spread, *components]
+    sheet = Sheet(headings, split=3 + len(judged))
     for cell in cells:
         parts = cell.cost.by_component_us if cell.cost else {}
         verdict, ratio = "baseline", "1"
@@ -143,9 +143,9 @@ def _costs(findings: Findings, cells: Sequence[Cell]) -> Sheet:
         sheet.add(
             *_where(findings, cell),
             f"{cell.cost.total_us:,.0f}" if cell.cost else "–",
-            measured,
             Text(ratio, "" if by_share else STYLES.get(verdict, "")),
             *([verdict] if by_share else []),
+            measured,
             *(f"{parts[name]:,.0f}" if name in parts else "" for name in components),
             last=by_share and cell.target == findings.run.targets[-1],
         )
@@ -153,16 +153,11 @@ def _costs(findings: Findings, cells: Sequence[Cell]) -> Sheet:
 
 
 def _latency(findings: Findings) -> Sheet:
-    sheet = Sheet(["read", "<target", "p50", "p95", "p99", "samples"])
+    sheet = Sheet(["read", "<target", "p50", "p95", "p99"])
     for cell in findings.cells:
         late = cell.latency
         texts = [found.in_short for found in late.percentiles.values()] if late else []
-        sheet.add(
-            *_where(findings, cell),
-            *(texts or ["void"] * 3),
-            f"{late.p50.samples:,}" if late else "–",
-            last=cell.target == findings.run.targets[-1],
-        )
+        sheet.add(*_where(findings, cell), *(texts or ["void"] * 3), last=cell.target == findings.run.targets[-1])
     return sheet
 
 

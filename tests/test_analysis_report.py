@@ -158,12 +158,12 @@ def test_nothing_is_said_about_the_durability_of_a_target_that_we_did_not_start(
         replace(CQRS, name="mine", rung="external"),
         replace(CRUD, name="noop", rung="noop", split={"app": 1.0}),
     )
-    said = {
-        (CRUD, mine): "Durability of crud: full. A crash loses no acknowledged write. Durability of mine: unknown.",
-        (noop, mine): "Durability of mine: unknown.",
-        (CRUD, CQRS): "Durability: full. A crash loses no acknowledged write; a lost read store is replayed.",
-    }
-    for number, (targets, line) in enumerate(said.items()):
+    said = [
+        ((CRUD, mine), "Durability of crud: full. A crash loses no acknowledged write. Durability of mine: unknown."),
+        ((noop, mine), "Durability of mine: unknown."),
+        ((CRUD, CQRS), "Durability: full. A crash loses no acknowledged write; a lost read store is replayed."),
+    ]
+    for number, (targets, line) in enumerate(said):
         folder = write_run(tmp_path / f"run {number}", targets=targets, rounds=5, operations=20)
         rewritten(folder, lambda manifest: manifest["fingerprint"].update(durability={"fsync": "on"}))
         assert sentences.durability_line(find(folder)) == line
