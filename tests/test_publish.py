@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from analysis import publish, tables
+from analysis import answer, publish, tables
+from analysis.findings import find
 from crossover.errors import UserError
 from crossover.publish import HOME
 from crossover.publish import publish as keep
@@ -32,7 +33,8 @@ def test_publishing_leads_the_readme_and_keeps_what_stands_around_it(tmp_path: P
     keep(run_dir, tmp_path)
     text = (tmp_path / "README.md").read_text()
     assert text.startswith("before\n") and text.endswith("after\n") and "old" not in text
-    assert "results/published/a-run/plots/ratio.png" in text and tables.sentence(run_dir) in text
+    assert "results/published/a-run/plots/ratio.png" in text
+    assert all(f"- {line}\n" in text for line in answer.lines(find(run_dir)))
     keep(tmp_path / "results" / "published" / "a-run", tmp_path)
     assert (tmp_path / "README.md").read_text() == text, "a kept run published again changes nothing"
 
