@@ -12,13 +12,12 @@ from scipy.optimize import nnls
 
 from analysis.findings import EXTERNAL, SEED
 from analysis.layout import Sheet, page
-from analysis.operations import growth
+from analysis.operations import growth_lines
 from analysis.runs import Run, UnusableRun, open_run, read_table
 from analysis.statistics import Floats, Interval, NotComputable, quantiles
 from loadtests.format import OF_CAPACITY
 
 ONE_CORE = ("app", "projector")  # one process each
-GROWTH_SAID = 0.10  # of the filled orders: less is not worth a sentence
 OTHERS_MAX = 0.05  # of the machine: what is taken by processes that are neither target nor generator
 RATES_MIN = 6  # different loads the scalability law takes (Gunther advises at least six)
 SPAN_MIN = 4.0  # between the least and the most in flight: less shows no bend
@@ -148,7 +147,7 @@ def sentences(found: Found) -> list[str]:
     return [
         f"{found.target}: {capacity_text(found.capacity)}. Target: {goal_text(found)}, at {share:g}% reads.",
         *usage_text(found),
-        *growth_text(found.run),
+        *growth_lines(found.run),
         cliff_text(found),
         burst_text(found),
         law_text(found.law),
@@ -185,17 +184,6 @@ def usage_text(found: Found) -> list[str]:
         + f", {name} {100 * most:.0f}% of the one core it can use" * bool(name)
         + f". Computed, if nothing ever waited: {rate / busiest:,.0f}/s. {100 * busiest:.0f}% of that held, as queues "
         "grow long before it."
-    ]
-
-
-def growth_text(run: Run) -> list[str]:
-    """How much more data the last trial met than the first."""
-    grown = max(growth(run)["grown"], default=0.0)
-    if grown < GROWTH_SAID:
-        return []
-    return [
-        f"The trials themselves added {100 * grown:.0f}% to the orders: reads that add up all orders became dearer "
-        "during the search, and the capacity is that of the grown data."
     ]
 
 

@@ -24,6 +24,7 @@ GROWN = "{} grown"  # a column: the count of a read times the growth it met
 IDLE, MIX = "idle", "mix "  # cells that are no operation: nothing is asked, and (a prefix) whole workloads as a check
 RESAMPLES = 4_000
 CPU_FLOOR_US = 1_000.0  # relative errors of slices that cost less than this would say nothing
+GROWTH_SAID = 0.10  # of the data, over a run: less is not worth a sentence
 GROWTH_MIN = 0.25  # of the data, over a run: less growth shows no slope that is worth its noise
 SLOPE_MIN = 0.7  # of a read's cost, for twice the data: one that adds up all of it has 1, a drifting machine less
 CHANCE = 0.001  # that such a slope is noise: it is asked of each read of each target
@@ -54,7 +55,6 @@ class OperationCosts(NamedTuple):
 
     names: list[str]
     growing: list[str]  # reads with a slope over the growth of the data
-    grown: float  # by what share of the filled orders the data grew over the run
     targets: dict[str, TargetCosts]
     mix: Mix  # of the run's own workload
     tail: float  # to cut at each end of the draws for a 95% interval
@@ -118,6 +118,16 @@ def crossover(costs: OperationCosts, mix: Mix, baseline: str, target: str) -> me
     return found._replace(baseline=pair[0], target=pair[1]).withdrawn(costs.void)
 
 
+def growth_lines(run: Run) -> list[str]:
+    """That the last slices met more data than the first, where that is worth a sentence."""
+    grown = max(growth(run)["grown"], default=0.0)
+    if grown < GROWTH_SAID:
+        return []
+    return [
+        f"The run itself added {100 * grown:.0f}% to its orders: reads that add up many of them became dearer in it."
+    ]
+
+
 def growth(run: Run) -> pl.DataFrame:
     """By slice: the orders its target has taken until then, as a share of those it was filled with (unknown: none)."""
     filled = ((run.manifest.plan or {}).get("size") or {}).get("orders") or math.inf
@@ -152,8 +162,7 @@ def _slices(run: Run, valid: Validity) -> tuple[list[str], pl.DataFrame]:
 def _fit(run: Run, valid: Validity, names: list[str], rows: pl.DataFrame, seed: int) -> OperationCosts:
     parts = components(run)
     rows = rows.with_columns(pl.col(*names, *parts).fill_null(0).cast(pl.Float64))
-    grown = max(rows["grown"], default=0.0)
-    growing = _growing(run, names) if grown >= GROWTH_MIN else []
+    growing = _growing(run, names) if max(rows["grown"], default=0.0) >= GROWTH_MIN else []
     rows = rows.with_columns((pl.col(name) * pl.col("grown")).alias(GROWN.format(name)) for name in growing)
     rows = rows.with_columns(cpu=pl.sum_horizontal(parts))
     mixes, rows = (rows.filter(pl.col("cell").str.starts_with(MIX) == mixed) for mixed in (True, False))
@@ -176,7 +185,7 @@ def _fit(run: Run, valid: Validity, names: list[str], rows: pl.DataFrame, seed: 
     rate = run.manifest.fingerprint.rate_per_s or workload["rate_per_s"]
     mix = Mix(workload["name"], workload["reads"], workload["writes"], rate)
     tail = statistics.expanded_tail(passes.height, len(np.unique(strata)))
-    found = OperationCosts(names, growing, grown, targets, mix, tail, passes.height, _void(run, valid))
+    found = OperationCosts(names, growing, targets, mix, tail, passes.height, _void(run, valid))
     return _with_error(found, mixes, rng)
 
 

@@ -9,7 +9,7 @@ import polars as pl
 from analysis.costs import Cost
 from analysis.crossover import Crossover
 from analysis.findings import Cell, Findings
-from analysis.operations import MIX, Mix, OperationCosts, crossover
+from analysis.operations import MIX, Mix, OperationCosts, crossover, growth_lines
 from analysis.runs import Run, UnusableRun, difference, differences, require_alike
 from analysis.statistics import Comparison, Floats, Interval, verdict_of
 from loadtests.format import Fingerprint, Manifest
@@ -139,9 +139,8 @@ def grounds(findings: Findings) -> list[str]:
         steep = [f"{read} {100 * more / target.us[costs.names.index(read)]:.0f}%" for read, more in each if more]
         if steep:
             said.append(f"Twice the orders make a read of {name} dearer: {', '.join(steep)}.")
-    if said:
-        most = f"{100 * costs.grown:.0f}%"
-        said.insert(0, f"The run itself added {most} to its orders. Costs are given for the data as it was filled.")
+    grown = growth_lines(findings.run)
+    said = [*grown, *said, *["Costs are given for the data as it was filled."] * bool(said)]
     if costs.error or costs.ratio_error:
         said.append(
             f"Whole mixes in this run were {100 * costs.error:.1f}% off their predicted cost and "

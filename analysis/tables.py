@@ -10,7 +10,7 @@ from rich.text import Text
 from analysis import answer, prediction, sentences
 from analysis.findings import Cell, Findings, find
 from analysis.layout import STYLES, Sheet, page
-from analysis.operations import Mix
+from analysis.operations import Mix, growth_lines
 from analysis.prediction import Checked
 from analysis.runs import read_unfinished
 from analysis.staleness import Visibility
@@ -29,6 +29,7 @@ def render(run_dir: str | Path) -> RenderableType:
         return _operations(findings, findings.operations.mix)
     notes = [*sentences.identical_lines(findings), *sentences.latency_lines(findings)]
     notes += [line(findings) for line in (sentences.validity_line, sentences.detectable_line, sentences.starts_line)]
+    notes += growth_lines(findings.run)
     notes += [sentences.fit_line(findings, target) for target in findings.challengers]
     notes += [sentences.checks_line(findings), sentences.durability_line(findings)]
     return page(

@@ -128,6 +128,6 @@ def test_a_capacity_says_how_busy_its_cores_were_and_that_the_data_grew(tmp_path
         r"before it\.",
         usage,
     )
-    assert re.fullmatch(r"The trials themselves added (4\d|5\d)% to the orders: .* that of the grown data\.", growth)
+    assert re.fullmatch(r"The run itself added [45]\d% to its orders: .* became dearer in it\.", growth)
     mine = capacity.find(capacity_run(tmp_path / "mine", 250, rung="external"))
     assert "app" not in capacity.usage_text(mine)[0], "its processes are not known"
