@@ -5,13 +5,14 @@ import random
 import statistics
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AsyncExitStack
 from pathlib import Path
 
 import pytest
 
 from benchmarks.load import connected, steady
+from benchmarks.systems import SYSTEMS
 from crossover.targets import LOOPBACK, Target, listen, process_env, target_env
+from ladder.environment import CLIENTS, LEVELS
 from ladder.rung import rung as rung_of
 from loadtests.cpu import Accounts
 from loadtests.dataset import SIZES, Dataset
@@ -48,15 +49,17 @@ def filled(processes: Processes, url_of: UrlOf) -> Iterator[Filled]:
 
 @pytest.fixture(scope="session")
 def target(processes: Processes, filled: Filled) -> Iterator[Callable[[str], Target]]:
-    """`target(name)`: a rung over the filled stores, or one of `benchmarks.systems` over those of crud."""
+    """`target(name)`: a rung over the filled stores, "crud lean" with those clients, or one of `benchmarks.systems`."""
     running: dict[str, Target] = {}
 
     def start(name: str) -> Target:
         if name in running:
             return running[name]
         listening = listen(LOOPBACK, 0)
-        if name not in ("constant", "raw"):
-            running[name] = Target(f"bench-{name}", name, filled(name), processes).launch(listening)
+        rung, _, clients = name.partition(" ")
+        if rung not in SYSTEMS:
+            env = filled(rung) | {CLIENTS: clients or LEVELS[0]}
+            running[name] = Target(f"bench-{rung}-{clients}", rung, env, processes).launch(listening)
             return running[name]
         url, env = f"http://{LOOPBACK}:{listening.getsockname()[1]}", filled("crud")
         command = [sys.executable, Path(__file__).with_name("systems.py"), name, "{fd}"]
@@ -75,19 +78,18 @@ def target(processes: Processes, filled: Filled) -> Iterator[Callable[[str], Tar
 async def cpu_us_per_request(
     targets: Sequence[Target], requests: Sequence[bytes], rate_per_s: float, rounds: int
 ) -> dict[str, dict[str, float]]:
-    """CPU µs a request by rung and component: medians over rounds, in each of which all take a turn."""
-    found: dict[str, list[dict[str, float]]] = {target.rung: [] for target in targets}
-    async with AsyncExitStack() as stack:
-        wires = {target.rung: await stack.enter_async_context(connected(target.url)) for target in targets}
-        for number in range(rounds + 1):
-            for target in random.sample(targets, len(targets)):
+    """CPU µs a request by target and component: medians over rounds, in each of which all take a turn."""
+    found: dict[str, list[dict[str, float]]] = {target.name: [] for target in targets}
+    for number in range(rounds + 1):
+        for target in random.sample(targets, len(targets)):
+            async with connected(target.url) as wires:  # anew: an unused connection is kept for 5 s
                 accounts = Accounts(target.processes)
                 before = accounts.read()
-                await steady(wires[target.rung], requests, rate_per_s)
+                await steady(wires, requests, rate_per_s)
                 spent = accounts.between(before, accounts.read())
-                if number:  # the first round warms up
-                    found[target.rung].append({name: us / len(requests) for name, us in spent.items()})
+            if number:  # the first round warms up
+                found[target.name].append({name: us / len(requests) for name, us in spent.items()})
     return {
-        rung: {name: statistics.median(turn[name] for turn in turns) for name in turns[0]}
-        for rung, turns in found.items()
+        target: {name: statistics.median(turn[name] for turn in turns) for name in turns[0]}
+        for target, turns in found.items()
     }

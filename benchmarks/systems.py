@@ -1,20 +1,24 @@
-"""Systems to compare with, behind the HTTP layer of every rung: `constant` answers one order at once, `raw` asks by
-psycopg alone. `python benchmarks/systems.py constant|raw FD`, the stores told by the environment as to a rung.
+"""Systems to compare with, on the server of every rung: `bare` is an ASGI function that answers one order at once;
+behind the HTTP layer, `constant` does so and `raw` asks the queries of crud by psycopg alone.
+`python benchmarks/systems.py bare|constant|raw FD`, the stores told by the environment as to a rung.
 """
 
 import asyncio
 import socket
 import sys
+from collections.abc import Callable
 from typing import Any
 
 import msgspec
 import psycopg
 import uvicorn
 import uvloop
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from contract.http.app import make_app
 from contract.messages import CustomerRef, Line, OrderView, Query, QueryResult
 from crud_impl.system import answer
+from ladder.arrival import Arrival
 from ladder.connections import POOL_CONNECTIONS
 from ladder.environment import Environment
 from ladder.noop.system import MemoryOrders
@@ -26,8 +30,11 @@ ORDER = OrderView(
 )
 
 
+ANSWER = msgspec.json.encode(ORDER)
+
+
 class Constant(MemoryOrders):
-    _answer = QueryResult(msgspec.json.encode(ORDER))
+    _answer = QueryResult(ANSWER)
 
     async def answer(self, query: Query) -> QueryResult:
         return self._answer
@@ -55,11 +62,31 @@ class Raw(MemoryOrders):
         return rows
 
 
+async def bare(scope: Scope, receive: Receive, send: Send) -> None:
+    """The very bytes of `constant`."""
+    if scope["type"] == "http":
+        headers = [(b"content-type", b"application/json"), (b"consistency-token", b"0-0")]
+        headers.append((b"content-length", str(len(ANSWER)).encode()))
+        await send({"type": "http.response.start", "status": 200, "headers": headers})
+        await send({"type": "http.response.body", "body": ANSWER})
+
+
+SYSTEMS: dict[str, Callable[[Environment], ASGIApp]] = {
+    "bare": lambda _: bare,
+    "constant": lambda env: make_app(Constant(env.clock)),
+    "raw": lambda env: make_app(Raw(env)),
+}
+
+
 async def serve(name: str, fd: int) -> None:
-    env = Environment()
-    system = Constant(env.clock) if name == "constant" else Raw(env)
     config = uvicorn.Config(
-        make_app(system), loop="uvloop", http="httptools", ws="none", access_log=False, server_header=False
+        SYSTEMS[name](Environment()),
+        loop="uvloop",
+        http=Arrival,
+        ws="none",
+        lifespan="off",
+        access_log=False,
+        server_header=False,
     )
     await uvicorn.Server(config).serve(sockets=[socket.socket(fileno=fd)])
 

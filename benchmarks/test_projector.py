@@ -12,7 +12,7 @@ from pytest_benchmark.fixture import BenchmarkFixture
 
 from benchmarks.conftest import SIZE, Filled
 from cqrs_impl.projector import Projector
-from ladder.environment import Environment
+from ladder.environment import CLIENTS, LEVELS, Environment
 from ladder.rung import rung as rung_of
 from loadtests.cpu import Accounts
 from servers.supervisor import Processes
@@ -25,8 +25,9 @@ def test_seed_and_rebuild(benchmark: BenchmarkFixture, filled: Filled) -> None:
 
 
 @pytest.mark.benchmark(group="projector")
-def test_backlog(benchmark: BenchmarkFixture, processes: Processes, filled: Filled) -> None:
-    env = filled("cqrs")
+@pytest.mark.parametrize("clients", LEVELS)
+def test_backlog(benchmark: BenchmarkFixture, processes: Processes, filled: Filled, clients: str) -> None:
+    env = filled("cqrs") | {CLIENTS: clients}
     accounts = Accounts({name: [processes.pids[name]] for name in ("postgres", "redis")})
     events, wall_s, cpu_us = 0, 0.0, Counter[str]()
 

@@ -4,10 +4,12 @@
 """
 
 import asyncio
+import random
 import statistics
 import time
 from bisect import bisect_left
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
+from typing import Any
 from uuid import uuid4
 
 import msgspec
@@ -25,8 +27,9 @@ from cqrs_impl.commands import Commands, NoRecorder
 from cqrs_impl.documents.redis import Keys
 from cqrs_impl.feeds.outbox.recorder import Outbox
 from crossover.targets import Target
+from crud_impl import orders
 from ladder.connections import database, redis_client
-from ladder.environment import Environment
+from ladder.environment import CLIENTS, LEVELS, Environment
 from loadtests.cpu import Accounts
 from servers.postgres import POSTGRES
 from servers.redis import REDIS
@@ -40,32 +43,55 @@ def order(number: int) -> PlaceOrder:
     return PlaceOrder(str(uuid4()), customer, tuple(Wanted(product, 1) for product in products))
 
 
+# An order by one statement that decides nothing: no lock, no price asked for, no repeat seen.
+ONE_STATEMENT = orders.INSERT.encode()
+
+
 @pytest.mark.benchmark(group="writes")
-def test_outbox(benchmark: BenchmarkFixture, processes: Processes, url_of: UrlOf, filled: Filled) -> None:
+def test_place_order(benchmark: BenchmarkFixture, processes: Processes, url_of: UrlOf, filled: Filled) -> None:
+    """CPU of both sides for an order placed without HTTP: by each level, with and without an outbox."""
     both = filled("crud") | {REDIS.variable: url_of(REDIS)}
     Target("bench-outbox", "cqrs", both, processes).prepare()  # an outbox that no projector follows
-    env = Environment(filled("crud"))
     accounts = Accounts({"postgres": [processes.pids["postgres"]]})
-    ratios: list[float] = []
+    spent: dict[str, list[float]] = {}
 
-    async def turn(commands: Commands) -> float:
-        """CPU µs of both sides for 200 orders one after the other."""
+    async def turn(place: Callable[[PlaceOrder], Awaitable[Any]]) -> float:
+        """CPU µs an order, of 200 one after the other."""
         before, own = accounts.read(), time.process_time()
         for number in range(200):
-            await commands.execute(order(number))
-        return (time.process_time() - own) * 1e6 + accounts.between(before, accounts.read())["postgres"]
+            await place(order(number))
+        return ((time.process_time() - own) * 1e6 + accounts.between(before, accounts.read())["postgres"]) / 200
 
     async def rounds() -> None:
-        tables = database(env)
-        ways = [Commands(tables, NoRecorder(), utc_now), Commands(tables, Outbox(env.namespace), utc_now)]
-        for number in range(16):
-            turns = [await turn(way) for way in (ways if number % 2 else ways[::-1])]
-            without, outbox = turns if number % 2 else turns[::-1]
-            ratios.append(outbox / without)
-        await tables.close()
+        ways: dict[str, Callable[[PlaceOrder], Awaitable[Any]]] = {}
+        tables = []
+        for level in LEVELS:
+            env = Environment(filled("crud") | {CLIENTS: level})
+            tables.append(database(env))
+            ways[level] = Commands(tables[-1], NoRecorder(), utc_now).execute
+            ways[f"{level}, outbox"] = Commands(tables[-1], Outbox(env.namespace), utc_now).execute
+        connection = await psycopg.AsyncConnection.connect(
+            env.url(POSTGRES), autocommit=True, prepare_threshold=1, options=f"-c search_path={env.namespace}"
+        )
+        ways["one statement"] = lambda command: connection.execute(ONE_STATEMENT, values_of(command))
+        for _ in range(16):
+            for name in random.sample([*ways], len(ways)):
+                spent.setdefault(name, []).append(await turn(ways[name]))
+        await connection.close()
+        for one in tables:
+            await one.close()
 
     benchmark.pedantic(lambda: uvloop.run(rounds()), rounds=1, iterations=1)
-    benchmark.extra_info["CPU with / without"] = round(statistics.median(ratios[1:]), 3)  # the first warms up
+    for level in LEVELS:
+        for one, other in ((level, "one statement"), (f"{level}, outbox", level)):
+            ratios = [a / b for a, b in zip(spent[one][1:], spent[other][1:], strict=True)]  # the first warms up
+            benchmark.extra_info[f"{one} / {other}"] = round(statistics.median(ratios), 3)
+
+
+def values_of(command: PlaceOrder) -> dict[str, Any]:
+    products, quantities = [line.product_id for line in command.lines], [line.quantity for line in command.lines]
+    row = {"id": command.id, "customer": command.customer_id, "at": utc_now(), "count": len(products), "total": 300}
+    return row | {"products": products, "quantities": quantities, "prices": [100] * len(products)}
 
 
 @pytest.mark.benchmark(group="writes")
