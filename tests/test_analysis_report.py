@@ -42,6 +42,19 @@ def test_the_tables_fit_a_terminal_and_lose_no_fact_in_a_narrow_one(run_dir: Pat
     assert {word for word in printed(tables.render(run_dir), 200).split() if "─" not in word} <= set(text.split())
 
 
+@pytest.mark.parametrize("width", [80, 120])
+def test_no_name_and_no_number_is_cut_however_many_and_long_they_are(tmp_path: Path, width: int) -> None:
+    parts = ("postgres", "projector", "redis", "rabbitmq", "opensearch")
+    names = ("crud", "event_sourced", "broker-rabbitmq-commands", "broker-kafka-with-a-very-long-name", "search")
+    targets = tuple(
+        replace(CQRS, name=name, rung=name, split={"app": 0.4} | dict.fromkeys(parts[: i + 1], 0.6 / (i + 1)))
+        for i, name in enumerate(names)
+    )
+    folder = write_run(tmp_path / "run", targets=targets, rounds=5, operations=20, read_shares=(50.0, 95.0))
+    whole, narrow = (printed(tables.render(folder), each) for each in (300, width))
+    assert {word for word in whole.split() if "─" not in word} <= set(narrow.split())
+
+
 def test_the_costs_of_the_summary_are_the_planted_ones(run_dir: Path) -> None:
     data = json.loads(json.dumps(tables.summary(run_dir), allow_nan=False))
     cell = next(c for c in data["cells"] if (c["read_share_pct"], c["target"]) == (95.0, "crud"))

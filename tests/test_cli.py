@@ -11,6 +11,8 @@ import subprocess
 import sys
 from importlib.metadata import version
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 from unittest import mock
 
 import pytest
@@ -24,6 +26,7 @@ from crossover.cli import app, outcome
 from crossover.doctor import hanging
 from crossover.ladder_view import ladder_table
 from crossover.planning import named_rungs
+from crossover.session import endpoint_of
 from crossover.targets import LOOPBACK, listen
 from ladder.rung import rungs
 from servers.folders import make_run_directory
@@ -244,6 +247,12 @@ def test_of_what_others_started_a_run_does_not_say_where_it_ran() -> None:
     assert machine.placement(["crud", "cqrs"], []) == f"everything {cores}"
     said = f"the load generator, crud {cores}; where mine, postgres ran is not known"
     assert machine.placement(["crud"], ["mine", "postgres"]) == said
+
+
+def test_a_run_records_of_each_rung_the_nearest_one_below_it_that_it_measures() -> None:
+    cqrs: Any = SimpleNamespace(name="cqrs", url="", rung="cqrs", env={}, processes={})
+    nearest = {("crud", "cqrs"): "crud", ("crud", "views", "cqrs"): "views", ("noop", "cqrs"): None}
+    assert {measured: endpoint_of(cqrs, {*measured}).parent for measured in nearest} == nearest
 
 
 def test_two_runs_never_share_a_namespace() -> None:
