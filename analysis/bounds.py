@@ -192,6 +192,11 @@ def render(
         f"“{MACHINE}” is the measured placement: all components and the load generator on its cores. The other rows "
         "give each component a machine of its own.",
     ]
+    if capacities and not measured:
+        notes.append(
+            f"Runs of capacity looked at: {len(capacities)}. None measured a rung of this run with its workload at "
+            f"{read_share_pct:g}% reads, with its data size and settings, on its machine."
+        )
     if measured:
         notes.append(
             "At the share that held: what a run of `crossover capacity` measured on this machine, and the other rows "
