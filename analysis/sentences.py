@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TypeVar
 
 import polars as pl
 
@@ -13,8 +12,6 @@ from analysis.staleness import TokenPrice, Visibility, applied, visibility
 from analysis.statistics import SAMPLES_MIN, Comparison, Interval
 from analysis.validity import CURES
 from loadtests.format import Manifest
-
-K = TypeVar("K")
 
 
 def pct(value: float | None) -> str:
@@ -240,13 +237,13 @@ def latency_lines(findings: Findings) -> list[str]:
     reported = {share: findings.validity.too_many_gone(share) for share in findings.read_shares}
     lines = [f"Latency at {share:g}% reads is void: {gone}." for share, gone in reported.items() if gone]
     for mark, reason in why.items():
-        which = [
-            f"{name} of {cell.target} at {cell.where} reads"
+        marked = [
+            f"{listed(names)} of {cell.target} at {cell.where} reads"
             for cell in findings.cells
-            for name, found in (cell.latency.percentiles if cell.latency else {}).items()
-            if found.mark == mark
+            if cell.latency
+            and (names := [name for name, found in cell.latency.percentiles.items() if found.mark == mark])
         ]
-        lines += [f"Latency is {mark} ({reason}): {', '.join(which)}."] if which else []
+        lines += [f"Latency is {mark} ({reason}): {'; '.join(marked)}."] if marked else []
     return lines
 
 

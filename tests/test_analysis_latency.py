@@ -36,7 +36,7 @@ def test_the_lag_of_the_whole_cell_marks_what_it_could_have_changed(
     assert [found.mark for found in of(tmp_path / "run", latency_ms, **edit).percentiles.values()] == marks
     lines = sentences.latency_lines(find(tmp_path / "run"))
     assert [line.split(" (")[0] for line in lines] == [f"Latency is {mark}" for mark in dict.fromkeys(marks) if mark]
-    assert all("lower --rate, or end other programs): p50 of crud at 50% reads, p95" in line for line in lines)
+    assert all("lower --rate, or end other programs): p50, p95 and p99 of crud at 50% reads." in line for line in lines)
 
 
 def test_a_slow_slice_of_a_hundred_operations_hides_no_latency(tmp_path: Path) -> None:
