@@ -1,6 +1,6 @@
 # Crossover: every target sets up its own .venv first, with nothing but Python and make.
 #   make compare                      both systems under load: table, plots, report.html
-#   make test                         the test suite, in two processes: about ten minutes
+#   make test                         the test suite, in two processes: about six minutes
 #   make check                        what CI runs: lint, types, import rules, sizes, then every test in its long form
 #   make sizes                        lines of Python by package, against their limits
 #   make serve RUNG=cqrs PORT=8000    a rung in the foreground
@@ -33,7 +33,7 @@ compare: $(READY)
 	@$(BIN)/crossover compare $(ARGS)
 
 test: $(READY)
-	@$(BIN)/python -m pytest -n 2 -m "not long" tests $(ARGS)
+	@$(BIN)/python -m pytest -n 2 --dist worksteal -m "not long" tests $(ARGS)
 
 check: $(READY)
 	@$(BIN)/ruff check .
@@ -41,7 +41,7 @@ check: $(READY)
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports
 	@$(MAKE) --no-print-directory sizes
-	@SIMULATION_SEEDS=10000 CASES=40 KILLS=8 $(BIN)/python -m pytest -n 2 $(ARGS)
+	@SIMULATION_SEEDS=10000 CASES=40 KILLS=8 $(BIN)/python -m pytest -n 2 --dist worksteal $(ARGS)
 
 # Every line is one that somebody has to read: the limits only ever go down, or up with a feature and a reason.
 sizes:

@@ -1,6 +1,7 @@
 """Dead letters: a poisoned event blocks its own stream and nothing else; a replay after the repair heals it."""
 
 import asyncio
+import os
 import re
 from collections.abc import Callable, Iterable
 from typing import Any
@@ -24,6 +25,7 @@ from crossover.parked import replay_parked, show_parked
 from tests.service import Shop, settle, wait_until
 from tests.story import CUSTOMER, FIRST, POT, SECOND, STORY, TEA, ListFeed, contents, followed
 
+STORIES = min(2 * int(os.environ.get("CASES", "10")), 60)
 WHAT_WAITS = {  # poison at this event of the story → the streams that wait, from which version on
     0: {f"customer-{CUSTOMER}": 1, f"order-{FIRST}": 1, f"order-{SECOND}": 1},
     1: {f"product-{TEA}": 1, f"order-{FIRST}": 1, f"order-{SECOND}": 1},
@@ -53,7 +55,7 @@ def test_whatever_is_poison_the_rest_is_exact_and_a_replay_makes_all_of_it_exact
 
     _, whole = asyncio.run(story(ListFeed(STORY), 500))
 
-    @settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
+    @settings(max_examples=STORIES, deadline=None, suppress_health_check=list(HealthCheck))
     @example(7, [STORY[7], *STORY[1:4], STORY[0], *STORY[4:7], STORY[8]], 4)  # the rename comes, and fails, first
     @given(st.integers(0, len(STORY) - 1), st.permutations(STORY), st.integers(1, 12))
     def exact(poisoned: int, order: list[Event], batch_max: int) -> None:

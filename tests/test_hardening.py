@@ -105,6 +105,7 @@ def test_no_sentence_about_a_bad_address_tells_its_secret(postgres_url: str, dat
             assert code in (1, 2) and not tells(said), said
 
 
+@pytest.mark.long
 def test_no_result_log_or_traceback_tells_a_secret(tmp_path: Path) -> None:
     with Processes() as processes:
         url = POSTGRES.start(processes)

@@ -24,7 +24,8 @@ from servers.supervisor import Processes
 from tests.service import wait_until
 from tests.story import events, totals
 
-KILLS, EVENTS = int(os.environ.get("KILLS", "8")), int(os.environ.get("EVENTS", "6000"))
+KILLS = int(os.environ.get("KILLS", "3"))
+EVENTS = int(os.environ.get("EVENTS", 750 * KILLS))
 APPEND = "INSERT INTO outbox (stream, version, body) VALUES (%s, %s, %s)"
 # The worker of the ladder with small batches: more places to be killed at, and the two meet more often.
 WORKER = """

@@ -84,6 +84,7 @@ def service_us(module: str) -> tuple[float, float]:
     return low, high
 
 
+@pytest.mark.long
 def test_an_ordinary_session_of_locust_gives_the_same_figures() -> None:
     """Other work on the machine only ever adds, so the lowest interval of up to three slices counts; a bias stays."""
     own_cost_us = 0.1 * SLOW_US  # of an ordinary session

@@ -14,12 +14,13 @@ from loadtests.script import Script
 from tests.conftest import SYSTEMS
 
 REFERENCE = "crud"
+OTHERS = [[one for one in SYSTEMS if one[1] == level and one != (REFERENCE, LEVELS[0])] for level in LEVELS]
 CLOCK = "step:2026-01-01T23:59:59.985000Z"  # the conversation passes midnight, so that there are two days to report
 
 
-@pytest.mark.parametrize(("rung", "clients"), [one for one in SYSTEMS if one != (REFERENCE, LEVELS[0])])
-def test_a_rung_answers_with_the_bytes_of_crud(rung: str, clients: str, fresh_target: Any) -> None:
-    compared = (fresh_target(REFERENCE, CLOCK), fresh_target(rung, CLOCK, clients))
+@pytest.mark.parametrize("others", OTHERS, ids=lambda others: "-".join(map("-".join, others)))
+def test_every_rung_answers_with_the_bytes_of_crud(others: list[tuple[str, str]], fresh_target: Any) -> None:
+    compared = [fresh_target(REFERENCE, CLOCK), *(fresh_target(rung, CLOCK, clients) for rung, clients in others)]
     targets = [(target.name, HttpClient(target.url)) for target in compared]
     verdict = check(targets, seed=1, nonce="same bytes", one_clock=True)
     assert verdict.ok, verdict.first_difference

@@ -69,11 +69,10 @@ def started(command: "subprocess.Popen[str]") -> Served:
 
 
 @contextlib.contextmanager
-def served(rung: str) -> Iterator[Served]:
-    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
-    command = subprocess.Popen(
-        [*SERVE, rung, "--port", "0"], text=True, env=OWN_SERVERS, start_new_session=True, **pipes
-    )
+def served(rung: str, **servers: str) -> Iterator[Served]:
+    """With servers of its own, but for those that are given by their variables."""
+    pipes, env = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}, OWN_SERVERS | servers
+    command = subprocess.Popen([*SERVE, rung, "--port", "0"], text=True, env=env, start_new_session=True, **pipes)
     try:
         assert command.stdout is not None
         first = command.stdout.readline()
@@ -87,28 +86,29 @@ def served(rung: str) -> Iterator[Served]:
 
 
 @pytest.mark.parametrize(
-    ("sent", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129), (signal.SIGKILL, -9)]
+    ("rung", "sent", "codes"),
+    [
+        ("cqrs", ["SIGINT"], {130}),
+        ("crud", ["SIGINT", "SIGINT"], {130, -2}),  # Ctrl-C twice
+        ("noop", ["SIGTERM"], {143}),
+        ("noop", ["SIGHUP"], {129}),
+        ("cqrs", ["SIGKILL"], {-9}),
+    ],
 )
-def test_a_signal_to_serve_leaves_nothing_behind(sent: signal.Signals, code: int) -> None:
-    with served("cqrs") as it:
-        assert len(it.family) >= 5, "reaper, app, projector, PostgreSQL and Valkey run"
-        it.command.send_signal(sent)
-        assert it.command.wait(GONE_S_MAX) == code
-        it.leaves_nothing()
-
-
-def test_ctrl_c_twice_leaves_nothing_behind() -> None:
-    with served("cqrs") as it:
-        os.killpg(it.command.pid, signal.SIGINT)
-        os.killpg(it.command.pid, signal.SIGINT)
-        it.command.wait(GONE_S_MAX)
+def test_a_signal_to_serve_leaves_nothing_behind(rung: str, sent: list[str], codes: set[int]) -> None:
+    with served(rung) as it:
+        parts = {"noop": 2, "crud": 3, "cqrs": 5}[rung]
+        assert len(it.family) >= parts, "reaper and app run, then PostgreSQL, then a projector and Valkey, too"
+        for name in sent:
+            os.killpg(it.command.pid, signal.Signals[name])
+        assert it.command.wait(GONE_S_MAX) in codes
         it.leaves_nothing()
 
 
 def test_closing_the_terminal_leaves_nothing_behind() -> None:
     ours, theirs = pty.openpty()
     command = subprocess.Popen(
-        [*SERVE, "crud", "--port", "0"],
+        [*SERVE, "noop", "--port", "0"],
         stdin=theirs,
         stdout=theirs,
         stderr=theirs,
@@ -127,9 +127,21 @@ def test_closing_the_terminal_leaves_nothing_behind() -> None:
     it.leaves_nothing()
 
 
-@pytest.mark.parametrize("words", ["ladder.run app", "ladder.run worker", "postgres -D", "valkey-server", "reaper.py"])
-def test_the_crash_of_a_child_ends_serve_with_one_sentence(words: str) -> None:
-    with served("cqrs") as it:
+@pytest.mark.parametrize(
+    ("words", "given"),
+    [
+        ("ladder.run app", ("DATABASE_URL", "REDIS_URL")),
+        ("ladder.run worker", ("DATABASE_URL", "REDIS_URL")),
+        ("postgres -D", ("REDIS_URL",)),
+        ("valkey-server", ("DATABASE_URL",)),
+        ("reaper.py", ()),
+    ],
+)
+def test_the_crash_of_a_child_ends_serve_with_one_sentence(
+    words: str, given: tuple[str, ...], postgres_url: str, redis_url: str
+) -> None:
+    urls = {"DATABASE_URL": postgres_url, "REDIS_URL": redis_url}
+    with served("cqrs", **{variable: urls[variable] for variable in given}) as it:
         os.kill(it.pid_of(words), signal.SIGKILL)
         assert it.command.wait(GONE_S_MAX) == 1
         it.leaves_nothing()  # without its reaper it cleans up by itself
@@ -139,7 +151,7 @@ def test_the_crash_of_a_child_ends_serve_with_one_sentence(words: str) -> None:
 
 
 def test_the_kernel_ends_the_children_of_a_command_that_is_killed_with_its_reaper() -> None:
-    with served("cqrs") as it:
+    with served("crud") as it:
         it.command.send_signal(signal.SIGSTOP)  # so that it cannot clean up for its reaper
         os.kill(it.reaper, signal.SIGKILL)
         it.command.kill()

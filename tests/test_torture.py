@@ -32,7 +32,9 @@ from servers.supervisor import Processes
 from tests.family import GONE_S_MAX, descendants, folders_of, gone, reapers_of
 
 
-@pytest.mark.parametrize(("name", "seconds", "kinds"), [("crud", 8, 3), ("cqrs", 14, 4)])
+@pytest.mark.parametrize(
+    ("name", "seconds", "kinds"), [("crud", 8, 3), pytest.param("cqrs", 14, 4, marks=pytest.mark.long)]
+)
 def test_a_tortured_rung_loses_nothing(name: str, seconds: int, kinds: int, tmp_path: Path) -> None:
     report = torture(name, seconds=seconds, seed=4, faults="all", out=tmp_path / "out")
     assert report.clean, (tmp_path / "out" / "findings.jsonl").read_text()
@@ -79,6 +81,7 @@ LIES: list[tuple[Callable[[Torture], None], Callable[[Torture], object], str]] =
 ]
 
 
+@pytest.mark.long
 def test_lies_told_to_the_servers_of_a_system_are_found() -> None:
     """One after the other; the system was clean before, and what is found of each is not found before it."""
     with tortured("cqrs") as torture:
