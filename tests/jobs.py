@@ -53,6 +53,13 @@ def drive(job: Path, module: str = "loadtests.drive", within_s: float = 120) -> 
     return subprocess.CompletedProcess(process.args, process.returncode, out, errors)
 
 
+def one_sentence(done: subprocess.CompletedProcess[str], code: int) -> str:
+    """How the driver ended."""
+    assert done.returncode == code, done.stderr
+    assert done.stderr.strip().count("\n") == 0
+    return done.stderr
+
+
 def manifest_of(folder: Path) -> dict[str, Any]:
     return json.loads((folder / "run" / "manifest.json").read_text())
 

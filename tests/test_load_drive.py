@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import signal
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -14,22 +13,14 @@ import pytest
 from analysis.runs import UnusableRun, open_run
 from analysis.staleness import token_price
 from loadtests import workload as workloads
-from loadtests.format import OF_EVERY_RUN, TABLES
-from loadtests.plan import BadPlan, DataSize, Plan, cells_of, read_job
+from loadtests.format import TABLES
+from loadtests.plan import BadPlan, Plan, cells_of, read_job
 from tests import load_targets as targets
-from tests.jobs import drive, job_for, manifest_of, rounds_of, start
+from tests.jobs import drive, job_for, manifest_of, one_sentence, rounds_of, start
 from tests.load_targets import serving
-from tests.service import wait_until
 
 NOBODY = "http://127.0.0.1:9"
 Driven = tuple[Path, subprocess.CompletedProcess[str]]
-
-
-def one_sentence(done: subprocess.CompletedProcess[str], code: int) -> str:
-    """How the driver ended."""
-    assert done.returncode == code, done.stderr
-    assert done.stderr.strip().count("\n") == 0
-    return done.stderr
 
 
 def table(folder: Path, name: str) -> pl.DataFrame:
@@ -115,24 +106,6 @@ def test_a_target_that_ignores_tokens_gives_no_figures(tmp_path: Path) -> None:
     assert "answers a read that carries a command's token without that command" in said
     with pytest.raises(UnusableRun, match="carries a command's token"):
         open_run(tmp_path / "run")
-
-
-@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
-def test_a_stopped_driver_leaves_whole_rounds_and_an_incomplete_run(tmp_path: Path, how: signal.Signals) -> None:
-    with serving(targets.honest(), targets.honest()) as urls:
-        process = start(job_for(tmp_path, urls, rounds=1000))
-        wait_until(lambda: len(rounds_of(tmp_path)) >= 3, 60)
-        process.send_signal(how)
-        _, errors = process.communicate(timeout=30)
-    manifest = manifest_of(tmp_path)
-    assert manifest["complete"] is False
-    for folder in rounds_of(tmp_path):
-        assert {file.name for file in folder.iterdir()} == {f"{name}.parquet" for name in OF_EVERY_RUN}
-        assert all(pl.read_parquet(file) is not None for file in folder.iterdir())
-    if how != signal.SIGKILL:  # then it has the time to say so
-        assert "incomplete" in one_sentence(subprocess.CompletedProcess((), process.returncode, "", errors), 130)
-        assert manifest["finished_at"] is not None
-        assert {Path(name).parts[1] for name in manifest["files"]} == {folder.name for folder in rounds_of(tmp_path)}
 
 
 def test_targets_that_differ_are_never_loaded(tmp_path: Path) -> None:
@@ -223,10 +196,3 @@ def test_a_folder_in_use_is_left_alone(tmp_path: Path) -> None:
     with serving(targets.honest()) as urls:
         assert "is not empty: give a new folder" in one_sentence(drive(job_for(tmp_path, urls)), 2)
     assert [path.name for path in (tmp_path / "run").iterdir()] == ["mine.txt"]
-
-
-def test_a_plan_without_data_still_finds_somebody_to_buy(tmp_path: Path) -> None:
-    empty = DataSize("empty", 0, 0, 0)
-    with serving(targets.honest()) as urls:
-        done = drive(job_for(tmp_path, urls, size=empty, fill_over_http=False, read_shares=(50,), rounds=1))
-    assert done.returncode == 0, done.stderr

@@ -7,6 +7,7 @@ import random
 import shutil
 import signal
 import subprocess
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -18,12 +19,13 @@ from analysis.findings import find
 from analysis.runs import UnusableRun, open_run, read_unfinished
 from crossover.errors import refusals
 from crossover.kinds import resumed
+from loadtests.format import OF_EVERY_RUN
 from tests import load_targets as targets
-from tests.jobs import drive, job_for, manifest_of, rounds_of, start
+from tests.jobs import drive, job_for, manifest_of, one_sentence, rounds_of, start
 from tests.load_targets import serving
 from tests.service import wait_until
 
-KILLS = int(os.environ.get("KILLS", "3"))  # KILLS=20 is the long form
+KILLS = int(os.environ.get("KILLS", "1"))  # KILLS=20 is the long form
 SEED = int(os.environ.get("KILLS_SEED", "1"))
 SHARES, ROUNDS = (50.0, 90.0), 3
 MOMENTS = ("", "contract", "fill", "conformance", "baseline", "warm-up", "load", "load", "load", "staleness", "ledger")
@@ -86,9 +88,7 @@ def whole(folder: Path) -> None:
     if not manifest_of(folder)["complete"]:
         assert resume(folder).returncode == 0
     run = open_run(folder / "run")
-    measured = (
-        run.slices.filter(pl.col("phase") == "measure").group_by("read_share_pct").agg(pl.col("round").n_unique())
-    )
+    measured = run.slices.filter(phase="measure").group_by("read_share_pct").agg(pl.col("round").n_unique())
     assert dict(measured.iter_rows()) == dict.fromkeys(SHARES, ROUNDS)
     assert run.slices["slice"].is_unique().all()
     assert not list((folder / "run" / "rounds").glob(".*"))
@@ -104,7 +104,15 @@ def half(tmp_path_factory: pytest.TempPathFactory) -> Path:
         wait_until(lambda: len(rounds_of(folder)) >= 3, 60)
         process.kill()
         process.communicate()
+    are_whole(folder)
     return folder
+
+
+def are_whole(folder: Path) -> None:
+    """Each round on disk has every table."""
+    for one in rounds_of(folder):
+        assert {file.name for file in one.iterdir()} == {f"{name}.parquet" for name in OF_EVERY_RUN}
+        assert all(pl.read_parquet(file) is not None for file in one.iterdir())
 
 
 @pytest.fixture
@@ -126,15 +134,20 @@ def test_a_resumed_session_is_a_restart_of_its_own_and_an_unverified_ledger_is_r
     assert f"The writes of {before} of" in sentences.checks_line(find(stopped / "run"))
 
 
+@pytest.mark.parametrize("how", [signal.SIGINT, pytest.param(signal.SIGTERM, marks=pytest.mark.long)])
 def test_an_interrupted_session_verifies_its_ledger_and_is_resumed_where_its_data_is_still_there(
-    tmp_path: Path,
+    tmp_path: Path, how: signal.Signals
 ) -> None:
     with serving(targets.honest(), targets.honest()) as urls:
         process = start(job_for(tmp_path, urls, rounds=12, read_shares=(50,)))
         wait_until(lambda: len(rounds_of(tmp_path)) >= 5, 60)
-        process.send_signal(signal.SIGINT)
-        assert process.communicate(timeout=60)[1].count("\n") == 1
-        ledger = manifest_of(tmp_path)["checks"]["ledger"]
+        process.send_signal(how)
+        _, errors = process.communicate(timeout=60)
+        assert "incomplete" in one_sentence(subprocess.CompletedProcess((), process.returncode, "", errors), 130)
+        are_whole(tmp_path)
+        manifest, ledger = manifest_of(tmp_path), manifest_of(tmp_path)["checks"]["ledger"]
+        assert not manifest["complete"] and manifest["finished_at"] is not None
+        assert {Path(name).parts[1] for name in manifest["files"]} == {one.name for one in rounds_of(tmp_path)}
         assert ledger["ok"] and ledger["rounds"] == len(rounds_of(tmp_path))
         done = drive(job_for(tmp_path, urls, rounds=12, read_shares=(50,), resume=True))
     assert done.returncode == 0, done.stderr
@@ -168,43 +181,36 @@ def test_a_run_that_still_goes_on_is_left_alone(tmp_path: Path) -> None:
     assert other.returncode == 2 and "still goes on" in other.stderr
 
 
-def damage(folder: Path, how: str) -> None:
-    file, cpu = folder / "manifest.json", folder / "rounds" / "00001" / "slices.parquet"
-    manifest = json.loads(file.read_text())
-    match how:
-        case "complete":
-            file.write_text(json.dumps(manifest | {"complete": True}))
-        case "earlier":
-            file.write_text(json.dumps(manifest | {"plan": None}))
-        case "newer":
-            file.write_text(json.dumps(manifest | {"format": 2}))
-        case "no run":
-            file.unlink()
-            shutil.rmtree(folder / "rounds")
-        case "truncated":
-            manifest["files"]["rounds/00001/slices.parquet"] = hashlib.sha256(cpu.read_bytes()).hexdigest()
-            file.write_text(json.dumps(manifest))
-            cpu.write_bytes(cpu.read_bytes()[:-9])
-        case "unnamed and truncated":
-            cpu.write_bytes(cpu.read_bytes()[:-9])
-        case "manifest cut":
-            file.write_bytes(file.read_bytes()[:200])
+SLICES = "rounds/00001/slices.parquet"
 
 
-@pytest.mark.parametrize(
-    ("how", "says"),
-    [
-        ("complete", "is a complete run: there is nothing to resume"),
-        ("earlier", "was started by an earlier version, so it cannot be resumed"),
-        ("newer", "newer than format 1"),
-        ("no run", "is no run"),
-        ("truncated", "rounds/00001/slices.parquet does not match its checksum"),
-        ("unnamed and truncated", "rounds/00001/slices.parquet does not fit"),
-        ("manifest cut", "manifest.json is no valid JSON"),
-    ],
-)
-def test_what_cannot_be_resumed_is_refused_with_one_sentence(stopped: Path, how: str, says: str) -> None:
-    damage(stopped / "run", how)
+def noted(folder: Path, **changes: Any) -> None:
+    file = folder / "manifest.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | changes))
+
+
+def cut(file: Path, *, named: Path | None = None) -> None:
+    """A file without its end; `named`: in the manifest of this run, by its whole content."""
+    if named:
+        files = {SLICES: hashlib.sha256(file.read_bytes()).hexdigest()}
+        noted(named, files=json.loads((named / "manifest.json").read_text())["files"] | files)
+    file.write_bytes(file.read_bytes()[:-9])
+
+
+DAMAGES: dict[str, Callable[[Path], object]] = {
+    "is a complete run: there is nothing to resume": lambda run: noted(run, complete=True),
+    "was started by an earlier version, so it cannot be resumed": lambda run: noted(run, plan=None),
+    "newer than format 1": lambda run: noted(run, format=2),
+    "is no run": lambda run: ((run / "manifest.json").unlink(), shutil.rmtree(run / "rounds")),
+    f"{SLICES} does not match its checksum": lambda run: cut(run / SLICES, named=run),
+    f"{SLICES} does not fit": lambda run: cut(run / SLICES),
+    "manifest.json is no valid JSON": lambda run: cut(run / "manifest.json"),
+}
+
+
+@pytest.mark.parametrize("says", DAMAGES)
+def test_what_cannot_be_resumed_is_refused_with_one_sentence(stopped: Path, says: str) -> None:
+    DAMAGES[says](stopped / "run")
     with pytest.raises(refusals(), match=says) as refusal:
         resumed(stopped / "run")
     assert "\n" not in str(refusal.value)
