@@ -130,8 +130,10 @@ def _costs(findings: Findings, cells: Sequence[Cell]) -> Sheet:
     components, by_share = findings.components, not any(cell.operation for cell in cells)
     spread = "±" if findings.operations else "ops per\ncore-s"
     judged = ["ratio", *(["<verdict"] if by_share else [])]
-    headings = ["read" if by_share else "operation", "<target", "all", *judged, spread, *components]
-    sheet = Sheet(headings, split=3 + len(judged))
+    fitted = bool(findings.operations)  # then the spread belongs to the cost, before what is judged of it
+    shown = [spread, *judged] if fitted else [*judged, spread]
+    headings = ["read" if by_share else "operation", "<target", "all", *shown, *components]
+    sheet = Sheet(headings, split=3 + len(judged) + fitted)
     for cell in cells:
         parts = cell.cost.by_component_us if cell.cost else {}
         verdict, ratio = "baseline", "1"
@@ -144,9 +146,10 @@ def _costs(findings: Findings, cells: Sequence[Cell]) -> Sheet:
         sheet.add(
             *_where(findings, cell),
             f"{cell.cost.total_us:,.0f}" if cell.cost else "–",
+            *([measured] if fitted else []),
             Text(ratio, "" if by_share else STYLES.get(verdict, "")),
             *([verdict] if by_share else []),
-            measured,
+            *([] if fitted else [measured]),
             *(f"{parts[name]:,.0f}" if name in parts else "" for name in components),
             last=by_share and cell.target == findings.run.targets[-1],
         )
