@@ -49,7 +49,9 @@ def test_the_95_percent_interval_covers_the_truth_in_90_to_99_percent_of_200_dat
     assert 180 <= covered <= 198
 
 
-@pytest.mark.parametrize(("starts", "rounds", "start_sd"), [(1, 8, 0.03), (8, 5, 0.0), (8, 5, 0.03)])
+@pytest.mark.parametrize(
+    ("starts", "rounds", "start_sd"), [(1, 8, 0.03), (8, 5, 0.03), pytest.param(8, 5, 0.0, marks=pytest.mark.long)]
+)
 def test_starts_that_differ_do_not_make_identical_targets_better_or_worse(
     starts: int, rounds: int, start_sd: float
 ) -> None:
