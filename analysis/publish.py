@@ -12,9 +12,11 @@ import polars as pl
 from analysis import answer as words
 from analysis import report, sentences
 from analysis.findings import Findings, find
-from analysis.runs import open_run, read_manifest
+from analysis.runs import open_run, read_manifest, require_alike
 from loadtests.format import TABLES
 
+# What may differ between two runs that compare clients: when they were made, never what was asked of which machine.
+CLIENTS_APART = frozenset({"clients", "commit", "dirty", "targets"})
 BEGIN, END = "<!-- answer:begin -->", "<!-- answer:end -->"
 
 
@@ -51,12 +53,40 @@ def published(run_dir: Path, folder: Path) -> Path:
     return into
 
 
-def answer_in(readme: str, run_dir: Path, home: Path) -> str:
-    """The README with its answer, between the two marks, taken from this run; ValueError where a mark is missing."""
+def answer_in(readme: str, run_dir: Path, home: Path, beside: Path | None = None) -> str:
+    """The README with its answer, between the two marks, taken from this run; `beside` is the same with other clients.
+    ValueError where a mark is missing."""
     if readme.count(BEGIN) != 1 or readme.count(END) != 1:
         raise ValueError(f"The README needs the marks {BEGIN} and {END}, once each.")
     block = answer(find(run_dir), os.path.relpath(run_dir, home))
+    if beside is not None:
+        block += f"\n\n{other_clients(find(run_dir), find(beside), os.path.relpath(beside, home))}"
     return re.sub(f"{BEGIN}.*?{END}", lambda _: f"{BEGIN}\n{block}\n{END}", readme, flags=re.DOTALL)
+
+
+def other_clients(findings: Findings, other: Findings, path: str) -> str:
+    """How the answer moves with the care that the clients got, and why: a read and a write of each against the
+    baseline's, by either. Each is a ratio of one run."""
+    run, beside = findings.run.manifest, other.run.manifest
+    require_alike(run, beside, may_differ=CLIENTS_APART)
+    level, its_level = run.fingerprint.clients, beside.fingerprint.clients
+    if level == its_level:
+        raise ValueError(f"Run {beside.run} has {level} clients like run {run.run}, so it shows nothing beside it.")
+    lines = [f"**With `{its_level}` clients** instead of `{level}` ones, on all sides:\n"]
+    lines += [f"- {line}" for line in words.crossover_lines(other)]
+    for target in findings.challengers:
+        pair = [each.crossovers[target] for each in (findings, other)]
+        costs = [(one.baseline, one.target) for one in pair if one.baseline and one.target]
+        if len(costs) == 2:
+            (reads, its_reads), (writes, its_writes) = (
+                [getattr(target, name) / getattr(base, name) for base, target in costs]
+                for name in ("read_us", "write_us")
+            )
+            lines.append(
+                f"- A read of {target} costs {reads:.2f} times one of {findings.baseline} with {level} clients and "
+                f"{its_reads:.2f} with {its_level} ones; a write {writes:.2f} and {its_writes:.2f}."
+            )
+    return "\n".join([*lines, f"\nThat run is in `{path}/`."])
 
 
 def answer(findings: Findings, path: str) -> str:

@@ -295,11 +295,16 @@ def report(folder: given.Folder) -> None:
 
 
 @app.command(rich_help_panel=KEEP)
-def publish(folder: given.Folder) -> None:
+def publish(
+    folder: given.Folder,
+    beside: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="The same run with other --clients, kept and quoted with it.")
+    ] = None,
+) -> None:
     """Keep a run in results/published, compacted, and write the README's answer from it."""
     from crossover.publish import publish as keep
 
-    keep(folder)
+    keep(folder, beside=beside)
 
 
 @app.command(rich_help_panel=TRUST)

@@ -9,13 +9,15 @@ from crossover.errors import UserError
 HOME = Path(__file__).parent.parent
 
 
-def publish(folder: Path, home: Path = HOME) -> None:
-    """Raises UserError for a run without figures."""
+def publish(folder: Path, home: Path = HOME, *, beside: Path | None = None) -> None:
+    """`beside`: the same run with other clients, published with it. Raises UserError for a run without figures."""
     try:
-        into = published.published(folder, home / "results" / "published")
+        kept = home / "results" / "published"
+        into = published.published(folder, kept)
+        beside = beside and published.published(beside, kept)
         readme, leads = home / "README.md", read_manifest(into).kind == "compare"
         if leads:  # its figure is the README's picture
-            readme.write_text(published.answer_in(readme.read_text("utf-8"), into, home), "utf-8")
+            readme.write_text(published.answer_in(readme.read_text("utf-8"), into, home, beside), "utf-8")
     except (UnusableRun, ValueError) as error:
         raise UserError(str(error)) from None
     except OSError as error:

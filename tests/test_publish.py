@@ -10,7 +10,7 @@ from analysis.findings import find
 from crossover.errors import UserError
 from crossover.publish import HOME
 from crossover.publish import publish as keep
-from tests.synthetic_runs import write_run
+from tests.synthetic_runs import CQRS, CRUD, Truth, rewritten, times, write_run
 
 README = (HOME / "README.md").read_text("utf-8")
 
@@ -22,9 +22,30 @@ def test_a_compacted_run_gives_the_same_figures(tmp_path: Path) -> None:
     assert {path.parent.name for path in kept.glob("rounds/*/*")} == {"all"}
 
 
-def test_the_readme_gives_the_answer_of_the_run_it_names() -> None:
+def test_the_readme_gives_the_answer_of_the_runs_it_names() -> None:
     (named,) = set(re.findall(r"\((results/published/[^/)]+)/plots/ratio.png\)", README))
-    assert publish.answer_in(README, HOME / named, HOME) == README
+    beside = [HOME / path for path in re.findall(r"That run is in `([^`]+)/`", README)]
+    assert publish.answer_in(README, HOME / named, HOME, *beside) == README
+
+
+def test_a_run_with_other_clients_is_quoted_beside_with_what_moves_the_answer(tmp_path: Path) -> None:
+    def run(level: str, cqrs: Truth) -> Path:
+        made = write_run(tmp_path / level, targets=(CRUD, cqrs), rounds=30)
+        return rewritten(made, lambda manifest: manifest["fingerprint"].update(clients=level))
+
+    idiomatic, lean = run("idiomatic", CQRS), run("lean", times(CQRS, 1.25))
+    (tmp_path / "README.md").write_text(f"{publish.BEGIN}\n{publish.END}\n")
+    keep(idiomatic, tmp_path, beside=lean)
+    text = (tmp_path / "README.md").read_text()
+    assert "**With `lean` clients** instead of `idiomatic` ones, on all sides:" in text
+    assert answer.crossover_lines(find(lean))[0] in text
+    said = re.search(
+        r"A read of cqrs costs (.+) times one of crud with idiomatic clients and (.+) with lean ones", text
+    )
+    assert said and float(said[2]) == pytest.approx(1.25 * float(said[1]), rel=0.1)
+    kept = tmp_path / "results" / "published" / "idiomatic"
+    with pytest.raises(UserError, match="has idiomatic clients like run"):
+        keep(kept, tmp_path, beside=kept)
 
 
 def test_publishing_leads_the_readme_and_keeps_what_stands_around_it(tmp_path: Path) -> None:
