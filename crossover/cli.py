@@ -155,7 +155,7 @@ def compare(
     ] = None,
     pids: given.Pids = None,
     read_shares: given.ReadShares = "50,80,95,99",
-    profile: given.ProfileName = "quick",
+    profile: given.ComparisonProfile = "quick",
     durability: given.Durability = "full",
     resume: Annotated[
         Path | None, typer.Option(metavar="DIR", help="Continue a run that was stopped, with its own settings.")

@@ -21,7 +21,10 @@ Durability = Annotated[str, Option(help="full, or relaxed: private servers ackno
 Clients = Annotated[
     str, Option(envvar="CROSSOVER_CLIENTS", help="idiomatic, or lean: how well the clients of all rungs are tuned.")
 ]
-ProfileName = Annotated[str, Option(help="For two rungs: quick (2 min), standard (10 min) or thorough (16 min).")]
+ProfileName = Annotated[str, Option(help="quick, standard or thorough; a run first says how long it takes.")]
+ComparisonProfile = Annotated[
+    str, Option("--profile", help="For two rungs: quick (2 min), standard (10 min) or thorough (16 min).")
+]
 ReadShares = Annotated[str, Option(help="Comma-separated shares of reads, in percent.")]
 Rate = Annotated[float | None, Option(help="Operations per second (default: the workload's).")]
 Size = Annotated[str, Option(help="empty, s (10,000 orders), m (100,000) or l (1,000,000).")]
