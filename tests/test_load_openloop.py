@@ -71,6 +71,7 @@ def stalled() -> Seen:
 def test_known_latencies_are_recovered(even: Seen, percentile: float) -> None:
     off, truth = off_by_us(even, expected_us(even.due, stall=False), percentile)
     assert -200 <= off <= BUSY_US, (off, truth)
+    assert even.told == [True] * len(even.due), "Locust is told of every request"
 
 
 def service_us(module: str) -> tuple[float, float]:
@@ -95,10 +96,6 @@ def test_an_ordinary_session_of_locust_gives_the_same_figures() -> None:
         if lean_low <= high and low <= lean_high + own_cost_us:
             return
     pytest.fail(f"{slices}")
-
-
-def test_locust_is_told_of_every_request(even: Seen) -> None:
-    assert even.told == [True] * len(even.due)
 
 
 @pytest.mark.parametrize("percentile", [50, 90, 99])
