@@ -111,7 +111,8 @@ def answer(findings: Findings, path: str) -> str:
             *(f"- {line}" for line in words.lines(findings)),
             "",
             f"Workload `{workload}`, size `{fingerprint.size}`, {fingerprint.rate_per_s:g} operations a second, "
-            f"{findings.run.manifest.profile} profile; {fingerprint.placement}.\n",
+            f"{findings.run.manifest.profile} profile"
+            f"{f', `{fingerprint.clients}` clients' if fingerprint.clients else ''}; {fingerprint.placement}.\n",
             *rows,
             f"\nThe run, with its report, is in `{path}/`.",
         ]

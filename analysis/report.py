@@ -74,6 +74,7 @@ def repeat_command(findings: Findings) -> str:
         ("--operations", "" if shares else ",".join(operations)),
         ("--rate", "" if was.rate_per_s is None else f"{was.rate_per_s:g}"),
         ("--size", was.size or ""),
+        ("--clients", was.clients or ""),
         ("--profile", manifest.profile),
     ]
     return shlex.join(["crossover", manifest.kind, *(word for option in options if option[1] for word in option)])

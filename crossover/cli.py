@@ -218,13 +218,14 @@ def map(
     workload: given.MixName = None,
     rate: given.Rate = None,
     profile: given.ProfileName = "quick",
+    clients: given.Clients = "idiomatic",
     out: Annotated[Path, typer.Option(help="Output directory of the map and its runs.")] = Path("results/map"),
     against: Annotated[list[Path] | None, typer.Option(help="A run of compare to show beside the map.")] = None,
 ) -> None:
     """Draw the map of read share by data size: who uses the least CPU where, and where that is inconclusive."""
     from crossover.costs import draw_map, measured
 
-    runs = measured(sizes, Options(workload=workload or "shop", rate=rate), rungs, profile, out)
+    runs = measured(sizes, Options(workload=workload or "shop", rate=rate, clients=clients), rungs, profile, out)
     draw_map(runs + (folders or []), workload, rate, out, against or [])
 
 
