@@ -12,7 +12,7 @@ from servers.redis import REDIS
 
 POOL_CONNECTIONS = 4
 POOL_TIMEOUT_S = 1.0
-REDIS_CONNECTIONS = 16  # of the idiomatic client, which has one command at a time on each
+REDIS_CONNECTIONS = 256  # at most, of the idiomatic client, which has one command at a time on each
 REDIS_TIMEOUT_S = 1.0
 
 

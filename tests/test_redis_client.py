@@ -19,7 +19,7 @@ Open = Callable[..., RedisClient]
 @pytest.fixture(params=["idiomatic", "lean"])
 def open_client(request: pytest.FixtureRequest, redis_url: str) -> Open:
     if request.param == "idiomatic":
-        return lambda timeout_s=5.0: RedisPy(redis_url, connections=4, timeout_s=timeout_s)
+        return lambda timeout_s=5.0: RedisPy(redis_url, connections=300, timeout_s=timeout_s)
     return lambda timeout_s=5.0: SharedConnection(redis_url, timeout_s=timeout_s)
 
 

