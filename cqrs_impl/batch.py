@@ -1,5 +1,5 @@
-"""A batch of events and the documents as it changes them: the guard of versions, the wait for what is still missing,
-the way to the dead letters. Nothing is written here; the projector writes what a batch changed, at once."""
+"""Applies a batch of events to documents in memory: checks versions, lets events wait for events they need, and adds
+dead letters. It writes nothing; the projector writes the changes of a batch in one step."""
 
 from collections import defaultdict
 from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -23,8 +23,8 @@ SUBJECTS: dict[str, type[CustomerView] | type[ProductView] | type[OrderView]] = 
 
 
 async def apply(event: Event, documents: Documents) -> None:
-    """Fold the event if it is the next of its stream: an older one is a repeat and changes nothing, one that is too
-    new waits. No feed is in the order of each stream's versions."""
+    """Fold the event if it is the next of its stream. An older one is a repeat and changes nothing; a newer one waits.
+    No feed guarantees the order of versions within a stream."""
     subject = await documents.get(SUBJECTS[event.kind], event.id)
     version = subject.version if subject else 0
     if event.version > version + 1:
@@ -34,14 +34,14 @@ async def apply(event: Event, documents: Documents) -> None:
 
 
 class StagedDocuments:
-    """Documents over a store. What one event changes is kept when the event has been applied as a whole."""
+    """Documents over a store. The changes of an event are kept only after the whole event was applied."""
 
     def __init__(self, store: DocumentStore, copies: dict[str, Any]) -> None:
-        """`copies` are documents as the store has them; what is fetched joins them."""
+        """`copies` caches documents as the store has them; fetched documents are added."""
         self._store, self._copies = store, copies
-        self.documents: dict[str, Struct] = {}  # as the batch leaves them
+        self.documents: dict[str, Struct] = {}  # changed by the batch
         self._lists: dict[str, dict[str, bool]] = defaultdict(dict)  # name → entry → in or out
-        self._staged: dict[str, Struct] = {}  # by the event that is being applied
+        self._staged: dict[str, Struct] = {}  # changed by the current event
         self._staged_entries: dict[tuple[str, str], bool] = {}
 
     async def get(self, kind: type[V], id: str) -> V | None:
@@ -90,7 +90,7 @@ class StagedDocuments:
             self._copies |= await self._store.fetch(missing)
 
     def lists(self) -> Mapping[str, Mapping[str, bool]]:
-        """What comes into lists and leaves them. A total's own entry changes once a batch, however often it did."""
+        """The entries that lists gain and lose. The entry of a total changes once per batch."""
         for key, total in self.documents.items():
             if not isinstance(total, TOTALS):
                 continue
@@ -101,7 +101,7 @@ class StagedDocuments:
 
 
 class EventBatch:
-    """`retries` None says that an event gets one try alone: those that were dead letters before."""
+    """Without `retries` each event gets a single try: used for the replay of dead letters."""
 
     def __init__(
         self, documents: StagedDocuments, letters: DeadLetters, retries: Retries | None, apply: Apply = apply
@@ -110,8 +110,8 @@ class EventBatch:
         self._retries, self._apply = retries, apply
 
     async def run(self, events: Sequence[RecordedEvent], start: Position) -> Position:
-        """Apply all that can be; an event that comes before what it builds on waits inside the batch. Returns the
-        position before the first that still waits at the end."""
+        """Apply what can be applied. An event that needs a later one of the batch waits for it. Returns the position
+        reached, which is before the first event that still waits."""
         await self.documents.prefetch(events)
         positions = sorted(one.position for one in events)  # of one feed, so each covers the ones before it
 
@@ -138,8 +138,8 @@ class EventBatch:
                 except StoreGone:
                     raise
                 except Exception as failure:  # noqa: BLE001
-                    # The one place that goes on after a bug: whatever is wrong with one event must not stop all
-                    # others. Nothing is skipped: it is logged, its stream is blocked, counted and can be replayed.
+                    # The one place that continues after a bug: one bad event must not stop the others. It is not
+                    # skipped: the error is logged, and its stream is blocked, counted and can be replayed.
                     self.documents.undo()
                     if self._retries is None or self._retries.exhausted(recorded.position):
                         reason = str(failure) or type(failure).__name__

@@ -1,4 +1,4 @@
-"""How far the documents are: one value in their store, written in one atomic unit with them."""
+"""The checkpoint: how far the feed has been applied. It is stored with the documents, in one atomic write."""
 
 from secrets import randbits
 from typing import NamedTuple
@@ -10,9 +10,9 @@ CLEARING = b"clearing "
 
 
 class Checkpoint(NamedTuple):
-    """`low_water` is the position that answers may claim, below the first event that waits as a dead letter; it comes
-    first, so that queries read no further. `position` is how far the feed was read. `writes` tells any two states of
-    the documents apart, also those at one position. `source` is the log that they follow."""
+    """`low_water` is the position that answers report, before the first dead letter; it is first in the text, so that
+    queries parse no further. `position` is how far the feed was processed. `writes` counts the writes: it differs
+    between any two states of the documents. `source` is the id of the log that they follow."""
 
     low_water: Position
     position: Position
@@ -30,18 +30,18 @@ class Checkpoint(NamedTuple):
 
     @classmethod
     def begin(cls, source: str) -> "Checkpoint":
-        """Of an empty store; its writes are counted from a random number, so that they are like no other store's."""
+        """For an empty store. `writes` starts at a random number, so that no other store has the same values."""
         return cls(START, START, randbits(48), source)
 
 
 def clearing(source: str) -> bytes:
-    """In place of a checkpoint: the store is being emptied, for this source, and nothing may be applied. Whoever finds
-    it goes on emptying, because whoever set it may have been killed; the number tells it from an earlier one."""
+    """Replaces the checkpoint while the store is emptied for this source; no event may be applied then. A process that
+    finds it continues the emptying, as the one that set it may have been killed. The number makes it unique."""
     return CLEARING + f"{randbits(48)} {source}".encode()
 
 
 class AnotherSource(WorkerError):
-    """The store follows another log than ours."""
+    """The store now follows another log."""
 
     def __init__(self) -> None:
         super().__init__("The read store follows another database by now: give each database a read store of its own.")

@@ -29,7 +29,7 @@ class Commands:
 
 
 class NoRecorder:
-    """Nobody follows: the queries read the write model itself."""
+    """Records nothing: the queries read the write model itself."""
 
     async def record(self, transaction: Transaction, event: Event) -> Callable[[], Position]:
         return lambda: START

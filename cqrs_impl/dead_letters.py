@@ -1,10 +1,10 @@
 """Dead letters: an event that cannot be applied is tried five times, then its stream is blocked and others go on.
 
-A stream waits as a whole, from the failed event on, so that its versions stay in order. An order also waits for the
-registration of its customer and the adding of its products, and for nothing else of theirs: a rename, a price or a
-delivery that waits leaves orders alone, because totals only add up and a replayed rename reaches every order.
-What is shown is thus all events up to the checkpoint but the dead letters, each wholly in or wholly out; the
-checkpoint's low-water mark says from where on that is not all, so that no answer claims to reflect what waits here.
+A stream waits as a whole, from the failed event on, so that its versions stay in order. An order also waits until its
+customer is registered and its products are added. It does not wait for a blocked rename, price or delivery: totals are
+sums, and a replayed rename reaches every order. The documents thus show all events up to the checkpoint except the
+dead letters, and never a part of an event. The checkpoint's low-water mark is the position before the first dead
+letter, so that no answer claims to reflect an event that waits here.
 """
 
 import logging
@@ -28,7 +28,7 @@ class BlockedStream(Struct, frozen=True):
     stream: str
     version: int
     last: int
-    before: Position  # covers all that come before the first that waits
+    before: Position  # covers all events before the first that waits
     reason: str
 
     @property
@@ -42,7 +42,7 @@ _log = logging.getLogger("crossover.dead_letters")
 
 
 class Retries:
-    """How often each event failed, for as long as this projector runs."""
+    """How often each event failed since this projector started."""
 
     def __init__(self) -> None:
         self._failed = Counter[Position]()
@@ -67,13 +67,13 @@ class DeadLetters:
         return _encode(self.streams)
 
     def low_water(self, position: Position) -> Position:
-        """The part of `position` that the documents show in full: up to before the first event that waits."""
+        """The part of `position` that the documents show in full: everything before the first event that waits."""
         for blocked in self.streams.values():
             position = tuple(min(pair) for pair in zip_longest(position, blocked.before, fillvalue=(0, 0)))
         return position
 
     def hold(self, recorded: RecordedEvent) -> bool:
-        """Whether the event waits behind its blocked stream; it is then a dead letter too."""
+        """Whether the event waits because its stream is blocked; it is then a dead letter too."""
         event = recorded.event
         blocked = self.streams.get(event.stream) if self.streams else None
         if blocked is None or event.version < blocked.version:
@@ -104,5 +104,5 @@ class DeadLetters:
 
 
 def count(text: bytes | None) -> int:
-    """How many events wait, by the text that a document store keeps."""
+    """The number of dead letters in the text that a document store keeps."""
     return 0 if text is None else sum(blocked.events for blocked in _decode(text).values())

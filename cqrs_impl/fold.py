@@ -1,6 +1,6 @@
-"""How views grow: `fold` is the one place that says what an event changes in them, wherever they live.
+"""How events change documents: `fold` is the one implementation, for every document store.
 
-It applies an event that is the next of its stream; `cqrs_impl.batch` guards the versions.
+It applies an event that is the next of its stream; `cqrs_impl.batch` checks the versions.
 """
 
 from collections.abc import Iterator
@@ -43,10 +43,10 @@ KINDS: dict[type, str] = {
     ProductView: "product",
     TopProduct: "sales",
 }
-TOP, DAYS = "top", "days"  # lists that show a total by itself: what it is ordered by, then the answer's JSON
+TOP, DAYS = "top", "days"  # lists of totals; an entry is its sort key, then the JSON of the answer
 TOTALS = (DaySales, TopProduct)
 TIME_WIDTH = 27  # 2026-11-23T09:30:00.000000Z
-PLACE_WIDTH = TIME_WIDTH + 36  # of an order in a list: its time and its id, which sort as the contract does
+PLACE_WIDTH = TIME_WIDTH + 36  # of an order in a list: its time and id, in the sort order of the contract
 DAY_WIDTH, RANK_WIDTH = 10, 20 + 36
 RANK_TOP = 10**19  # ranks count down from here, so that the highest revenue comes first
 
@@ -54,7 +54,7 @@ _encode = msgspec.json.Encoder().encode
 
 
 class Missing(Exception):
-    """The event builds on a document that is not there yet: on the events of `stream`."""
+    """The event needs earlier events of `stream` that have not been applied."""
 
     def __init__(self, stream: str) -> None:
         super().__init__(stream)
@@ -62,7 +62,7 @@ class Missing(Exception):
 
 
 def orders_of(customer_id: str) -> str:
-    """A list of all orders of a customer. Its entries go on with the JSON of an item, so that a page is one range."""
+    """The list of a customer's orders. Each entry ends with the JSON of an item, so that a page is one range."""
     return f"orders-of:{customer_id}"
 
 
@@ -104,7 +104,7 @@ async def fold(event: Event, documents: Documents) -> None:
 
 
 async def _rename(event: CustomerRenamed, documents: Documents) -> None:
-    """The one event that fans out: into every order of the customer, and into the words that find it."""
+    """The one event that fans out: to every order of the customer and to the words that find those orders."""
     customer = await _need(documents, CustomerView, event.id)
     for entry in await documents.entries(orders_of(event.id)):
         place = entry[:PLACE_WIDTH]
@@ -149,7 +149,7 @@ def _show(order: OrderView, history: HistoryView, documents: Documents) -> None:
 
 
 async def _count(order: OrderView, sign: int, documents: Documents) -> None:
-    """Into every total when placed (+1), out of every total when cancelled (-1)."""
+    """Add a placed order to every total (+1), or subtract a cancelled one (-1)."""
     customer = await _need(documents, CustomerView, order.customer.id)
     place = place_of(order.placed_at, order.id)
     if sign > 0:
@@ -195,7 +195,7 @@ def key_of(kind: type, id: str) -> str:
 
 
 def listed(document: Struct) -> tuple[str, str] | None:
-    """The list that shows a total by itself, and its entry there. Whoever puts a total replaces its entry."""
+    """The list of a total and its entry there; None if it is not listed. Each `put` of a total replaces its entry."""
     match document:
         case DaySales() if document.orders:
             return DAYS, document.day + _encode(document).decode()
@@ -206,7 +206,7 @@ def listed(document: Struct) -> tuple[str, str] | None:
 
 
 def touched(event: Event) -> Iterator[tuple[type, str]]:
-    """Most of what `fold` will get for an event, so that it can be fetched together."""
+    """Most of the documents that `fold` reads for an event, so that they can be fetched together."""
     match event:
         case CustomerRegistered() | CustomerRenamed():
             yield CustomerView, event.id

@@ -1,4 +1,4 @@
-"""The projector: feed to documents, a process of its own. It knows no store and no driver."""
+"""The projector: a process that applies the events of a feed to documents. It depends on no store and no driver."""
 
 import asyncio
 import time
@@ -16,10 +16,10 @@ from cqrs_impl.dead_letters import BlockedStream, DeadLetters, Retries
 from cqrs_impl.ports import Changes, DocumentStore, EventLog, Feed, RecordedEvent
 
 BATCH_MAX = 500
-WINDOW_MAX = 64_000  # how far it looks for what a waiting event waits for
+WINDOW_MAX = 64_000  # events read ahead at most, to find one that a waiting event needs
 COPIES_MAX = 50_000
-IDLE_WAIT_S = 1.0  # a notification comes sooner; this is for one that was lost
-SOON_WAIT_S = (0.001, 0.05)  # for events that are committed, but not yet the next ones
+IDLE_WAIT_S = 1.0  # normally a notification comes sooner; one may be lost
+SOON_WAIT_S = (0.001, 0.05)  # for events that are committed, but not settled yet
 GONE_WAIT_S = (0.02, 0.5)
 
 _encode = msgspec.json.Encoder().encode
@@ -40,12 +40,12 @@ class Projector:
     ) -> None:
         self.feed, self._log, self._store = feed, log, store  # `feed` is replaced by a faulty one in torture
         self._apply, self._batch_max, self._sleep = apply, batch_max, sleep
-        self._at: Position | None = None  # of the store, as far as is known here: it knows better, and corrects it
+        self._at: Position | None = None  # last known position of the store, which may have moved
         self._limit = batch_max
-        self._copies: dict[str, Any] = {}  # of documents, for as long as nobody else writes
+        self._copies: dict[str, Any] = {}  # cached documents, valid until somebody else writes
         self._copies_at: Checkpoint | None = None
         self._retries = Retries()
-        self._ages = Histogram("applied")  # of events when they are in the documents; told with the write after
+        self._ages = Histogram("applied")  # of events when applied; stored with the next write
 
     async def run(self) -> None:
         pause_s, gone_s = SOON_WAIT_S[0], GONE_WAIT_S[0]
@@ -70,11 +70,11 @@ class Projector:
         before = self._at
         batch = await self.feed.read(before, self._limit)
         if not batch.events:
-            self._at = await self.position()  # an emptied store is noticed also when nothing happens
+            self._at = await self.position()  # notices an emptied store even without new events
             return self._at != before, self._at != before or batch.more_soon
         self._at = reached = await self._project(before, batch.events)
         waiting = not covers(reached, batch.events[-1].position)
-        # What the first event waits for may lie behind the window: look further until it is found.
+        # What the first event waits for may be beyond the window: widen it until it is found.
         self._limit = min(self._limit * 2, WINDOW_MAX) if waiting and reached == before else self._batch_max
         return reached != before, waiting or batch.more_soon
 
@@ -82,7 +82,7 @@ class Projector:
         return (await self._store.open()).checkpoint.position
 
     async def rebuild(self, progress: Callable[[int, int], None]) -> int:
-        """Clear the store and replay everything that is settled now; returns how many events that were."""
+        """Clear the store and replay all settled events; returns how many were read."""
         await self._store.clear()
         total, done, limit = await self._log.count(), 0, self._batch_max
         while True:
@@ -101,7 +101,7 @@ class Projector:
         return sorted(letters.streams.values(), key=lambda blocked: blocked.before)
 
     async def replay(self) -> tuple[int, Sequence[BlockedStream]]:
-        """Try every blocked stream again, and those that waited for it: (events applied, what is blocked still)."""
+        """Retry every blocked stream, then those that waited for it: (events applied, streams still blocked)."""
         applied = 0
         while True:
             healed = [await self._replay(blocked.stream) for blocked in await self.blocked_streams()]
@@ -110,13 +110,13 @@ class Projector:
                 return applied, await self.blocked_streams()
 
     async def _project(self, after: Position, events: Sequence[RecordedEvent]) -> Position:
-        """Apply what can be applied of the events that follow `after`; returns the position reached, which is before
-        the first event that has to wait for one still missing."""
+        """Apply what can be applied of the events that follow `after`. Returns the position reached, which is before
+        the first event that must wait or be retried."""
         while True:
             checkpoint, letters = await self._opened()
             at = checkpoint.position
             if not covers(at, after):
-                return at  # emptied under our hands: an event is not applied before those that it follows
+                return at  # the store was emptied meanwhile: events before these must be applied first
             news = uncovered(events, at)
             batch = EventBatch(StagedDocuments(self._store, self._copies), letters, self._retries, self._apply)
             reached = await batch.run(news, at)
@@ -130,7 +130,7 @@ class Projector:
                 return reached
 
     async def _replay(self, stream: str) -> int:
-        """One stream, on its own: a projector that is at work writes in between, and is let through."""
+        """Replay one stream. If a running projector writes meanwhile, start again from its result."""
         while True:
             at, text = await self._store.open()
             blocked = DeadLetters(text).streams.get(stream)
@@ -150,7 +150,7 @@ class Projector:
         checkpoint, text = await self._store.open()
         if checkpoint != self._copies_at or len(self._copies) > COPIES_MAX:
             self._copies = {}
-        self._copies_at = None  # until a write is known to have happened, the copies prove nothing
+        self._copies_at = None  # until our write succeeds, the copies may be outdated
         return checkpoint, DeadLetters(text)
 
     async def _write(self, batch: EventBatch, at: Checkpoint, reached: Position) -> bool:

@@ -1,4 +1,4 @@
-"""The query side: an answer is a document or a list that lies there ready, wherever documents live."""
+"""The query side: each answer is a stored document or a stored list, in any document store."""
 
 from contract.messages import (
     CustomerView,
@@ -60,7 +60,7 @@ async def _answer(documents: DocumentReads, query: Query) -> QueryResult:
 
 async def _page(documents: DocumentReads, query: ListOrders) -> QueryResult:
     before = None if query.after is None else place_of(time_text(query.after[0]), query.after[1])
-    more = query.limit + 1  # one more tells whether there is more
+    more = query.limit + 1  # one extra entry shows whether a next page exists
     entries, position = await documents.page(orders_of(query.id), before, more, kind=CustomerView, id=query.id)
     if entries is None:
         return QueryResult(None, position)

@@ -28,7 +28,7 @@ class CqrsOrders:
 
 
 class WriteModelQueries:
-    """The query side over the write model's own tables: parted from the commands in code alone."""
+    """Queries over the write model's own tables: separate from the commands in code only."""
 
     def __init__(self, database: Database) -> None:
         self._database = database

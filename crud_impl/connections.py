@@ -1,7 +1,7 @@
-"""What the write model asks of its database, whichever client carries it: `crud_impl.clients` holds the clients.
+"""The write model's interface to its database. The clients that implement it are in `crud_impl.clients`.
 
-Connections are kept open, few and alike for every client. The one used last is used first, which keeps few backends
-warm. Whoever finds none free in time gets an error, not a queue.
+Connections stay open; there are few, and the same number for every client. The last one used is reused first, which
+keeps a few backends warm. A caller that gets no connection within the timeout gets `StoreGone`.
 """
 
 import asyncio
@@ -21,31 +21,31 @@ Rows = Callable[[str, dict[str, Any]], Awaitable[Sequence[Any]]]
 
 SCHEMA = files("crud_impl").joinpath("schema.sql").read_text("utf-8")
 SERIALIZATION_FAILURE, DEADLOCK, UNIQUE_VIOLATION = "40001", "40P01", "23505"
-COLLISIONS = (SERIALIZATION_FAILURE, DEADLOCK, UNIQUE_VIOLATION)  # two met: the second starts over, and sees the first
+COLLISIONS = (SERIALIZATION_FAILURE, DEADLOCK, UNIQUE_VIOLATION)  # with a concurrent transaction; run again
 TRIES_MAX = 5
 CONNECT_TIMEOUT_S = 2
 
 
 class Transaction(Protocol):
-    """Statements of one transaction, in order. What a client sends together is the client's business."""
+    """Statements of one transaction, in order. A client may send several of them together."""
 
     async def rows(self, sql: str, **params: Any) -> Sequence[Any]: ...
     async def first(self, sql: str, **params: Any) -> Any:
         """The first row, None if there is none."""
 
     async def send(self, sql: str, **params: Any) -> Callable[[], Any]:
-        """A statement that the next ones do not depend on, so that it may travel with them. Its first row can be had
-        when the transaction has committed; its failure is raised by then."""
+        """A statement whose result the next ones do not need, so that a client may send them together. The returned
+        function gives its first row after the commit. An error is raised at the commit at the latest."""
 
 
 class Connection(Protocol):
-    """One connection, for reading or for writing. Raises psycopg's errors."""
+    """One connection, for reads or for writes. Raises psycopg's errors."""
 
     async def rows(self, sql: str, params: dict[str, Any]) -> Sequence[Any]:
-        """One statement by itself."""
+        """Run one statement outside a transaction and return all its rows."""
 
     async def transact(self, work: Callable[[Transaction], Awaitable[T]]) -> T:
-        """One transaction, which a failure of `work` rolls back."""
+        """Run `work` in one transaction; roll back if it fails."""
 
     @property
     def driver(self) -> psycopg.AsyncConnection:
@@ -70,12 +70,12 @@ class Database:
                 self._idle[writing].put_nowait(None)  # not opened yet
 
     async def rows(self, sql: str, params: dict[str, Any]) -> Sequence[Any]:
-        """All rows of one statement; `StoreGone` when no connection is free in time or the server is away."""
+        """All rows of one statement; `StoreGone` if no connection is free in time or the server cannot be reached."""
         async with self._kept(writing=False) as connection:
             return await connection.rows(sql, params)
 
     async def transact(self, work: Callable[[Transaction], Awaitable[T]]) -> T:
-        """Run `work` in one transaction; again after it met another, at most five times."""
+        """Run `work` in one transaction. After a collision with another transaction, try again: five times in all."""
         for attempt in range(TRIES_MAX):
             try:
                 async with self._kept(writing=True) as connection:
@@ -83,11 +83,11 @@ class Database:
             except psycopg.Error as error:
                 if error.sqlstate not in COLLISIONS:
                     raise
-            await asyncio.sleep(random.uniform(0, 0.005 * 2**attempt))  # jitter, so that two do not meet again
+            await asyncio.sleep(random.uniform(0, 0.005 * 2**attempt))  # jitter, so that the two do not collide again
         raise Unavailable("The command kept meeting others; try again.")
 
     def in_use(self) -> tuple[int, int]:
-        """Connections (in use, at most)."""
+        """Connections: (in use, maximum)."""
         return 2 * self._size - sum(idle.qsize() for idle in self._idle.values()), 2 * self._size
 
     async def close(self) -> None:
@@ -98,8 +98,8 @@ class Database:
 
     @asynccontextmanager
     async def _kept(self, *, writing: bool) -> AsyncIterator[Connection]:
-        """A connection of which the last user is known to have had all its answers: an answer that comes late would
-        be taken for the next user's, so that one whose statement failed or was cancelled is closed."""
+        """Lend an idle connection. After a failure other than a refusal or a collision it is closed, because a late
+        response could be taken for the response to its next user."""
         idle = self._idle[writing]
         connection = idle.get_nowait() if idle.qsize() else await self._wait_for_one(idle)
         sound = False

@@ -13,7 +13,7 @@ LOCK = "SELECT version, name, registered_name FROM customers WHERE id = %(id)s F
 
 
 async def register(transaction: Transaction, command: RegisterCustomer) -> Effect:
-    # Insert first: of two that register one id at once, the second waits here and then sees the first.
+    # Insert first: of two concurrent registrations of one id, the second waits here and then finds the first.
     event = rules.register(None, command)
     assert event is not None, "a new customer has an event"
     if await transaction.first(INSERT, id=command.id, name=command.name, words=list(words(command.name))):

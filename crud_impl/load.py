@@ -1,4 +1,4 @@
-"""Fills the write model with a data set by COPY, in one transaction: it is there in whole or not at all."""
+"""Fills the write model with a data set by COPY, in one transaction: all of it or nothing."""
 
 import contextlib
 from collections import Counter
@@ -24,10 +24,10 @@ from contract.text import words
 
 Progress = Callable[[str, int, int], None]
 Record = Callable[[psycopg.Connection, Iterable[Event]], None]
-"""Records the events of what was copied, in the same transaction."""
+"""Records the events of the copied rows, in the same transaction."""
 History = tuple[OrderPlaced, *tuple[OrderPaid | OrderShipped | OrderCancelled, ...]]
 
-BATCH = 1_000  # orders a COPY: one connection copies into one table at a time
+BATCH = 1_000  # orders per COPY: a connection runs one COPY at a time
 AFTER = {"paid": timedelta(minutes=1), "shipped": timedelta(hours=1), "cancelled": timedelta(hours=1)}
 CHANGED: dict[str, type[OrderPaid] | type[OrderShipped] | type[OrderCancelled]] = {
     "paid": OrderPaid,
@@ -47,7 +47,7 @@ class OtherData(Exception):
 
 
 def load(url: str, schema: str, data: DataSet, until: datetime, progress: Progress, record: Record | None) -> None:
-    """Copy the data set whose newest order was placed at `until`; a database that holds it already is left alone."""
+    """Copy the data set, its newest order placed at `until`. A database that already holds it is left unchanged."""
     options = f"-c search_path={schema} -c statement_timeout=0 -c idle_in_transaction_session_timeout=0"
     with psycopg.connect(url, options=options, autocommit=True, connect_timeout=5) as connection:
         if _holds(connection, data):
@@ -60,7 +60,7 @@ def load(url: str, schema: str, data: DataSet, until: datetime, progress: Progre
 
 
 def _holds(connection: psycopg.Connection, data: DataSet) -> bool:
-    """Ids depend on seed and index alone, so the customer after the last tells a larger data set of the same seed."""
+    """Ids depend only on seed and index: if the customer after the last exists, the database holds a larger set."""
     customers, _, orders = data.size
     first, last, beyond = (data.customer_id(index) for index in (0, customers - 1, customers))
     found = connection.execute("SELECT id::text FROM customers WHERE id = ANY(%s::uuid[])", ([first, last, beyond],))
@@ -136,14 +136,14 @@ def _line_rows(history: History) -> Iterator[Sequence[object]]:
 
 
 def copy(connection: psycopg.Connection, table: str, rows: Iterable[Sequence[object]]) -> None:
-    """`table` with its columns, which no caller takes from outside."""
+    """`table` is a table with its columns. It is not escaped: pass constants only."""
     with connection.cursor() as cursor, cursor.copy(f"COPY {table} FROM STDIN".encode()) as copying:
         for row in rows:
             copying.write_row(row)
 
 
 def _analyze(connection: psycopg.Connection, schema: str, progress: Progress) -> None:
-    """Visibility and statistics as of a database that has been running: index-only scans and plans depend on them."""
+    """Build the visibility map and statistics of a database in use: index-only scans and plans depend on them."""
     tables = connection.execute("SELECT tablename FROM pg_tables WHERE schemaname = %s", (schema,)).fetchall()
     for done, (table,) in enumerate(tables):
         progress("analyzing the tables", done, len(tables))

@@ -1,6 +1,6 @@
 """Orders: how they are written and read.
 
-Products are always locked in the order of their ids, so that no two commands wait for each other in a circle.
+Products are always locked in the order of their ids, so that two commands cannot deadlock on them.
 """
 
 from collections.abc import Iterable
@@ -30,7 +30,7 @@ from contract.text import cursor_text, time_text
 from crud_impl.connections import Rows, Transaction
 from crud_impl.effect import Effect, changed, repeated
 
-# The customer's row is only looked at; the foreign key of the insert holds it.
+# The customer is read without a lock here; the foreign key of the insert locks the row.
 LOCK_PRODUCTS = """
 SELECT id::text, version, name, price_cents, stock, added_price_cents, added_stock,
        EXISTS (SELECT FROM customers WHERE id = %(customer)s), EXISTS (SELECT FROM orders WHERE id = %(order)s)
@@ -51,8 +51,8 @@ UPDATE products SET stock = stock - line.quantity FROM line WHERE id = line.prod
 
 
 async def place(transaction: Transaction, command: PlaceOrder, now: datetime) -> Effect:
-    """Two statements where nothing stands in the way. Of two that place one order at once, the second meets the
-    first's row at its insert, starts over, and then sees it."""
+    """Place an order, usually in two statements. Of two concurrent placements of one order, the insert of the second
+    fails; its transaction is then run again and finds the order."""
     product_ids = [line.product_id for line in command.lines]
     ids = {"order": command.id, "customer": command.customer_id, "products": product_ids}
     rows = await transaction.rows(LOCK_PRODUCTS, **ids)
@@ -62,7 +62,7 @@ async def place(transaction: Transaction, command: PlaceOrder, now: datetime) ->
     try:
         event = rules.place(order, customer_known, products, command, now)
     except Refusal:
-        # What refuses it may be what the same order took, placed while this one waited for the products.
+        # A concurrent placement of this same order may have taken the stock while this one waited for the locks.
         if order is not None or (order := await find(transaction, command.id)) is None:
             raise
         event = rules.place(order, customer_known, products, command, now)
@@ -157,7 +157,7 @@ async def show(rows: Rows, order_id: str) -> OrderView | None:
 
 # orders_pkey
 HISTORY = "SELECT placed_at, paid_at, shipped_at, cancelled_at FROM orders WHERE id = %(id)s::uuid"
-STEPS: tuple[Status, ...] = ("placed", "paid", "shipped", "cancelled")  # its columns, in the order of time
+STEPS: tuple[Status, ...] = ("placed", "paid", "shipped", "cancelled")  # the columns of HISTORY, in chronological order
 
 
 async def history(rows: Rows, order_id: str) -> HistoryView | None:
@@ -167,8 +167,8 @@ async def history(rows: Rows, order_id: str) -> HistoryView | None:
     return None
 
 
-# customers_pkey, orders_by_customer read from where the page starts; a customer without orders is one row of nulls.
-# A sort names its columns with their table: a bare `id` would be the text that is shown, which no index holds.
+# customers_pkey; orders_by_customer, read from the start of the page. A customer without orders gives a row of nulls.
+# ORDER BY qualifies its columns: a bare `id` would be the output column (the id as text), which has no index.
 PAGE = """
 SELECT o.id::text, o.version, o.status, o.placed_at, o.line_count, o.total_cents
 FROM customers c
@@ -185,7 +185,7 @@ NEXT_PAGE = PAGE.format(after="AND (placed_at, id) < (%(placed_at)s::timestamptz
 
 
 async def page(rows: Rows, query: ListOrders) -> OrderPage | None:
-    params: dict[str, Any] = {"id": query.id, "limit": query.limit + 1}  # one more tells whether there is more
+    params: dict[str, Any] = {"id": query.id, "limit": query.limit + 1}  # one extra row: is there a next page?
     if query.after is None:
         found = await rows(FIRST_PAGE, params)
     else:

@@ -47,7 +47,7 @@ ADD_STOCK = "UPDATE products SET version = %(version)s, stock = stock + %(quanti
 
 
 async def deliver(transaction: Transaction, command: DeliverStock) -> Effect:
-    product = await _locked(transaction, command.id)  # its lock keeps two equal deliveries apart
+    product = await _locked(transaction, command.id)  # the lock serialises two equal deliveries
     before = await transaction.first(FIND_DELIVERY, id=command.id, delivery=command.delivery_id)
     event = rules.deliver(product, before and before[0], command)
     if event is None:

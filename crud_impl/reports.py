@@ -1,4 +1,4 @@
-"""Reports and search: what is asked over all orders. Nothing is kept for them, so each reads what it adds up."""
+"""Reports and search over all orders. Nothing is precomputed: each query reads the rows it aggregates."""
 
 from functools import lru_cache
 
@@ -6,7 +6,7 @@ from contract.messages import DailySalesView, DaySales, FoundOrders, SearchOrder
 from crud_impl.connections import Rows
 from crud_impl.orders import items
 
-# No index: it reads every line that was ever sold; products_pkey for the few that are shown.
+# No index helps: it reads every order line. products_pkey finds the few products that are shown.
 TOP_PRODUCTS = """
 SELECT p.id::text, p.name, s.sold, s.revenue_cents
 FROM (
@@ -26,7 +26,7 @@ async def top_products(rows: Rows, limit: int) -> TopProductsView:
     return TopProductsView(tuple(TopProduct(*row) for row in await rows(TOP_PRODUCTS, {"limit": limit})))
 
 
-# orders_by_day, read backwards until there are days enough
+# orders_by_day, read backwards until there are enough days
 DAILY_SALES = """
 SELECT (placed_at AT TIME ZONE 'UTC')::date, count(*), sum(total_cents)::bigint
 FROM orders
@@ -42,7 +42,7 @@ async def daily_sales(rows: Rows, days: int) -> DailySalesView:
 
 
 # customers_by_word, orders_by_customer; products_by_word, order_lines_by_product; then orders_pkey. It reads and
-# sorts all that match: with a very common word, all orders.
+# sorts all matching orders: for a very common word, nearly all there are.
 SEARCH = """
 SELECT o.id::text, o.version, o.status, o.placed_at, o.line_count, o.total_cents
 FROM orders o

@@ -1,14 +1,14 @@
--- The tables of the write model, their indexes and their last lines of defence; alike on every rung that keeps state.
+-- The tables of the write model with their indexes and constraints: the same on every rung that has a store.
 --
--- Every rung gets every index, also those that only reading the write model needs: the rungs then differ in their one
--- idea alone. No index holds a column that changes with an order's status, so paying and shipping stay HOT updates
--- (no index entry is written).
+-- Every rung has every index, even those that only reads of the write model use, so that rungs differ only in their
+-- idea. No index contains a column that pay, ship or cancel changes, so these stay HOT updates (they write no index
+-- entry).
 
 CREATE TABLE IF NOT EXISTS customers (
     id uuid PRIMARY KEY,
     version int NOT NULL,
     name text NOT NULL,
-    words text[] NOT NULL,            -- of the name, as the contract's search splits it
+    words text[] NOT NULL,            -- of the name, split as the contract's search does
     registered_name text NOT NULL
 );
 CREATE INDEX IF NOT EXISTS customers_by_word ON customers USING gin (words);

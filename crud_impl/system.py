@@ -1,4 +1,4 @@
-"""CRUD: one model in one database, for both directions; what was written can be read at once."""
+"""CRUD: one model in one database for reads and writes; a write is visible as soon as it is acknowledged."""
 
 from datetime import datetime
 
@@ -37,7 +37,7 @@ _encode = msgspec.json.Encoder().encode
 
 
 async def execute(transaction: Transaction, command: Command, now: datetime) -> Effect:
-    """Carry out one command inside the caller's transaction; raises the contract's refusals."""
+    """Execute one command inside the caller's transaction; raises the contract's refusals."""
     match command:
         case RegisterCustomer():
             return await customers.register(transaction, command)

@@ -1,1 +1,1 @@
-"""The ladder: one folder a rung, discovered and ordered by parent; a rung is what its RUNG value says."""
+"""The ladder: one folder per rung, each with a value RUNG; rungs are discovered and ordered by parent."""

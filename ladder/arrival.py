@@ -1,15 +1,15 @@
-"""A deadline for a request to arrive: uvicorn has none, so half a request would hold its connection for ever."""
+"""A deadline for requests to arrive: uvicorn has none, so half a request would hold its connection forever."""
 
 import asyncio
 from typing import Any
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-ARRIVE_S_MAX = 10.0  # from connecting, or from the answer before, to the last byte; idle alone is cut by uvicorn sooner
+ARRIVE_S_MAX = 10.0  # from the connect or the previous response to the last byte; uvicorn closes idle ones sooner
 
 
 class Arrival(HttpToolsProtocol):
-    """Cuts a connection while it owes the rest of a request; what the service takes to answer is not counted."""
+    """Closes a connection whose request did not arrive in time; the time of the service does not count."""
 
     _deadline: asyncio.TimerHandle | None = None
 
@@ -19,7 +19,7 @@ class Arrival(HttpToolsProtocol):
 
     def on_message_complete(self) -> None:
         super().on_message_complete()
-        if self.cycle.response_complete:  # refused before its body was here: now the next request may come
+        if self.cycle.response_complete:  # refused before the body arrived: the next request may come
             self._expect()
         else:
             self._stop()

@@ -1,4 +1,4 @@
-"""How every rung connects to its servers, alike: a default would be a hidden variable of the experiment."""
+"""How every rung connects to its servers: same settings, all explicit, as a default would be a hidden variable."""
 
 from cqrs_impl.documents.clients.idiomatic import RedisPy
 from cqrs_impl.documents.clients.lean import SharedConnection
@@ -12,7 +12,7 @@ from servers.redis import REDIS
 
 POOL_CONNECTIONS = 4
 POOL_TIMEOUT_S = 1.0
-REDIS_CONNECTIONS = 256  # at most, of the idiomatic client, which has one command at a time on each
+REDIS_CONNECTIONS = 256  # maximum of the idiomatic client, which runs one command at a time on each
 REDIS_TIMEOUT_S = 1.0
 
 

@@ -1,6 +1,6 @@
-"""What a served rung is told: the addresses of its servers, its namespace, its clients, its token, its clock.
+"""The configuration of a served rung: the addresses of its servers, its namespace, clients, token and clock.
 
-The environment variables of a served rung are read here and nowhere else.
+The environment variables of a served rung are read only here.
 """
 
 import os
@@ -49,8 +49,8 @@ class Environment:
 
 
 def clock_of(setting: str | None) -> Clock:
-    """The system's clock, or for tests `step:<time>`: that time first, a millisecond later at each call; or
-    `shift:<seconds>`: a clock that is wrong by so much."""
+    """The system clock or, for tests, one of two others: `step:<time>` starts at that time and gains a millisecond per
+    call; `shift:<seconds>` is wrong by that much."""
     if setting is None:
         return utc_now
     kind, _, start = setting.partition(":")
@@ -64,5 +64,5 @@ def clock_of(setting: str | None) -> Clock:
 
 
 def rung_folders() -> list[str]:
-    """Folders that hold rungs beside those of the ladder itself."""
+    """Further folders that contain rungs."""
     return [folder for folder in os.environ.get(RUNGS, "").split(os.pathsep) if folder]

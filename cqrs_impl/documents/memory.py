@@ -1,4 +1,4 @@
-"""Documents in this process's memory: no store, no lag, nothing kept. Nothing here suspends."""
+"""Documents in this process's memory: no store, no lag, lost when it ends. No method suspends."""
 
 from bisect import bisect_left, insort
 from collections import defaultdict
@@ -16,7 +16,7 @@ _encode = msgspec.json.Encoder().encode
 
 
 class MemoryDocuments:
-    """What the fold changes and what queries ask, in one."""
+    """Implements both `Documents` and `DocumentReads`."""
 
     def __init__(self) -> None:
         self._documents: dict[str, Any] = {}

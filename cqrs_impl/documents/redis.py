@@ -1,8 +1,8 @@
-"""Documents in Redis: one key a document, one sorted set a list, the checkpoint beside them.
+"""Documents in Redis: one key per document, one sorted set per list, the checkpoint beside them.
 
 A batch is one optimistic transaction: WATCH the checkpoint, read what the events touch, fold in memory, and write
-everything with the new checkpoint in one MULTI/EXEC. If somebody else wrote meanwhile (a second projector, a rebuild, a
-replay), Redis refuses the whole, and the batch starts over from what is there now.
+everything with the new checkpoint in one MULTI/EXEC. If another process wrote meanwhile (a second projector, a rebuild,
+a replay), Redis refuses the transaction, and the batch starts over from the new contents.
 """
 
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
@@ -21,40 +21,40 @@ _decoders: dict[type, msgspec.json.Decoder[Any]] = {kind: msgspec.json.Decoder(k
 
 
 class Keys:
-    """What the documents of a namespace are called."""
+    """The key names of a namespace."""
 
     def __init__(self, namespace: str) -> None:
         self.prefix = f"{namespace}:"
         self.checkpoint = f"{namespace}:checkpoint"
         self.parked = f"{namespace}:parked"  # the dead letters
-        self.applied = f"{namespace}:applied"  # how long events took from their recording to here
+        self.applied = f"{namespace}:applied"  # histogram of the time from recording to applying
 
     def document(self, kind: type, id: str) -> str:
         return self.prefix + key_of(kind, id)
 
 
 def claim(url: str, keys: Keys, source: str) -> None:
-    """Have the documents follow this log. Those of another are dropped and replayed, and its projector is refused."""
+    """Make the store follow this log. Documents of another log are dropped, and that log's projector is refused."""
     with redis.Redis.from_url(url) as client:
         found: Any = client.get(keys.checkpoint)
         if found is None:
             client.set(keys.checkpoint, Checkpoint.begin(source).text, nx=True)
         elif not found.decode().endswith(source):
-            client.set(keys.checkpoint, clearing(source))  # a projector finds it, and empties the store
+            client.set(keys.checkpoint, clearing(source))  # the projector finds it and empties the store
 
 
 class RedisDocuments:
-    """The only writer of its keys. Needs a client alone: what is watched is one for all."""
+    """A `DocumentStore`. Needs a client of its own, because all users of a client share its watched key."""
 
     def __init__(self, client: RedisClient, keys: Keys, source: Callable[[], Awaitable[str]] | None = None) -> None:
-        """`source` tells the identity of the log that is followed, where there could be another."""
+        """`source` returns the id of the log to follow; leave it out where there is only one."""
         self._client, self._keys, self._source = client, keys, source
 
     async def open(self) -> Contents:
         checkpoint, source = self._keys.checkpoint, await self._source() if self._source else ""
         while True:
             ((found, parked),) = await self._client.watch(checkpoint, ("MGET", checkpoint, self._keys.parked))
-            if found is None:  # an empty store says so, and replays itself; NX as another projector may be there too
+            if found is None:  # an empty store: start from the beginning; NX, as another projector may do the same
                 await self._client.ask(("SET", checkpoint, Checkpoint.begin(source).text, "NX"))
             elif found.startswith(CLEARING):
                 await self._empty(found)
@@ -97,7 +97,7 @@ class RedisDocuments:
         await self._empty(mark)
 
     async def _empty(self, mark: bytes) -> None:
-        """Stops when another has finished, or begun anew: what is there then may be new."""
+        """Delete all keys. Stop if another process finished or restarted this: the keys may then be new."""
         checkpoint, cursor = self._keys.checkpoint, 0
         while True:
             found, (cursor, keys) = await self._client.watch(

@@ -1,7 +1,7 @@
-"""What the documents ask of Redis, whichever client carries it: `cqrs_impl.documents.clients` holds the clients.
+"""The interface of the documents to Redis. The clients that implement it are in `cqrs_impl.documents.clients`.
 
-Nothing is sent again by itself: what got no answer may have been carried out. `StoreGone` says that there is no answer,
-redis-py's ResponseError that a command was refused.
+No client resends a command: one without a reply may have been executed. `StoreGone` means that there was no reply or
+that Redis is unusable now (out of memory); redis-py's ResponseError means that a command was refused.
 """
 
 from typing import Any, Protocol
@@ -12,12 +12,12 @@ AWAY = "The read store cannot be asked right now."
 
 class RedisClient(Protocol):
     async def ask(self, *commands: Command) -> list[Any]:
-        """The answers to commands that are sent together: bytes, integers, None, or lists of them."""
+        """Send commands together and return their replies: bytes, integers, None, or lists of them."""
 
     async def watch(self, key: str, *commands: Command) -> list[Any]:
-        """Watch this key and no other, then ask; on the connection that `write` will use."""
+        """Watch this key and no other, then ask, on the connection that the next `write` uses."""
 
     async def write(self, *commands: Command) -> bool:
-        """All of them in one transaction; False, and nothing done, when somebody wrote the watched key meanwhile."""
+        """Run all in one transaction. False if the watched key was written meanwhile: nothing was changed then."""
 
     async def close(self) -> None: ...

@@ -1,7 +1,7 @@
-"""What queries ask of the documents in Redis: one round trip each, the checkpoint in it.
+"""The reads of queries from Redis: one round trip each, which includes the checkpoint.
 
-The checkpoint is read in the same command as the document, or before it: it moves in one unit with the data and only
-forward, so the answer reflects at least what the checkpoint says.
+The checkpoint is read in the same command as the document, or before it. It is written atomically with the data and,
+unless the store is emptied, only moves forward: the answer reflects at least the position in the checkpoint.
 """
 
 from collections.abc import Iterable, Sequence
@@ -18,7 +18,7 @@ from cqrs_impl.documents.redis_client import RedisClient
 from cqrs_impl.fold import with_word
 from cqrs_impl.ports import Backlog
 
-# The newest entries that are in all lists, from KEYS[2] on: walks the shortest and looks the others up.
+# The newest entries that are in all lists, KEYS[2] and up: walks the shortest list and looks up in the others.
 SEARCH = """
 local walk = 2
 for i = 3, #KEYS do

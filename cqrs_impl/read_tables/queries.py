@@ -1,4 +1,4 @@
-"""The query side over read tables in the same database: one row or one index range an answer, nothing joined."""
+"""Queries over read tables in the same database: an answer is one row, one index range, or one lookup per word."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -33,7 +33,7 @@ FROM order_views WHERE id = %(id)s"""
 HISTORY = "SELECT changes FROM order_views WHERE id = %(id)s"
 CUSTOMER = "SELECT id::text, version, name, orders, spent_cents, last_order_at FROM customer_views WHERE id = %(id)s"
 PRODUCT = "SELECT id::text, version, name, price_cents, stock, sold FROM product_views WHERE id = %(id)s"
-# One row at least for a customer that exists, so that nobody there and nothing there differ. order_views_by_customer.
+# A customer without orders gives one row of nulls, an unknown customer gives none. Index: order_views_by_customer.
 PAGE = """
 SELECT o.id::text, o.version, o.status, o.placed_at, o.line_count, o.total_cents
 FROM customer_views c LEFT JOIN LATERAL (
@@ -46,7 +46,7 @@ TOP = """
 SELECT id::text, name, sold, revenue_cents FROM product_views p WHERE sold > 0
 ORDER BY p.revenue_cents DESC, p.id LIMIT %(limit)s"""  # product_views_by_revenue
 DAYS = "SELECT day::text, orders, revenue_cents FROM day_views d WHERE orders > 0 ORDER BY d.day DESC LIMIT %(limit)s"
-# The primary key of word_views finds a word's orders; several words are as many lookups.
+# The primary key of word_views finds the orders of a word; each word is one lookup.
 FOUND = """
 SELECT o.id::text, o.version, o.status, o.placed_at, o.line_count, o.total_cents FROM order_views o
 WHERE {words} ORDER BY o.placed_at DESC, o.id DESC LIMIT %(limit)s"""

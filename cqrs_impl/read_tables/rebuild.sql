@@ -1,4 +1,4 @@
--- Everything anew from the write model, in one transaction: after it was filled or mended.
+-- Rebuilds all read tables from the write model in one transaction, after it was loaded or repaired.
 
 TRUNCATE customer_views, product_views, day_views, order_views, word_views;
 INSERT INTO customer_views

@@ -22,6 +22,6 @@ CREATE TABLE IF NOT EXISTS order_views (
 CREATE INDEX IF NOT EXISTS order_views_by_customer ON order_views (customer_id, placed_at DESC, id DESC);
 CREATE TABLE IF NOT EXISTS word_views (
     word text NOT NULL, placed_at timestamptz NOT NULL, order_id uuid NOT NULL,
-    of_customer boolean NOT NULL,     -- else of a product, which no rename takes away
+    of_customer boolean NOT NULL,     -- false: of a product, which is never renamed
     PRIMARY KEY (word, placed_at, order_id, of_customer)
 );

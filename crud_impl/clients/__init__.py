@@ -1,2 +1,2 @@
-"""Clients of the database. Every rung of a run has the same: `idiomatic` is how most people ask, `lean` how little it
-can cost. A statement is the same text by either, and prepared by either when it is used the second time."""
+"""Clients of the database: `idiomatic` follows common practice, `lean` is tuned for low CPU. All rungs of a run use
+the same one. Both send the same SQL text, and both prepare a statement at its second use."""

@@ -1,5 +1,5 @@
-"""psycopg alone. The statements of a transaction travel together as far as none waits for another's answer: a command
-with three statements takes two round trips, BEGIN and COMMIT included."""
+"""psycopg alone, in pipeline mode: statements are sent together until one needs a result. A command that reads once
+and then writes takes two round trips, BEGIN and COMMIT included."""
 
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
@@ -67,7 +67,7 @@ class PsycopgTransaction:
         return lambda: row[0]
 
     async def receive(self) -> None:
-        """Have the rows of what was sent; all of it is here once the transaction has ended."""
+        """Fetch the first rows of the sent statements; their results have arrived once the transaction has ended."""
         for cursor, row in self._sent:
             if cursor.description:
                 row.append(await cursor.fetchone())

@@ -1,4 +1,4 @@
-"""New: the views move out to Redis and follow; an outbox carries the events, a projector process applies them."""
+"""New: the views move to Redis; an outbox carries the events, and a projector process applies them."""
 
 import asyncio
 from collections.abc import Mapping

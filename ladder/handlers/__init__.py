@@ -1,4 +1,4 @@
-"""New: command handlers and query handlers part ways; tables do not."""
+"""New: separate handlers for commands and queries, over the same tables."""
 
 from contract.ports import OrderSystem
 from cqrs_impl.commands import Commands, NoRecorder

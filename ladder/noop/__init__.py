@@ -1,4 +1,4 @@
-"""The contract over memory alone: what HTTP and the load generator cost before any store does."""
+"""The contract in memory alone: what HTTP and the load generator cost without any store."""
 
 from contract.ports import OrderSystem
 from ladder.environment import Environment

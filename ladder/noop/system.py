@@ -1,6 +1,6 @@
-"""The whole contract in one process's memory: the rules decide, the fold shows.
+"""The whole contract in one process's memory: the rules decide, the fold builds the views.
 
-Nothing here suspends, so one event loop carries out one command after the other: that is its isolation.
+No method suspends, so the event loop runs one command after the other: commands are isolated.
 """
 
 from datetime import datetime

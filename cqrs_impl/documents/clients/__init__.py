@@ -1,1 +1,1 @@
-"""Clients of Redis. Every rung of a run has the same, as with `crud_impl.clients`."""
+"""Clients of Redis. All rungs of a run use the same one, as with `crud_impl.clients`."""

@@ -1,6 +1,6 @@
-"""redis-py as its documentation shows it: a pool of connections, pipelines, and WATCH by a pipeline of its own.
+"""redis-py as its documentation shows it: a connection pool, pipelines, and a separate pipeline for WATCH.
 
-It sends no command again by itself, as it otherwise would: after a time-out a transaction would be applied twice.
+Its automatic retries are off: a transaction that is resent after a timeout could be applied twice.
 """
 
 from collections.abc import Iterator
@@ -56,7 +56,7 @@ class RedisPy:
             try:
                 await pipeline.execute()
             except WatchError as error:
-                if error.__context__ is not None:  # no refusal, but redis-py's word for a connection lost meanwhile
+                if error.__context__ is not None:  # redis-py raises it for a lost connection too
                     raise StoreGone(AWAY) from error
                 return False
             return True

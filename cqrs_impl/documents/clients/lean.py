@@ -1,7 +1,7 @@
-"""One connection that all requests share: commands go out in one stream, answers come back in its order.
+"""One connection that all requests share: commands go out in one stream, replies come back in the same order.
 
-The client of redis-py has a pool and a task for each command, which cost more than the command itself (41 µs of CPU
-for an MGET of two, against 10 here). Its errors and its reading of URLs are used; packing and parsing are hiredis's.
+The pool and the task per command of redis-py's client cost more than the command itself: 41 µs of CPU for an MGET of
+two keys, against 10 here. redis-py supplies the errors and the URL parser, hiredis packs commands and parses replies.
 """
 
 import asyncio
@@ -16,13 +16,13 @@ from redis.exceptions import ResponseError
 from contract.errors import StoreGone
 from cqrs_impl.documents.redis_client import AWAY, Command
 
-COMMANDS_A_SECOND = 10_000  # the least that is expected of it: long pipelines have more time
+COMMANDS_A_SECOND = 10_000  # expected at least: the timeout of a long pipeline is longer
 GONE = ("OOM", "LOADING", "NOAUTH", "WRONGPASS")  # refusals of a store that cannot be used right now
 _pack = cast(Callable[[Command], bytes], hiredis.pack_command)  # typed as if it took tuples of one
 
 
 class SharedConnection:
-    """Connects when first asked, and again after a loss. What is watched is one for all who share it."""
+    """Connects at first use, and again after a loss. All users share one watched key."""
 
     def __init__(self, url: str, *, timeout_s: float) -> None:
         self._at: dict[str, Any] = dict(parse_url(url))
@@ -32,7 +32,7 @@ class SharedConnection:
         self._opening = asyncio.Lock()
 
     async def ask(self, *commands: Command) -> list[Any]:
-        """Raises the error of the first command, also inside an EXEC, that was refused."""
+        """Raises the error of the first refused command, inside an EXEC too."""
         return await self._ask(commands)
 
     async def watch(self, key: str, *commands: Command) -> list[Any]:
@@ -89,8 +89,8 @@ class _Connection(asyncio.Protocol):
     transport: asyncio.Transport
 
     def __init__(self) -> None:
-        self._waiting = deque[tuple[asyncio.Future[list[Any]], int]]()  # with the number of answers each waits for
-        self._answers: list[Any] = []  # of the first of them
+        self._waiting = deque[tuple[asyncio.Future[list[Any]], int]]()  # with the number of replies each waits for
+        self._answers: list[Any] = []  # so far, for the first of them
         self._refusal: Exception | None = None
         self._reader = hiredis.Reader(replyError=self._refused)
 
@@ -113,7 +113,7 @@ class _Connection(asyncio.Protocol):
                 answers, refusal = self._answers, self._refusal
                 self._answers, self._refusal = [], None
                 if answered.done():
-                    continue  # whoever asked has gone
+                    continue  # the caller was cancelled
                 if refusal is None:
                     answered.set_result(answers)
                 else:

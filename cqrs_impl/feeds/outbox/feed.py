@@ -1,4 +1,4 @@
-"""The feed: reads the outbox in an order in which nothing can appear behind the reader."""
+"""The feed: reads the outbox in an order in which no event can appear before one already read."""
 
 import asyncio
 from collections.abc import Iterator, Sequence
@@ -15,9 +15,9 @@ from cqrs_impl.feeds.outbox.recorder import OutboxPosition, beyond
 from cqrs_impl.ports import Batch, RecordedEvent, Unreadable
 from crud_impl.connections import Connect, Connection
 
-# A row is given only once every transaction that could still write before it has ended: those are the ones below
-# the snapshot's xmin. Horizon and rows are taken in one statement, hence of one snapshot. Ordered by o.xid: a bare
-# xid would be the column that is shown, and every row behind the reader's place would be sorted for each batch.
+# A row is settled when its xid is below the snapshot's xmin: no open transaction can then add a row before it. xmin and
+# rows come from one statement, hence from one snapshot. ORDER BY o.xid uses the index: a bare xid would be the output
+# column, and each batch would sort all rows that follow.
 READ = """
 SELECT o.xid::text::bigint, id, body, extract(epoch FROM recorded_at)::float8,
 xid < pg_snapshot_xmin(pg_current_snapshot()) AS settled
@@ -31,7 +31,7 @@ _decode = msgspec.json.Decoder(Event).decode
 
 
 class OutboxFeed:
-    """Holds one connection, which also listens; opens it again after `close`. It is the log of events, too."""
+    """Holds one connection for reading and LISTEN, and reopens it after `close`. It also implements `EventLog`."""
 
     def __init__(self, connect: Connect, channel: str) -> None:
         self._connect, self._channel = connect, channel
@@ -71,7 +71,7 @@ class OutboxFeed:
             await connection.close()
 
     async def identity(self) -> str:
-        """Of the outbox, as it was when the connection was opened."""
+        """The id of the outbox when the connection was opened."""
         await self._connected()
         return self._identity
 
@@ -103,7 +103,7 @@ class OutboxFeed:
 
     async def _open(self) -> Connection:
         connection = await self._connect(writing=False)
-        connection.driver.add_notify_handler(lambda _: self._news.set())  # of those that come with an answer
+        connection.driver.add_notify_handler(lambda _: self._news.set())  # that arrive with a response
         await connection.rows(f'LISTEN "{self._channel}"', {})
         rows = await connection.rows("SELECT id::text FROM outbox_identity", {})
         self._identity = rows[0][0] if rows else ""

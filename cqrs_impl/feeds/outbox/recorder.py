@@ -14,11 +14,11 @@ from crud_impl.load import copy
 
 OUTBOX = files("cqrs_impl.feeds.outbox").joinpath("schema.sql").read_text("utf-8")
 
-# The notification is sent at commit; it carries nothing, so that many of one moment are one.
+# The notification is sent at commit. Its payload is empty: it only wakes the reader.
 RECORD = """
 INSERT INTO outbox (stream, version, body) VALUES (%(stream)s, %(version)s, %(body)s)
 RETURNING xid::text::bigint, id, pg_notify(%(channel)s, '')"""
-# For a repeat: not the position of its own old event, or a client that keeps the last token it got would go back.
+# For a repeat: the latest position. With that of the original event, a client's last token would go backwards.
 LAST = "SELECT o.xid::text::bigint, o.id FROM outbox o ORDER BY o.xid DESC, o.id DESC LIMIT 1"  # outbox_by_position
 BEHIND = """
 SELECT count(*), coalesce(extract(epoch FROM clock_timestamp() - min(recorded_at)), 0)::float8
@@ -28,14 +28,14 @@ _encode = msgspec.json.Encoder().encode
 
 
 class OutboxPosition(NamedTuple):
-    """The one component of a position in the outbox. Compares like the feed is read."""
+    """The only component of a position in the outbox. Sorts in the order of the feed."""
 
     transaction: int
     sequence: int
 
 
 def beyond(position: Position) -> dict[str, Any]:
-    """The parameters of a statement that reads on from a position."""
+    """The parameters that name a position in a statement."""
     ((transaction, sequence),) = position
     return {"xid": str(transaction), "id": sequence}
 
@@ -56,7 +56,7 @@ class Outbox:
 
 
 class OutboxBacklog:
-    """What the outbox holds beyond a position, for `/ready` and `/metrics`."""
+    """Counts the events after a position, for `/ready` and `/metrics`."""
 
     def __init__(self, rows: Rows) -> None:
         self._rows = rows
@@ -67,7 +67,7 @@ class OutboxBacklog:
 
 
 def copy_events(connection: psycopg.Connection, events: Iterable[Event]) -> None:
-    """Record many events at once: those of a data set that is loaded."""
+    """Record the events of a loaded data set with one COPY."""
     rows = ((event.stream, event.version, _encode(event).decode()) for event in events)
     copy(connection, "outbox (stream, version, body)", rows)
 

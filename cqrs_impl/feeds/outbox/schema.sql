@@ -1,7 +1,7 @@
 -- The outbox: each event is a row, written in the transaction of the command that caused it, and kept.
 --
 -- `xid` is the transaction that wrote the row. Sequence numbers are taken before the commit, so their order is not the
--- order of commits and `id > last` skips rows for ever; feed.py reads by `xid`.
+-- order of commits: a reader of `id > last` would skip rows forever. feed.py reads by `xid`.
 
 CREATE TABLE IF NOT EXISTS outbox (
     id bigserial,
@@ -13,8 +13,8 @@ CREATE TABLE IF NOT EXISTS outbox (
     CONSTRAINT outbox_by_position PRIMARY KEY (xid, id),
     UNIQUE (stream, version)          -- of two writers at one version, one fails
 );
--- Which outbox this is: a read store that followed another one is of no use here. Where a crash can lose events that
--- were read already, it must not be the same one afterwards: a crash empties an unlogged table.
+-- The id of this outbox; a read store with the id of another one is rebuilt. With synchronous_commit off, a crash can
+-- lose events that were already read. The id must then change, so the table is unlogged there: a crash empties it.
 CREATE TABLE IF NOT EXISTS outbox_identity (one boolean PRIMARY KEY DEFAULT true CHECK (one), id uuid NOT NULL);
 DO $$ BEGIN
     IF current_setting('synchronous_commit') = 'off' THEN ALTER TABLE outbox_identity SET UNLOGGED;
