@@ -1,6 +1,6 @@
 """The answer of a run in words: who wins at each read share and by how much, the crossover, what to choose, the price.
 
-Where the fit of the crossover is uncertain, the verdicts that were measured still bound it.
+Where the fit of the crossover is uncertain, the measured verdicts still give a bound.
 """
 
 from collections.abc import Sequence

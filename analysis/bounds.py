@@ -1,8 +1,8 @@
-"""How far a rung could go beyond one machine: measured demands, and what the bottleneck law makes of more servers.
+"""The capacity of a rung on more servers: measured CPU demands, and the upper bound that the bottleneck law gives.
 
-No system does more than m/D operations a second, D being the CPU an operation takes of its busiest component and m
-the cores that component can use (Denning & Buzen 1978, "The Operational Analysis of Queueing Network Models"). That
-is a bound: queues grow long before it. What a run of `crossover capacity` held of it is measured, and scales the plan.
+Throughput cannot exceed m/D, where D is the CPU per operation of the busiest component and m the cores that it can
+use (Denning & Buzen 1978, "The Operational Analysis of Queueing Network Models"). Queues grow long before this bound.
+A run of `crossover capacity` measures which share of the bound a rung holds; the plan is scaled by that share.
 """
 
 from collections.abc import Iterable, Sequence

@@ -1,4 +1,4 @@
-"""Runs and benchmarks as CI wants them: a Markdown summary, JSON for github-action-benchmark, JUnit XML."""
+"""Runs and benchmarks in formats for CI: a Markdown summary, JSON for github-action-benchmark, JUnit XML."""
 
 import json
 from collections.abc import Sequence

@@ -1,7 +1,7 @@
-"""One colour a rung and one a component, from the name alone: the same in every figure of every run.
+"""One colour per rung and per component, derived from its name: the same in every figure of every run.
 
-A checksum of the name picks from a fixed palette (Okabe & Ito and Tol: colour-blind readers tell them apart). The salts
-are those for which the rungs and servers of this project take different colours, each the one it was published with.
+A checksum of the name picks from a fixed palette (Okabe & Ito and Tol: safe for colour-blind readers). The salts are
+chosen so that the rungs and servers of this project differ and keep the colours of figures already published.
 """
 
 from collections.abc import Iterable, Mapping

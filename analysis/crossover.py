@@ -1,4 +1,4 @@
-"""The read share from which a target uses less CPU than the baseline, with a bootstrap interval over rounds.
+"""The read share above which a target uses less CPU than the baseline, with a bootstrap interval over rounds.
 
 Each target's CPU is fitted as c_read·reads + c_write·writes; the crossover is where the totals of two targets meet.
 """

@@ -1,8 +1,8 @@
 """Two runs of the same thing: by how much run B uses more or less CPU per operation than run A.
 
-Two days of one machine differ by more than most changes do. So a target is first divided by the baseline of its own
-run, round by round, and the ratios of the two runs are compared: what slows a whole run down then cancels. The baseline
-itself can only be compared in absolute costs; those get an interval but no verdict.
+One machine differs between two days by more than most changes do. So each target is first divided by the baseline of
+its own run, round by round, and the ratios of the two runs are compared: whatever slows a whole run down cancels. The
+baseline itself can only be compared in absolute costs, which get an interval but no verdict.
 """
 
 import math

@@ -1,8 +1,8 @@
 """The verdict of a gate: does head use more CPU per operation than base, or is this run inconclusive?
 
-One figure was announced beforehand: the ratio of head to base over all rounds of all read shares, with an interval that
-allows for starts that differ. Something must show that this interval is wide enough here: the control, base against
-itself in the same run, or the controls of earlier gates, which also make it as wide as they were spread.
+The verdict rests on one figure: the ratio of head to base over all rounds of all read shares. Its interval includes the
+spread between starts. A control must show that the interval is wide enough on this machine: base against itself in the
+same run, or the controls of earlier gates, whose spread then widens the interval.
 """
 
 import math

@@ -1,7 +1,7 @@
-"""Latency of a cell: percentiles with what the generator's lag may have added to them, and two targets compared.
+"""Latency of a cell: percentiles, what the generator's lag may have added to them, and a comparison of two targets.
 
-Void rounds leave as they do for CPU. The lag is judged over the whole cell: a percentile is uncertain when the lag may
-have added more than a tenth of it, and void when it may have added more than the target itself took.
+Void rounds are left out, as for CPU. The lag is judged over the whole cell: a percentile is uncertain if the lag may
+have added more than a tenth of it, and void if it may have added more than the target itself took.
 """
 
 from typing import Literal, NamedTuple

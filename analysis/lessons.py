@@ -1,4 +1,4 @@
-"""Small figures and a queue for the notebooks: each figure refuses to be empty, each title says what it shows."""
+"""Small figures for the notebooks, and a simulated queue. A figure without data raises `NothingToShow`."""
 
 from collections.abc import Iterable, Mapping, Sized
 

@@ -1,4 +1,4 @@
-"""The map: read share by data size, which target uses the least CPU where, and where the costs are inconclusive."""
+"""The map of read share by data size: which target uses the least CPU, and where the costs are inconclusive."""
 
 from collections.abc import Sequence
 from itertools import groupby

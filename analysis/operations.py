@@ -1,10 +1,10 @@
 """CPU µs of each operation by itself: a fit over the cells of a run of kind `costs`, with a bootstrap over its passes.
 
-The CPU of a slice is idle·seconds + Σ cost·count: what a target takes while nothing is requested, and what each
-operation adds. A run places orders, and some reads cost more the more orders there are: their costs are fitted with a
-slope, and given for the data as it was filled. A pass is the turn of all cells once: its slices share the machine's
-state, so whole passes are resampled, with all targets, within each restart. How far mixes that no cost was fitted to
-are from their prediction is added to every interval.
+The CPU of a slice is idle·seconds + Σ cost·count: what a target uses without requests, and what each operation adds.
+A run places orders, and some reads cost more the more orders there are. Their costs are fitted with a slope and given
+for the data as filled. A pass measures every cell once. Its slices share the state of the machine, so the bootstrap
+resamples whole passes, with all targets, within each restart. Whole mixes are measured too, but not used in the fit:
+their distance from the prediction is added to every interval.
 """
 
 import math

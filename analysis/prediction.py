@@ -1,4 +1,4 @@
-"""What a mix would cost, by the costs of its operations; and how far that is from a run that measured the mix."""
+"""The cost of a mix, predicted from the costs of its operations, and its distance from a run that measured the mix."""
 
 import math
 from typing import Any, NamedTuple

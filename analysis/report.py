@@ -1,4 +1,4 @@
-"""The run as one HTML file that opens offline: the answer first, then what it rests on."""
+"""The run as one HTML file that opens offline: the answer first, then the evidence."""
 
 import json
 import shlex

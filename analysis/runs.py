@@ -1,4 +1,4 @@
-"""Opens a run folder and refuses, with one clear sentence, whatever cannot be trusted as a whole run."""
+"""Opens a run folder. It refuses, with one clear sentence, a run that is not whole or cannot be trusted."""
 
 import hashlib
 import os

@@ -1,4 +1,4 @@
-"""How old is what a reader sees: P(stale | time since the acknowledgement) and the time until a write is visible."""
+"""Staleness as readers see it: P(stale | time since the acknowledgement), and the time until a write is visible."""
 
 import math
 from typing import NamedTuple

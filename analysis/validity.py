@@ -1,7 +1,7 @@
-"""Which rounds count: a round in which one slice broke a rule goes as a whole, never one arm of it.
+"""Which rounds count: if one slice breaks a rule, its whole round is void, never the slice alone.
 
-A checkpoint or an autovacuum inside one arm has no rule here: the settings of the private servers, recorded with each
-run, rule both out. On servers of the user's own they can happen and are not seen.
+There is no rule for a checkpoint or an autovacuum within a slice: the settings of private servers, recorded with each
+run, prevent both. On the user's own servers they can happen unnoticed.
 """
 
 from typing import Any, NamedTuple

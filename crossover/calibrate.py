@@ -1,4 +1,4 @@
-"""Calibration: measures what is known and prints it beside the truth, to tell whether this machine can be trusted."""
+"""Calibration: measures known values and prints them beside the truth: can measurements on this machine be trusted?"""
 
 import contextlib
 import json

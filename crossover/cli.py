@@ -1,4 +1,4 @@
-"""The command line: each command reads as what it does, and each error is one sentence."""
+"""The command line: one short function per command; each error is one sentence."""
 
 import contextlib
 import importlib.metadata

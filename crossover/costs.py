@@ -1,4 +1,4 @@
-"""What measured costs of single operations predict: other mixes, other read shares, other sizes."""
+"""Predictions from the measured costs of single operations: for other mixes and read shares, and the map of sizes."""
 
 import contextlib
 import math

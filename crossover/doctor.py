@@ -1,4 +1,4 @@
-"""What would be used here, and what is missing: one line a finding, and what is wrong says what to do."""
+"""Checks what a run would use on this machine and what is missing: one line per finding, a fix for each problem."""
 
 import importlib.metadata
 import importlib.util

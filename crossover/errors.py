@@ -1,4 +1,4 @@
-"""What the command line says instead of a traceback."""
+"""Errors that the command line shows as one sentence instead of a traceback."""
 
 from servers.server import Failed, Unusable
 

@@ -1,4 +1,4 @@
-"""How long a run takes, from its plan alone: seconds by step, and how far each report of the driver has brought it."""
+"""Forecasts how long a run takes, step by step, from its plan, and follows the progress reports of the driver."""
 
 from loadtests.plan import MIX_WARM_UP_S, PROBES_PER_S, Plan
 

@@ -1,4 +1,4 @@
-"""The kinds of runs: from the options of a command to the session of a run, one function a kind."""
+"""The kinds of runs: one function per kind makes a session from the options of a command."""
 
 import math
 from collections.abc import Sequence

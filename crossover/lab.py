@@ -1,4 +1,4 @@
-"""The lab of the notebooks: rungs served live, asked alike, looked into and held still; and a service that stalls."""
+"""The lab of the notebooks: serves rungs, compares their answers, inspects and pauses them; a service that stalls."""
 
 import asyncio
 import contextlib

@@ -1,4 +1,4 @@
-"""The ladder to look at: its table, and what a rung changes in its parent."""
+"""Shows the ladder as a table, and what a rung changes in its parent."""
 
 import ast
 import difflib

@@ -1,4 +1,4 @@
-"""Where a run happens: machine, servers, commit; an allow-list, so that no secret lands in a result."""
+"""The fingerprint of a run: machine, servers, commit. It is an allow-list, so that no secret gets into a result."""
 
 import os
 import platform

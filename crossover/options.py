@@ -1,4 +1,4 @@
-"""The command line's options, each defined once, and the group of them that every command which measures takes."""
+"""The options of the command line, each defined once, and `Options`, the group that measuring commands share."""
 
 import functools
 import inspect

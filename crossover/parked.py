@@ -1,4 +1,4 @@
-"""Rebuilding views and replaying dead letters on the user's own servers: private ones end with their command."""
+"""Rebuilds views and replays dead letters on the user's own servers; private servers end with their command."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence

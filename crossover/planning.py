@@ -1,4 +1,4 @@
-"""From options to a plan: all is checked before anything starts, and each mistake is one sentence."""
+"""Makes a plan from options. Everything is checked before anything starts; each mistake is one sentence."""
 
 import os
 import secrets

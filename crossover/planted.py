@@ -1,7 +1,7 @@
-"""Burns a known share of what its siblings use: a difference that `crossover calibrate` must find.
+"""Burns a known share of the CPU that a target uses: a planted difference that `crossover calibrate` must find.
 
 `python -m crossover.planted 0.10` is started beside a target and watches every process in its run directory (Linux).
-Its own cost while there is load is part of the share, so the whole needs 1.10 times as much, whatever the machine.
+Its own CPU under load counts towards the share, so that the whole uses 1.10 times the CPU on any machine.
 """
 
 import contextlib

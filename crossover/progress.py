@@ -1,4 +1,4 @@
-"""What is going on, on the terminal: a bar for the phase under way, plain lines where there is no terminal."""
+"""Progress on the terminal: a bar for the current phase, plain lines where there is no terminal."""
 
 import sys
 from types import TracebackType

@@ -1,4 +1,4 @@
-"""How far a run is: its step, the time that is left, and the figure so far; a region on a terminal, lines elsewhere."""
+"""The progress of a run: its step, the time left, and the ratios so far; live on a terminal, plain lines elsewhere."""
 
 import sys
 import textwrap

@@ -1,4 +1,4 @@
-"""A session of a run from start to end: targets up and loaded, the driver watched, fresh processes when it asks."""
+"""Runs a session from start to end: starts and loads the targets, watches the driver, restarts targets on request."""
 
 import contextlib
 import json

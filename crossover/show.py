@@ -1,4 +1,4 @@
-"""What a run shows: its table in the terminal, its report and plots on disk."""
+"""Shows a run: its table in the terminal, its report and plots on disk."""
 
 import shutil
 import sys

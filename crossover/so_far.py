@@ -1,4 +1,4 @@
-"""The figure so far: CPU per operation over the baseline's, from the rounds that a run has on disk already."""
+"""The ratios so far: CPU per operation over the baseline's, from the rounds that a run has on disk already."""
 
 import statistics
 from collections import defaultdict

@@ -1,4 +1,4 @@
-"""A target: one rung served at a URL, with its workers, on private servers or on those it is given."""
+"""A target: one rung served at a URL, with its workers, on private servers or on the user's own."""
 
 import contextlib
 import json

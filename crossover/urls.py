@@ -1,4 +1,4 @@
-"""The user's own servers: `--url NAME=URL`, or each server's variable. Nothing here names one of them."""
+"""The URLs of the user's own servers, from `--url NAME=URL` or the environment. No kind of server is named here."""
 
 import os
 from collections.abc import Iterable, Mapping, Sequence

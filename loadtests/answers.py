@@ -1,4 +1,4 @@
-"""What queries answer, and what they must answer given the orders, customers and products that there are."""
+"""The types of the answers to queries, and the answers expected for given orders, customers and products."""
 
 import re
 from collections import Counter, defaultdict

@@ -1,7 +1,7 @@
-"""Looks for the highest rate a target holds: `python -m loadtests.capacity JOB.json`, a run of kind `capacity`.
+"""Finds the highest rate that a target holds: `python -m loadtests.capacity JOB.json`, a run of kind `capacity`.
 
-Each rate gets up to three trials and two of them decide. Phases of its slices: `capacity` (the workload as asked),
-`cliff` (writes alone, until the backlog of the projection grows), `burst` (twice the writes it held, and the drain).
+Each rate gets up to three trials, of which two decide. Phases of its slices: `capacity` (the given workload), `cliff`
+(writes only, to find the rate that the projection can follow), `burst` (twice that rate, then the drain).
 """
 
 import os

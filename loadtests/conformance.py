@@ -1,7 +1,7 @@
-"""Before any load: do the targets answer the same? In lockstep, byte for byte, times and cursors aside.
+"""The check before any load that all targets give the same answers: byte for byte, times and cursors aside.
 
-In two tempos: settled after each command, and all commands in a burst before the queries. Reports cover whatever else
-a target holds, so of them only this conversation's part is compared.
+All targets get the same requests in lockstep, in two tempos: settled after each command, and all commands in a burst
+before the queries. Reports include other data of a target, so only this conversation's part of them is compared.
 """
 
 import random

@@ -1,7 +1,7 @@
 """CPU time of process trees, by component, in microseconds; and what other machines took (steal).
 
-The CPU clock of a process (`clock_gettime`, Linux) is exact to the nanosecond and holds all its threads, exited ones
-too. Children that have exited are found in their parent's `cutime + cstime`, which the kernel tells in ticks of 10 ms.
+The CPU clock of a process (`clock_gettime`, Linux) is exact to the nanosecond and includes all its threads, exited ones
+too. Exited children are counted in their parent's `cutime + cstime`, which the kernel reports in ticks of 10 ms.
 """
 
 import os

@@ -1,4 +1,4 @@
-"""The deterministic data a target is filled with: a seed names the same customers, products and orders anywhere."""
+"""The deterministic data a target is filled with: a seed gives the same customers, products and orders everywhere."""
 
 import hashlib
 import math

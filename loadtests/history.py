@@ -1,4 +1,4 @@
-"""The history of one target as its clients saw it: each request sent, each answer, and what follows from them."""
+"""The history of one target as its clients saw it: requests, responses, and the effects that follow from them."""
 
 import math
 from collections import defaultdict

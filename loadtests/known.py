@@ -1,7 +1,7 @@
-"""One open-loop slice of a known schedule: `python -m loadtests.known URL RATE SECONDS SEED POOL` prints what was seen.
+"""Runs one open-loop slice of a known schedule: `python -m loadtests.known URL RATE SECONDS SEED POOL`.
 
-A process of its own, as Locust patches whatever it is imported into. It prints {"due","sent","done","outcome"}, a list
-each, and what a listener of Locust's was "told": whether each request went without an exception.
+It needs a process of its own, because importing Locust patches the process. It prints JSON lists with one value per
+request: "due", "sent", "done", "outcome", and "told" (whether Locust's event had no exception).
 """
 
 import json

@@ -1,7 +1,7 @@
-"""The open-loop user: sends each operation at its due time, whatever happened to those before.
+"""The open-loop user: sends each operation at its due time, even if earlier ones have no response yet.
 
-A Locust user whose requests are Locust's events, on sockets of its own: a FastHttpSession would take most of what a
-small target takes itself. Importing this module imports Locust, which monkey-patches the process.
+It is a Locust user that fires Locust's request events but has its own sockets: a FastHttpSession would use nearly as
+much CPU as a small target. Importing this module imports Locust, which monkey-patches the process.
 """
 
 import ctypes

@@ -1,7 +1,7 @@
 """The seeded stream of operations: the same ones in the same order for every target.
 
-A transition is asked only of orders that an earlier round of this stream placed, and never two of them of one order
-in one round: operations of a round overlap, so their order at the target would be a matter of luck.
+Pay, ship and cancel are sent only for orders that an earlier round of this stream placed, and at most one of them per
+order and round: operations of a round overlap, so the target could receive them in any order.
 """
 
 import math

@@ -1,8 +1,8 @@
-"""The client-side oracle: judges what a target shows by what its clients sent and were answered, and by nothing else.
+"""The client-side oracle: judges a target only by what its clients sent and by the responses they received.
 
 Every acknowledged command took effect exactly once, every refused one left no trace, every unknown one resolves to one
-of the two. It shares no code with the systems, so no mistake of theirs is its own. `verify` samples, for runs under
-load; `examine` asks for everything there is, for torture.
+of the two. It shares no code with the systems, so it cannot share their mistakes. `verify` checks samples, for runs
+under load; `examine` checks everything, for torture.
 """
 
 import math

@@ -1,4 +1,4 @@
-"""What a run is to do: one frozen plan, made once, passed whole, stored whole in the manifest, read back to resume."""
+"""The plan of a run: frozen, made once from the options, stored whole in the manifest, and read back to resume."""
 
 import math
 from collections.abc import Iterable

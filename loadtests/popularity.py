@@ -1,4 +1,4 @@
-"""Which thing is asked for: uniform, Zipf and latest-first choices, drawn from a seed alone."""
+"""Which customer, product or order a request asks for: uniform, Zipf and latest-first choices, drawn from a seed."""
 
 import hashlib
 import math

@@ -1,4 +1,4 @@
-"""One run on disk: a round appears whole or not at all, and the manifest says whether the run came to its end."""
+"""One run on disk: a round is written whole or not at all, and the manifest records whether the run is complete."""
 
 import fcntl
 import hashlib

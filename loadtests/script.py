@@ -1,6 +1,6 @@
 """The conversation of the conformance check: commands and queries of one seed in a fresh space of ids.
 
-Refusals, repeats and things that do not exist are part of it: a service differs from another there first.
+It includes refusals, repeats and unknown ids, because services differ there first.
 """
 
 import random

@@ -1,8 +1,8 @@
-"""A raw HTTP server with known latencies: what a load generator says about it can be checked.
+"""A raw HTTP server with known latencies, against which the figures of a load generator can be checked.
 
 `python -m loadtests.scripted FIXED_US SLOW_US EVERY STALL_AT STALL_S QUEUE` answers each request after FIXED_US, every
 EVERY-th after SLOW_US, and at request number STALL_AT the whole process stands still for STALL_S. With QUEUE 1 one
-request is served at a time, first come first served. Prints its port. Beside it: what that does to a schedule.
+request is served at a time, first come first served. It prints its port. Functions below compute the true latencies.
 """
 
 import asyncio

@@ -1,4 +1,4 @@
-"""One target under load: a slice is load on it, then the wait for an empty backlog, in one window of CPU accounts."""
+"""One target under load: a slice is the load and then the drain of the backlog, and its CPU is counted over both."""
 
 import time
 from collections import Counter, defaultdict

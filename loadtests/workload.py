@@ -1,4 +1,4 @@
-"""What is asked, how often and in what order: a workload is a TOML file, checked before anything starts."""
+"""Workloads: which operations, how often and on which keys. Each is a TOML file, checked before anything starts."""
 
 import math
 import tomllib

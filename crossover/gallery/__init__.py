@@ -1,7 +1,7 @@
-"""The gallery of mistakes: each a small variant of a right part, shown to fail, with the right part beside it.
+"""The gallery of mistakes: each is a small variant of a correct part, and fails in a scenario that the part passes.
 
 A module of this package is one mistake: its docstring is the lesson, `WRONG` and `RIGHT` are the two parts, and
-`show(env, part)` is the one scenario that both go through; `SHOWN`, where given, replaces `RIGHT` for readers.
+`show(env, part)` runs the scenario with one of them. `SHOWN`, where given, is displayed instead of `RIGHT`.
 """
 
 import asyncio

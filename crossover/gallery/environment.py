@@ -1,4 +1,4 @@
-"""Where a mistake is shown: tables and keys of its own on real servers, and the parts of the ladder to play with."""
+"""The environment of a demo: tables and keys of its own on real servers, and the parts of the ladder that it uses."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping

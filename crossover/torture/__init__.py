@@ -1,1 +1,1 @@
-"""Torture: a rung under load while its parts are killed, paused, cut off and lied to; then every promise is checked."""
+"""Torture: kills, pauses and cuts off the parts of a rung under load, gives it faulty feeds, checks every promise."""

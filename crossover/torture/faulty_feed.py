@@ -1,8 +1,8 @@
-"""A worker beside the right one, or in its place, whose feed is faulty.
+"""A worker with a faulty feed, run beside the correct worker or in its place.
 
-`python -m crossover.torture.faulty_feed FAULT RUNG WORKER`, configured by the environment: `second` is a feed that
-works, `duplicate` and `reorder` go back and give events twice or in any order, `poison` makes those of some customers
-unreadable. It prints a line once it reads.
+`python -m crossover.torture.faulty_feed FAULT RUNG WORKER`, configured by the environment. The feed of `second` works;
+`duplicate` and `reorder` go back and give events twice or in random order; `poison` makes the registrations of some
+customers unreadable. It prints a line at its first read.
 """
 
 import asyncio

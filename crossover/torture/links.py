@@ -1,4 +1,4 @@
-"""Links: proxies between the parts of a system that can be cut, held up, slowed, or made to swallow replies."""
+"""Links: proxies between the parts of a system that can cut, block or delay the traffic, or drop replies."""
 
 import asyncio
 import threading

@@ -1,4 +1,4 @@
-"""The load of a torture: an open loop of sessions that choose their ids, keep tokens, repeat, and record everything."""
+"""The load of a torture: an open loop of clients that choose ids, keep tokens, repeat commands and record all of it."""
 
 import json
 import random

@@ -1,8 +1,8 @@
 """The nemesis: applies a seeded schedule of faults, one after the other, while the load goes on.
 
-A fault is a context manager: entering it does the harm, leaving it ends the cause. The harm goes on until the system
-has recovered, and that is what is measured: recovery (a fresh write is acknowledged) and convergence (its writer sees
-it) count from the moment the cause ends; for something killed from its new start, all of it included.
+A fault is a context manager: entering it causes the fault, leaving it removes the cause. Two times are measured from
+that moment: recovery, until a fresh write is acknowledged, and convergence, until its writer sees it. For a killed
+process the moment is when it is started again, so its whole start counts.
 """
 
 import random

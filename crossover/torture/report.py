@@ -1,4 +1,4 @@
-"""What a torture came to: the report, what was broken first, and the history on disk."""
+"""The outcome of a torture: the report, the first broken promises, and the history on disk."""
 
 import math
 from collections import Counter

@@ -1,4 +1,4 @@
-"""One torture: load and faults, then every promise checked, before and after anything that rebuilds the views."""
+"""One torture: load and faults, then a check of every promise, before and after anything that rebuilds the views."""
 
 import random
 import re
