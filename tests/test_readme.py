@@ -130,6 +130,7 @@ RUN_AS = {  # a line of the README → how it is run here
     "crossover compare --rungs crud,handlers,cqrs --read-shares 50,90,99 --profile standard": (
         f"crossover compare --rungs crud,handlers,cqrs --profile quick {SMALL}"
     ),
+    "crossover compare --clients lean": f"crossover compare --clients lean {SMALL}",
     "crossover compare --durability relaxed": f"crossover compare --durability relaxed {SMALL}",
     "crossover costs --operations all": "crossover costs --operations all --rungs crud --size empty --out {out}",
     "crossover predict RUN --workload checkout --read-shares 30,80,95": (
