@@ -16,7 +16,7 @@ from analysis.runs import open_run, read_manifest, require_alike
 from loadtests.format import TABLES
 
 # What may differ between two runs that compare clients: when they were made, never what was asked of which machine.
-CLIENTS_APART = frozenset({"clients", "commit", "dirty", "targets"})
+CLIENTS_APART = frozenset({"clients", "commit", "dirty"})
 BEGIN, END = "<!-- answer:begin -->", "<!-- answer:end -->"
 
 

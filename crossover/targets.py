@@ -266,6 +266,8 @@ def serving(
         raise UserError(f"Listening on {host} lets others in: set {TOKEN}, or leave --host at {LOOPBACK}.")
     if code and not (code / "ladder" / "run.py").exists():
         raise UserError("That revision is too old to be served by this one: it has no ladder/run.py.")
+    if code and CLIENTS not in (code / "ladder" / "environment.py").read_text("utf-8"):
+        raise UserError("That revision is too old to be served by this one: its clients have no level.")
     name = name or rung_name
     with listen(host, port) as listening, Processes() as supervisor:
         progress(f"starting {name}", 0, 1)

@@ -21,9 +21,11 @@ Rows = Callable[[str, dict[str, Any]], Awaitable[Sequence[Any]]]
 
 SCHEMA = files("crud_impl").joinpath("schema.sql").read_text("utf-8")
 SERIALIZATION_FAILURE, DEADLOCK, UNIQUE_VIOLATION = "40001", "40P01", "23505"
-COLLISIONS = (SERIALIZATION_FAILURE, DEADLOCK, UNIQUE_VIOLATION)  # with a concurrent transaction; run again
+RACED = ("orders_pkey", "order_lines_pkey")  # where two that place one order at once meet
 TRIES_MAX = 5
 CONNECT_TIMEOUT_S = 2
+# A host that is gone sends nothing, not even an error: without these a connection would wait for it for hours.
+ALIVE = {"keepalives_idle": 5, "keepalives_interval": 2, "keepalives_count": 3, "tcp_user_timeout": 10_000}
 
 
 class Transaction(Protocol):
@@ -81,7 +83,7 @@ class Database:
                 async with self._kept(writing=True) as connection:
                     return await connection.transact(work)
             except psycopg.Error as error:
-                if error.sqlstate not in COLLISIONS:
+                if not met_another(error):
                     raise
             await asyncio.sleep(random.uniform(0, 0.005 * 2**attempt))  # jitter, so that the two do not collide again
         raise Unavailable("The command kept meeting others; try again.")
@@ -112,8 +114,10 @@ class Database:
             sound = True
             raise
         except psycopg.Error as error:
-            sound = error.sqlstate in COLLISIONS
-            if sound or not isinstance(error, psycopg.OperationalError | psycopg.InterfaceError):
+            sound, lost = met_another(error), connection is not None and connection.driver.closed
+            if lost:
+                await self._forget()  # what ended this one has ended the others
+            if sound or not (lost or isinstance(error, psycopg.OperationalError | psycopg.InterfaceError)):
                 raise
             raise StoreGone("The database cannot be asked right now.") from error
         finally:
@@ -121,9 +125,25 @@ class Database:
                 await connection.close()
             idle.put_nowait(connection if sound else None)
 
+    async def _forget(self) -> None:
+        """Close all that are idle; the next use of each opens it anew."""
+        for idle in self._idle.values():
+            kept = [idle.get_nowait() for _ in range(idle.qsize())]
+            for _ in kept:
+                idle.put_nowait(None)
+            for connection in filter(None, kept):
+                await connection.close()
+
     async def _wait_for_one(self, idle: "asyncio.LifoQueue[Connection | None]") -> Connection | None:
         try:
             async with asyncio.timeout(self._timeout_s):
                 return await idle.get()
         except TimeoutError:
             raise StoreGone("All database connections are busy.") from None
+
+
+def met_another(error: psycopg.Error) -> bool:
+    """Whether two transactions met: then the second starts over, and sees what the first did."""
+    if error.sqlstate == UNIQUE_VIOLATION:
+        return error.diag.constraint_name in RACED
+    return error.sqlstate in (SERIALIZATION_FAILURE, DEADLOCK)

@@ -34,7 +34,7 @@ from crud_impl.effect import Effect, changed, repeated
 LOCK_PRODUCTS = """
 SELECT id::text, version, name, price_cents, stock, added_price_cents, added_stock,
        EXISTS (SELECT FROM customers WHERE id = %(customer)s), EXISTS (SELECT FROM orders WHERE id = %(order)s)
-FROM products WHERE id = ANY(%(products)s::uuid[]) ORDER BY id FOR NO KEY UPDATE"""
+FROM products p WHERE id = ANY(%(products)s::uuid[]) ORDER BY p.id FOR NO KEY UPDATE"""
 KNOWN_CUSTOMER = "SELECT FROM customers WHERE id = %(id)s"
 # One statement for the order, its lines and the stock they take.
 INSERT = """

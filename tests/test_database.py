@@ -9,19 +9,23 @@ import pytest
 
 from contract.errors import InsufficientStock, StoreGone
 from crud_impl.connections import Database, Transaction
-from ladder.connections import database
+from ladder.connections import POOL_CONNECTIONS, database
 from ladder.environment import CLIENTS, LEVELS, NAMESPACE, Environment
 from servers.postgres import POSTGRES
 
-INSERT = "INSERT INTO numbers VALUES (%(n)s)"
+INSERT = "INSERT INTO numbers (n) VALUES (%(n)s)"
+TABLE = "CREATE TABLE numbers (n int CONSTRAINT orders_pkey PRIMARY KEY CHECK (n < 100), m int UNIQUE);"
 ALL = "SELECT n FROM numbers ORDER BY n"
+CUT_ALL = """
+SELECT pg_terminate_backend(pid) FROM pg_stat_activity
+WHERE query LIKE 'SELECT pg_sleep%%' OR pid = pg_backend_pid() ORDER BY pid = pg_backend_pid()"""
 Ask = Callable[[Callable[[Database], Coroutine[Any, Any, None]]], None]
 
 
 @pytest.fixture(params=LEVELS)
 def ask(request: pytest.FixtureRequest, postgres_url: str, namespace: Callable[[], str]) -> Ask:
     env = Environment({POSTGRES.variable: postgres_url, NAMESPACE: namespace(), CLIENTS: request.param})
-    POSTGRES.create_schema(postgres_url, env.namespace, "CREATE TABLE numbers (n int PRIMARY KEY CHECK (n < 100));")
+    POSTGRES.create_schema(postgres_url, env.namespace, TABLE)
 
     def run(story: Callable[[Database], Coroutine[Any, Any, None]]) -> None:
         async def told() -> None:
@@ -50,7 +54,7 @@ def test_what_was_sent_is_answered_after_the_commit(ask: Ask) -> None:
             await insert(transaction, 1, 2)
             assert [n for (n,) in await transaction.rows(ALL)] == [1, 2]
             assert await transaction.first("SELECT 1 WHERE false") is None
-            return await transaction.send("INSERT INTO numbers VALUES (3) RETURNING n, 'x'")
+            return await transaction.send("INSERT INTO numbers (n) VALUES (3) RETURNING n, 'x'")
 
         row = await tables.transact(work)
         assert tuple(row()) == (3, "x")
@@ -105,6 +109,34 @@ def test_a_transaction_that_meets_another_starts_over_and_sees_it(ask: Ask) -> N
         await tables.transact(lambda transaction: insert(transaction, 1))
         assert await tables.transact(second) is False
         assert tries == 2
+
+    ask(story)
+
+
+def test_what_no_race_explains_is_raised_at_once(ask: Ask) -> None:
+    async def story(tables: Database) -> None:
+        tries = 0
+
+        async def twice(transaction: Transaction) -> None:
+            nonlocal tries
+            tries += 1
+            for n in (1, 2):
+                await transaction.send("INSERT INTO numbers VALUES (%(n)s, 7)", n=n)
+
+        with pytest.raises(psycopg.errors.UniqueViolation):
+            await tables.transact(twice)
+        assert tries == 1
+
+    ask(story)
+
+
+def test_after_a_restart_of_the_server_one_request_fails(ask: Ask) -> None:
+    async def story(tables: Database) -> None:
+        await asyncio.gather(*(tables.rows("SELECT pg_sleep(0.1)", {}) for _ in range(POOL_CONNECTIONS)))
+        with pytest.raises(StoreGone):
+            await tables.rows(CUT_ALL, {})
+        await asyncio.gather(*(tables.rows(ALL, {}) for _ in range(POOL_CONNECTIONS)))
+        await tables.transact(lambda transaction: insert(transaction, 2))
 
     ask(story)
 

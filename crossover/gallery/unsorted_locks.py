@@ -21,7 +21,7 @@ from crud_impl.system import execute
 
 PRODUCTS, LINES, ORDERS = 10, 5, 80
 
-WRONG = orders.LOCK_PRODUCTS.replace("ORDER BY id", "ORDER BY array_position(%(products)s::uuid[], id)")
+WRONG = orders.LOCK_PRODUCTS.replace("ORDER BY p.id", "ORDER BY array_position(%(products)s::uuid[], p.id)")
 RIGHT = orders.LOCK_PRODUCTS
 
 

@@ -8,7 +8,7 @@ import psycopg
 from psycopg.rows import TupleRow
 
 from contract.errors import Refusal
-from crud_impl.connections import CONNECT_TIMEOUT_S, T, Transaction
+from crud_impl.connections import ALIVE, CONNECT_TIMEOUT_S, T, Transaction
 
 
 class Psycopg:
@@ -20,7 +20,12 @@ class Psycopg:
 
     async def __call__(self, *, writing: bool) -> "PsycopgConnection":
         driver = await psycopg.AsyncConnection.connect(
-            self._url, autocommit=True, prepare_threshold=1, connect_timeout=CONNECT_TIMEOUT_S, options=self._options
+            self._url,
+            autocommit=True,
+            prepare_threshold=1,
+            connect_timeout=CONNECT_TIMEOUT_S,
+            options=self._options,
+            **ALIVE,
         )
         return PsycopgConnection(driver, self._begin)
 
@@ -31,7 +36,7 @@ class PsycopgConnection:
 
     async def rows(self, sql: str, params: dict[str, Any]) -> Sequence[Any]:
         cursor = await self.driver.execute(sql, params)
-        return await cursor.fetchall() if cursor.description else ()
+        return await cursor.fetchall() if cursor.rownumber is not None else ()  # `description` costs more than the rows
 
     async def transact(self, work: Callable[[Transaction], Awaitable[T]]) -> T:
         transaction = PsycopgTransaction(self.driver)
@@ -69,5 +74,5 @@ class PsycopgTransaction:
     async def receive(self) -> None:
         """Fetch the first rows of the sent statements; their results have arrived once the transaction has ended."""
         for cursor, row in self._sent:
-            if cursor.description:
+            if cursor.rownumber is not None:
                 row.append(await cursor.fetchone())

@@ -10,10 +10,11 @@ from typing import Any
 from redis.asyncio import ConnectionPool, Redis
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
-from redis.exceptions import ConnectionError, OutOfMemoryError, TimeoutError, WatchError
+from redis.exceptions import ConnectionError, OutOfMemoryError, ReadOnlyError, ResponseError, TimeoutError, WatchError
+from redis.maint_notifications import MaintNotificationsConfig
 
 from contract.errors import StoreGone
-from cqrs_impl.documents.redis_client import AWAY, Command
+from cqrs_impl.documents.redis_client import AWAY, GONE, Command
 
 
 class RedisPy:
@@ -25,6 +26,8 @@ class RedisPy:
             socket_timeout=timeout_s,
             socket_connect_timeout=timeout_s,
             retry=Retry(NoBackoff(), 0),
+            # With notifications, which only some servers send, it does not notice that an idle connection was closed.
+            maint_notifications_config=MaintNotificationsConfig(enabled=False),
         )
         self._redis: Any = Redis(connection_pool=pool)  # its execute_command has no types
         self._watching: Any = None  # the pipeline that holds the watched key
@@ -70,5 +73,13 @@ class RedisPy:
 def gone() -> Iterator[None]:
     try:
         yield
-    except (ConnectionError, TimeoutError, OutOfMemoryError, OSError) as error:
+    except (ConnectionError, TimeoutError, OutOfMemoryError, ReadOnlyError, WatchError, OSError) as error:
+        raise StoreGone(AWAY) from error  # WatchError outside of `write`: the connection that watches was lost
+    except ResponseError as error:
+        if any(word in str(error) for word in GONE):  # a pipeline puts its own words before the store's
+            raise StoreGone(AWAY) from error
+        raise
+    except RuntimeError as error:
+        if "handler is closed" not in str(error):  # uvloop's word for a connection that was lost while idle
+            raise
         raise StoreGone(AWAY) from error

@@ -14,10 +14,9 @@ from redis.asyncio.connection import parse_url
 from redis.exceptions import ResponseError
 
 from contract.errors import StoreGone
-from cqrs_impl.documents.redis_client import AWAY, Command
+from cqrs_impl.documents.redis_client import AWAY, GONE, Command
 
 COMMANDS_A_SECOND = 10_000  # expected at least: the timeout of a long pipeline is longer
-GONE = ("OOM", "LOADING", "NOAUTH", "WRONGPASS")  # refusals of a store that cannot be used right now
 _pack = cast(Callable[[Command], bytes], hiredis.pack_command)  # typed as if it took tuples of one
 
 
