@@ -1,7 +1,7 @@
 """A rung as processes: prepare its servers, load them, run its app, run a worker, rebuild its views, drop it all.
 
-`python -m ladder.run prepare|load|app|worker|rebuild|drop RUNG …`, told everything else by the environment. What the
-user can put right ends with one sentence on the error output and exit code 2. Progress is one JSON object a line.
+`python -m ladder.run prepare|load|app|worker|rebuild|drop RUNG …`, configured by environment variables. An error that
+the user can fix prints one sentence to stderr and exits with code 2. Progress is one JSON object per line.
 """
 
 import argparse

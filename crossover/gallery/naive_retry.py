@@ -3,7 +3,7 @@
 A lost reply says nothing: the order may be there or not. If the service makes up ids, the client's second try is a
 second order, and the customer pays twice. Not trying again is no cure; then some orders do not exist that should.
 
-The remedy lets the client choose the id and keep it forevery try. The service inserts first: what is there already
+The remedy lets the client choose the id and keep it for every try. The service inserts first: what is there already
 with the same content is a repeat, and gets the same answer.
 """
 
