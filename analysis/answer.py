@@ -169,7 +169,9 @@ def _bounded(findings: Findings, target: str) -> str:
         sides = f"{subject} more {verb} at {_shares(more)} reads and less at {_shares(less)} reads"
         return f"{sides}; the crossover lies between {low[-1]:g}% and {high[0]:g}%"
     if not less and not more:
-        return ""
+        same = shares["equivalent"]
+        as_much = f"{subject} as much {what} as {findings.baseline}, within {delta(findings)}, at {_shares(same)} reads"
+        return as_much if same else ""
     where = "every measured read share" if all_of else f"{_shares(less or more)} reads"
     return f"{subject} {'less' if less else 'more'} {verb} at {where}; {_beyond(findings, target, less, more)}"
 
@@ -230,13 +232,17 @@ def _step(findings: Findings, found: Comparison) -> str:
 
 
 def price(findings: Findings) -> list[str]:
-    """Parts, staleness and lag of every target that was compared."""
+    """Parts of every target that was compared, and staleness and lag of those whose reads can be stale."""
     names = [findings.baseline, *findings.challengers] if findings.cells else []
-    asynchronous = (sentences.token_line, sentences.applied_line)
     found = [sentences.parts_line(findings, names)] if names else []
-    if not any(sentences.seen_in(findings, name) for name in names):
+    seen = {name: each for name in names if (each := sentences.seen_in(findings, name))}
+    if not seen:
         return [*found, "Staleness was not measured."] if names else []
+    if fresh := [name for name, each in seen.items() if not each.stale_first and not each.never]:
+        probes = sum(seen[name].probes for name in fresh)
+        found.append(f"{listed(fresh)}: no read missed an acknowledged write ({probes} probes).")
     for name in names:
-        more = [line(findings, name) for line in asynchronous if name != findings.baseline]
-        found += [sentences.staleness_line(findings, name), *(line for line in more if line)]
+        if name not in fresh:
+            said = (sentences.staleness_line, sentences.token_line, sentences.applied_line)
+            found += [line for each in said if (line := each(findings, name))]
     return found

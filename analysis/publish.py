@@ -94,15 +94,14 @@ def answer(findings: Findings, path: str) -> str:
     fingerprint = findings.run.manifest.fingerprint
     workload = fingerprint.workload["name"] if isinstance(fingerprint.workload, dict) else "?"
     names = [findings.baseline, *findings.challengers]
-    columns = ["read share", *(f"{name}, CPU µs per operation" for name in names)]
-    for name in findings.challengers:
-        columns += [f"{name} / {findings.baseline} (95% interval)", "verdict"]
-    rows = [f"| {' | '.join(columns)} |", "|---" * len(columns) + "|"]
+    columns = [f"{names[0]}, CPU µs per operation", *(f"{name} / {names[0]} (95% interval)" for name in names[1:])]
+    rows = [f"| read share | {' | '.join(columns)} |", "|---" * (len(columns) + 1) + "|"]
     for share in findings.read_shares:
-        cells = [findings.cell(share, name) for name in names]
-        texts = [f"{share:g}%", *(f"{cell.cost.total_us:,.0f}" if cell.cost else "–" for cell in cells)]
-        for cell in cells[1:]:
-            texts += [sentences.ratio_text(cell.comparison), cell.comparison.verdict if cell.comparison else "–"]
+        base, *cells = (findings.cell(share, name) for name in names)
+        texts = [f"{share:g}%", f"{base.cost.total_us:,.0f}" if base.cost else "–"]
+        for cell in cells:
+            verdict = f" {cell.comparison.verdict}" if cell.comparison else ""
+            texts.append(f"{sentences.ratio_text(cell.comparison)}{verdict}")
         rows.append(f"| {' | '.join(texts)} |")
     return "\n".join(
         [
