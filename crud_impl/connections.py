@@ -25,7 +25,12 @@ RACED = ("orders_pkey", "order_lines_pkey")  # where two that place one order at
 TRIES_MAX = 5
 CONNECT_TIMEOUT_S = 2
 # A host that is gone sends nothing, not even an error: without these a connection would wait for it for hours.
-ALIVE = {"keepalives_idle": 5, "keepalives_interval": 2, "keepalives_count": 3, "tcp_user_timeout": 10_000}
+ALIVE: dict[str, Any] = {
+    "keepalives_idle": 5,
+    "keepalives_interval": 2,
+    "keepalives_count": 3,
+    "tcp_user_timeout": 10_000,
+}
 
 
 class Transaction(Protocol):
