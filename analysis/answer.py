@@ -170,8 +170,8 @@ def _bounded(findings: Findings, target: str) -> str:
         return f"{sides}; the crossover lies between {low[-1]:g}% and {high[0]:g}%"
     if not less and not more:
         same = shares["equivalent"]
-        as_much = f"{subject} as much {what} as {findings.baseline}, within {delta(findings)}, at {_shares(same)} reads"
-        return as_much if same else ""
+        where = f"at {len(same)} of {len(findings.read_shares)} read shares, within {delta(findings)}"
+        return f"{subject} as much {what} as {findings.baseline} {where}" if same else ""
     where = "every measured read share" if all_of else f"{_shares(less or more)} reads"
     return f"{subject} {'less' if less else 'more'} {verb} at {where}; {_beyond(findings, target, less, more)}"
 

@@ -79,8 +79,16 @@ def _ratio_of(axes: Axes, findings: Findings, target: str, colour: str, shift: f
     if found.answer in ("above", "below") and found.share_pct is not None and found.interval_pct is not None:
         axes.axvspan(*found.interval_pct, color=colour, alpha=0.18, linewidth=0)
         axes.axvline(found.share_pct, color=colour, linewidth=1, linestyle="--")
-        beside = {"xytext": (5, 8), "textcoords": "offset points", "fontweight": "bold"}
-        axes.annotate(sentences.pct(found.share_pct), (found.share_pct, 1), **beside)  # type: ignore[arg-type]
+        # Below the top edge, where no curve is: there are points beside the crossing itself.
+        axes.annotate(
+            sentences.pct(found.share_pct),
+            (found.share_pct, 1),
+            xycoords=("data", "axes fraction"),
+            xytext=(4, -14),
+            textcoords="offset points",
+            color=colour,
+            fontweight="bold",
+        )
 
 
 def cpu(findings: Findings) -> Plot | None:
