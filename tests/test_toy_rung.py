@@ -59,8 +59,8 @@ def run(environ: dict[str, str], *words: str) -> str:
 
 def test_the_ladder_shows_it_after_its_parent_and_what_it_changes(environ: dict[str, str]) -> None:
     shown = run(environ, "crossover.cli", "rungs")
-    assert shown.index("crud") < shown.index("toy") < shown.index("A worker that does nothing.")
-    assert "idler" in shown
+    assert shown.index("crud") < shown.index("toy") < shown.index("idler")
+    assert "A worker that does" in shown
     assert '+        return {"idler": Idler()}' in run(environ, "crossover.cli", "diff", "toy")
 
 

@@ -65,6 +65,8 @@ class RedisPy:
             return True
 
     async def close(self) -> None:
+        if self._watching is not None:
+            await self._watching.reset()
         await self._redis.aclose()
         await self._redis.connection_pool.disconnect()
 
