@@ -47,7 +47,7 @@ lessons.shares_slower(title, {"crud": crud["visible_ms"], "cqrs": cqrs["visible_
 # This loop had the system to itself. Under load, in a published run, readers came back after growing delays:
 
 # %%
-published = find("../results/published/2026-11-25-shop-thorough-idiomatic")
+published = find("../results/published/2026-11-23-shop-thorough")
 plots.one(published, "staleness")
 
 # %%

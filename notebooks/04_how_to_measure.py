@@ -41,7 +41,7 @@ print(f"Slower than 100 ms: {(waits > 100).sum()} of {len(waits)}, against {(kee
 # Every thorough run carries the same rung twice. Whatever differs between the two is noise.
 
 # %%
-run = find("../results/published/2026-11-25-shop-thorough-idiomatic")
+run = find("../results/published/2026-11-23-shop-thorough")
 pair = run.identical[0]
 ratios = lessons.round_ratios(run, pair.other)
 
