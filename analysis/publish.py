@@ -15,7 +15,7 @@ from analysis.findings import Findings, find
 from analysis.runs import open_run, read_manifest, require_alike
 from loadtests.format import TABLES
 
-# What may differ between two runs that compare clients: when they were made, never what was asked of which machine.
+# Two runs that differ in their clients may also differ in their commit; workload, settings and machine are the same.
 CLIENTS_APART = frozenset({"clients", "commit", "dirty"})
 BEGIN, END = "<!-- answer:begin -->", "<!-- answer:end -->"
 
@@ -54,19 +54,20 @@ def published(run_dir: Path, folder: Path) -> Path:
 
 
 def answer_in(readme: str, run_dir: Path, home: Path, beside: Path | None = None) -> str:
-    """The README with its answer, between the two marks, taken from this run; `beside` is the same with other clients.
-    ValueError where a mark is missing."""
+    """The README with the answer of this run between its two marks. `beside`: the same run with other clients, quoted
+    after it. ValueError where a mark is missing."""
     if readme.count(BEGIN) != 1 or readme.count(END) != 1:
         raise ValueError(f"The README needs the marks {BEGIN} and {END}, once each.")
-    block = answer(find(run_dir), os.path.relpath(run_dir, home))
+    findings = find(run_dir)
+    block = answer(findings, os.path.relpath(run_dir, home))
     if beside is not None:
-        block += f"\n\n{other_clients(find(run_dir), find(beside), os.path.relpath(beside, home))}"
+        block += f"\n\n{other_clients(findings, find(beside), os.path.relpath(beside, home))}"
     return re.sub(f"{BEGIN}.*?{END}", lambda _: f"{BEGIN}\n{block}\n{END}", readme, flags=re.DOTALL)
 
 
 def other_clients(findings: Findings, other: Findings, path: str) -> str:
-    """How the answer moves with the care that the clients got, and why: a read and a write of each against the
-    baseline's, by either. Each is a ratio of one run."""
+    """The crossovers with the other clients, and the cause of the difference: what a read and a write cost relative to
+    the baseline, at both levels. Each ratio is within one run."""
     run, beside = findings.run.manifest, other.run.manifest
     require_alike(run, beside, may_differ=CLIENTS_APART)
     level, its_level = run.fingerprint.clients, beside.fingerprint.clients

@@ -2,11 +2,11 @@
 
 from loadtests.plan import MIX_WARM_UP_S, PROBES_PER_S, Plan
 
-# Measured on two cores; while a run goes on, its own pace corrects them.
-SLICE_EXTRA_S, START_S, RESTART_S = 0.1, 2.5, 1.1  # beside a slice; of each target
-LOAD_ORDER_S, FILL_ORDER_S = 150e-6, 2e-3  # of each target
+# Measured on two cores. During a run its own pace corrects them.
+SLICE_EXTRA_S, START_S, RESTART_S = 0.1, 2.5, 1.1  # per slice, in addition to its length; per target
+LOAD_ORDER_S, FILL_ORDER_S = 150e-6, 2e-3  # per order and target
 CHECK_S, LEDGER_S, REPORT_S = 2.0, 3.0, 6.0
-TRIALS, TRIAL_EXTRA_S = 30, 0.3  # of a capacity, whose search ends when it has found
+TRIALS, TRIAL_EXTRA_S = 30, 0.3  # of a run of capacity; its search may need fewer
 
 START, FILL, CHECK, MEASURE, VERIFY, WRITE = (
     *("start the targets", "fill them with data", "check that they answer alike"),
@@ -17,7 +17,7 @@ MEASURES = ("warm-up", "warmup", "load", "staleness", "restart", "capacity", "cl
 
 
 class Forecast:
-    """Called with each report of progress; `done_s` of `total_s` tells how much of the plan's time is behind it."""
+    """Call it with each progress report. `done_s` of `total_s` seconds of the plan are done."""
 
     def __init__(self, plan: Plan, *, writes: bool = False, measured: int = 0) -> None:
         """`measured`: rounds that an earlier session measured."""
@@ -72,7 +72,7 @@ class Forecast:
         self._phase = phase
 
     def _measured(self, phase: str, done: int, share: float) -> float:
-        """Seconds of measuring that are over; what an early end of a warm-up saved counts as over."""
+        """Seconds of measuring that are done. A warm-up that ends early counts in full."""
         if self.plan.goal:
             return share * self.steps[MEASURE]
         if phase == "restart":

@@ -19,7 +19,8 @@ Urls = Annotated[
 Token = Annotated[str | None, Option(envvar="CROSSOVER_TOKEN", help="Bearer token required on every request.")]
 Durability = Annotated[str, Option(help="full, or relaxed: private servers acknowledge writes before disk.")]
 Clients = Annotated[
-    str, Option(envvar="CROSSOVER_CLIENTS", help="idiomatic, or lean: how well the clients of all rungs are tuned.")
+    str,
+    Option(envvar="CROSSOVER_CLIENTS", help="Client libraries of all rungs: idiomatic, or lean (tuned for low CPU)."),
 ]
 ProfileName = Annotated[str, Option(help="quick, standard or thorough; a run first says how long it takes.")]
 ComparisonProfile = Annotated[

@@ -14,10 +14,15 @@ from rich.text import Text
 from crossover.forecast import MEASURE, Forecast, duration
 from crossover.so_far import SoFar
 
-READ_EVERY_S = 5.0  # what is on disk; seldom, because the run needs the same cores
-LINE_EVERY_S_MIN, LINES = 10.0, 30  # without a terminal: about so many lines a run
+READ_EVERY_S = 5.0  # the rounds on disk; rarely, because the run needs the same cores
+LINE_EVERY_S_MIN, LINES = 10.0, 30  # without a terminal: about this many lines per run
 PACE_FROM_S, PACE_MIN, PACE_MAX = 15.0, 0.5, 3.0
-SAID = {"warm-up": "warming up", "cliff": "writes alone", "burst": "a burst of writes", "restart": "fresh processes"}
+ACTIVITY = {
+    "warm-up": "warming up",
+    "cliff": "writes alone",
+    "burst": "a burst of writes",
+    "restart": "fresh processes",
+}
 
 
 class RunSteps:
@@ -37,7 +42,7 @@ class RunSteps:
         self._ratios: list[tuple[str, list[str]]] = []  # for the thread that draws
         self._measuring: tuple[float, float] | None = None  # its start, and what was done by then
         self._begun_s = self._at_s = self._read_s = clock()
-        self._detail, self._said, self._said_s = "", "", 0.0
+        self._detail, self._printed, self._printed_s = "", "", 0.0
         # Once a second: on a small machine each drawing takes from what is measured.
         self._live = Live(console=self.console, get_renderable=self.region, refresh_per_second=1, transient=True)
 
@@ -60,7 +65,7 @@ class RunSteps:
         if measuring and self._measuring is None:
             self._measuring = self._at_s, forecast.done_s
         start = f"start {forecast.start} of {forecast.plan.restarts}" if forecast.plan.restarts > 1 else ""
-        self._detail = ", ".join(filter(None, [start, note, SAID.get(phase, "")])) if measuring else ""
+        self._detail = ", ".join(filter(None, [start, note, ACTIVITY.get(phase, "")])) if measuring else ""
         if (measuring and self._at_s - self._read_s >= READ_EVERY_S) or (before == MEASURE and not measuring):
             self._so_far.read()
             self._ratios, self._read_s = self._so_far.ratios(), self._at_s
@@ -69,9 +74,9 @@ class RunSteps:
 
     def _print_lines(self) -> None:
         every_s = max(LINE_EVERY_S_MIN, self._forecast.total_s / LINES)
-        if self._forecast.step == self._said and self._at_s - self._said_s < every_s:
+        if self._forecast.step == self._printed and self._at_s - self._printed_s < every_s:
             return
-        self._said, self._said_s = self._forecast.step, self._at_s
+        self._printed, self._printed_s = self._forecast.step, self._at_s
         for line in (f"{self.where()}; {self.percent():.0f}%, about {duration(self.left_s())} left", *self.figures()):
             print(f"{self._title}: {line}", file=sys.stderr, flush=True)
 

@@ -21,16 +21,22 @@ Rows = Callable[[str, dict[str, Any]], Awaitable[Sequence[Any]]]
 
 SCHEMA = files("crud_impl").joinpath("schema.sql").read_text("utf-8")
 SERIALIZATION_FAILURE, DEADLOCK, UNIQUE_VIOLATION = "40001", "40P01", "23505"
-RACED = ("orders_pkey", "order_lines_pkey")  # where two that place one order at once meet
+ORDER_KEYS = ("orders_pkey", "order_lines_pkey")  # two commands that place the same order violate one of these
 TRIES_MAX = 5
-CONNECT_TIMEOUT_S = 2
-# A host that is gone sends nothing, not even an error: without these a connection would wait for it for hours.
-ALIVE: dict[str, Any] = {
-    "keepalives_idle": 5,
-    "keepalives_interval": 2,
-    "keepalives_count": 3,
-    "tcp_user_timeout": 10_000,
-}
+
+
+def driver_settings(schema: str) -> dict[str, Any]:
+    """psycopg's settings of a connection that finds its tables in `schema`; the same for every client."""
+    return {
+        "options": f"-c search_path={schema}",
+        "prepare_threshold": 1,
+        "connect_timeout": 2,
+        # A host that disappears sends no error: without keepalives a connection would wait for it for hours.
+        "keepalives_idle": 5,
+        "keepalives_interval": 2,
+        "keepalives_count": 3,
+        "tcp_user_timeout": 10_000,
+    }
 
 
 class Transaction(Protocol):
@@ -88,7 +94,7 @@ class Database:
                 async with self._kept(writing=True) as connection:
                     return await connection.transact(work)
             except psycopg.Error as error:
-                if not met_another(error):
+                if not collided(error):
                     raise
             await asyncio.sleep(random.uniform(0, 0.005 * 2**attempt))  # jitter, so that the two do not collide again
         raise Unavailable("The command kept meeting others; try again.")
@@ -119,9 +125,9 @@ class Database:
             sound = True
             raise
         except psycopg.Error as error:
-            sound, lost = met_another(error), connection is not None and connection.driver.closed
+            sound, lost = collided(error), connection is not None and connection.driver.closed
             if lost:
-                await self._forget()  # what ended this one has ended the others
+                await self._forget()  # the server has probably closed the others too
             if sound or not (lost or isinstance(error, psycopg.OperationalError | psycopg.InterfaceError)):
                 raise
             raise StoreGone("The database cannot be asked right now.") from error
@@ -131,7 +137,7 @@ class Database:
             idle.put_nowait(connection if sound else None)
 
     async def _forget(self) -> None:
-        """Close all that are idle; the next use of each opens it anew."""
+        """Close all idle connections; each is opened again at its next use."""
         for idle in self._idle.values():
             kept = [idle.get_nowait() for _ in range(idle.qsize())]
             for _ in kept:
@@ -147,8 +153,8 @@ class Database:
             raise StoreGone("All database connections are busy.") from None
 
 
-def met_another(error: psycopg.Error) -> bool:
-    """Whether two transactions met: then the second starts over, and sees what the first did."""
+def collided(error: psycopg.Error) -> bool:
+    """Whether the error is a collision of two transactions. The second starts over and then sees the first's rows."""
     if error.sqlstate == UNIQUE_VIOLATION:
-        return error.diag.constraint_name in RACED
+        return error.diag.constraint_name in ORDER_KEYS
     return error.sqlstate in (SERIALIZATION_FAILURE, DEADLOCK)

@@ -10,6 +10,7 @@ from ladder.environment import Environment
 from servers.postgres import POSTGRES
 from servers.redis import REDIS
 
+ISOLATION = "READ COMMITTED"
 POOL_CONNECTIONS = 4
 POOL_TIMEOUT_S = 1.0
 REDIS_CONNECTIONS = 256  # maximum of the idiomatic client, which runs one command at a time on each
@@ -18,7 +19,7 @@ REDIS_TIMEOUT_S = 1.0
 
 def connect(env: Environment) -> Connect:
     client = SqlAlchemy if env.clients == "idiomatic" else Psycopg
-    return client(env.url(POSTGRES), env.namespace)
+    return client(env.url(POSTGRES), env.namespace, isolation=ISOLATION)
 
 
 def database(env: Environment) -> Database:

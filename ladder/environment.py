@@ -15,7 +15,7 @@ from servers.server import Server, Unusable
 
 NAMESPACE, TOKEN, CLOCK, RUNGS = "CROSSOVER_NAMESPACE", "CROSSOVER_TOKEN", "CROSSOVER_CLOCK", "CROSSOVER_RUNGS"
 CLIENTS = "CROSSOVER_CLIENTS"
-LEVELS = ("idiomatic", "lean")  # how well the clients of every rung are tuned; the first is the default
+LEVELS = ("idiomatic", "lean")  # of the client libraries of every rung; the first is the default
 
 
 @dataclass(frozen=True)

@@ -59,7 +59,7 @@ class Plan(Struct, frozen=True, kw_only=True):
     fill_over_http: bool = False
     seed: int = 1
     durability: str = "full"
-    clients: str = "idiomatic"  # how well the clients of our rungs are tuned, all alike
+    clients: str = "idiomatic"  # the level of the client libraries of all our rungs, or "lean"
     profile: str = "quick"
     rounds: int  # of each start
     restarts: int = 1  # starts, the first included

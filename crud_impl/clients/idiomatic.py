@@ -13,21 +13,20 @@ from sqlalchemy import NullPool, make_url
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
-from crud_impl.connections import ALIVE, CONNECT_TIMEOUT_S, T, Transaction
+from crud_impl.connections import T, Transaction, driver_settings
 
 
 def open_engine(url: str, schema: str, **settings: Any) -> AsyncEngine:
     """An engine whose connections find their tables in `schema`. It connects at first use."""
-    ours = {"options": f"-c search_path={schema}", "prepare_threshold": 1, "connect_timeout": CONNECT_TIMEOUT_S}
     address = make_url(url).set(drivername="postgresql+psycopg")
-    return create_async_engine(address, connect_args=ours | ALIVE, **settings)
+    return create_async_engine(address, connect_args=driver_settings(schema), **settings)
 
 
 class SqlAlchemy:
     """Opens connections for a `Database`, which pools them: SQLAlchemy's own pool costs as much as a statement for
     each checkout."""
 
-    def __init__(self, url: str, schema: str, *, isolation: str = "READ COMMITTED") -> None:
+    def __init__(self, url: str, schema: str, *, isolation: str) -> None:
         self._engine = open_engine(url, schema, poolclass=NullPool)
         self._isolation = isolation
 

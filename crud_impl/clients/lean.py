@@ -8,25 +8,18 @@ import psycopg
 from psycopg.rows import TupleRow
 
 from contract.errors import Refusal
-from crud_impl.connections import ALIVE, CONNECT_TIMEOUT_S, T, Transaction
+from crud_impl.connections import T, Transaction, driver_settings
 
 
 class Psycopg:
     """Opens connections for a `Database`."""
 
-    def __init__(self, url: str, schema: str, *, isolation: str = "READ COMMITTED") -> None:
-        self._url, self._options = url, f"-c search_path={schema}"
+    def __init__(self, url: str, schema: str, *, isolation: str) -> None:
+        self._url, self._settings = url, driver_settings(schema)
         self._begin = f"BEGIN ISOLATION LEVEL {isolation}"
 
     async def __call__(self, *, writing: bool) -> "PsycopgConnection":
-        driver = await psycopg.AsyncConnection.connect(
-            self._url,
-            autocommit=True,
-            prepare_threshold=1,
-            connect_timeout=CONNECT_TIMEOUT_S,
-            options=self._options,
-            **ALIVE,
-        )
+        driver = await psycopg.AsyncConnection.connect(self._url, autocommit=True, **self._settings)
         return PsycopgConnection(driver, self._begin)
 
 

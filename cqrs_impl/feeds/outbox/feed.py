@@ -92,8 +92,9 @@ class OutboxFeed:
             return RecordedEvent(position, Unreadable(stream, version, f"its body is no event ({error})"))
 
     async def _rows(self, statement: str, **params: Any) -> Sequence[Any]:
+        connection = await self._connected()
         with gone():
-            return await (await self._connected()).rows(statement, params)
+            return await connection.rows(statement, params)
 
     async def _connected(self) -> Connection:
         if self._connection is None:
