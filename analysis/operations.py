@@ -18,7 +18,7 @@ from analysis import statistics
 from analysis.costs import components, equations, solve
 from analysis.runs import Run, UnusableRun
 from analysis.statistics import ROUNDS_MIN, Floats, Interval, NotComputable
-from analysis.validity import Validity
+from analysis.validity import CURES, REASONS, Validity
 
 GROWN = "{} grown"  # a column: the count of a read times the growth it met
 IDLE, MIX = "idle", "mix "  # cells that are no operation: nothing is asked, and (a prefix) whole workloads as a check
@@ -106,7 +106,7 @@ def fit(run: Run, valid: Validity, *, seed: int) -> OperationCosts:
     try:
         return _fit(run, valid, names, rows, seed)
     except (NotComputable, np.linalg.LinAlgError) as why:
-        raise UnusableRun(f"{run.folder} gives no costs of operations: {why}.") from None
+        raise UnusableRun(f"{run.folder} gives no costs of operations: {_void(run, valid) or why}.") from None
 
 
 def crossover(costs: OperationCosts, mix: Mix, baseline: str, target: str) -> meeting.Crossover:
@@ -252,7 +252,9 @@ def _beyond_noise(off: Floats, drawn: Floats) -> float:
 def _void(run: Run, valid: Validity) -> str | None:
     cells = run.slices.select("round", "cell").unique().join(valid.rounds, on="round")
     gone = cells.group_by("cell", maintain_order=True).agg(void=pl.col("reason").is_not_null().mean())
-    for cell, void in gone.sort("cell").iter_rows():
+    for cell, void in gone.sort("void", "cell", descending=[True, False]).iter_rows():
         if void > valid.void_share_max:
-            return f"{100 * void:.0f}% of the rounds of {cell} are void"
+            lost = cells.filter(pl.col("cell") == cell)["reason"].drop_nulls().to_list()
+            most = max(REASONS, key=lost.count)
+            return f"{100 * void:.0f}% of the rounds of {cell} are void: {REASONS[most]}; {CURES[most]}"
     return None
