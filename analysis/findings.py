@@ -269,7 +269,7 @@ def _crossover(
 
 def staleness_rows(run: Run, target: str, share: float | None = None, table: str = "staleness") -> pl.DataFrame:
     """Probe reads of a target outside the warm-up, or pairs of them, at one read share or at all."""
-    slices = _slices(run, target, share).filter(pl.col("phase") != "warmup")
+    slices = _slices(run, target, share).filter(~pl.col("phase").is_in(["warmup", "stolen"]))
     rows: pl.DataFrame = getattr(run, table)
     return rows.filter(pl.col("slice").is_in(slices["slice"].to_list()))
 

@@ -250,7 +250,8 @@ def _beyond_noise(off: Floats, drawn: Floats) -> float:
 
 
 def _void(run: Run, valid: Validity) -> str | None:
-    cells = run.slices.select("round", "cell").unique().join(valid.rounds, on="round")
+    fitted = run.slices.filter(~pl.col("cell").str.starts_with(MIX))  # a whole mix is a check, no part of the fit
+    cells = fitted.select("round", "cell").unique().join(valid.rounds, on="round")
     gone = cells.group_by("cell", maintain_order=True).agg(void=pl.col("reason").is_not_null().mean())
     for cell, void in gone.sort("void", "cell", descending=[True, False]).iter_rows():
         if void > valid.void_share_max:

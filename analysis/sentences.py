@@ -58,10 +58,12 @@ def fit_line(findings: Findings, target: str) -> str:
 def validity_line(findings: Findings) -> str:
     valid = findings.validity
     total, counts = valid.rounds.height, valid.counts()
+    repeated = findings.run.slices.filter(pl.col("phase") == "stolen")["round"].n_unique()
+    again = f" Measured again after steal: {repeated}." if repeated else ""
     if not counts:
-        return f"All {total} rounds are valid."
+        return f"All {total} rounds are valid.{again}"
     reasons = "; ".join(f"{count} {reason}: {CURES[reason]}" for reason, count in counts.items())
-    return f"{total - len(valid.good_rounds())} of {total} rounds are void ({reasons})."
+    return f"{total - len(valid.good_rounds())} of {total} rounds are void ({reasons}).{again}"
 
 
 def detectable_line(findings: Findings) -> str:

@@ -9,7 +9,7 @@ import random
 import signal
 import sys
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple, NoReturn
 
 import locust  # noqa: F401 - first of all modules with sockets: it monkey-patches the process
@@ -18,7 +18,7 @@ import msgspec
 from loadtests import conformance
 from loadtests.dataset import POPULATION, Dataset
 from loadtests.fill import FillRefused, fill
-from loadtests.format import OF_EVERY_RUN, Conformance, Ledger
+from loadtests.format import OF_EVERY_RUN, THRESHOLDS, Conformance, Ledger
 from loadtests.http import Unreachable, require_contract
 from loadtests.operations import OperationStream
 from loadtests.oracle import NotFilled
@@ -160,35 +160,44 @@ class Run:
                 warmth.add(self.plan.slice_s, self._round(cell, "warmup"))
         orders = [self.rng.sample(range(len(cells)), len(cells)) for _ in range(self.plan.rounds)]
         turns = [cells[place] for number, order in enumerate(orders) for place in order if number < block.rounds[place]]
+        planned = len(turns)
         for number, cell in enumerate(turns):
             self.report("load", number, len(turns), note)
-            self._round(cell, "measure")
+            may_repeat = len(turns) < 2 * planned
+            if stolen(self._round(cell, "measure", may_repeat=may_repeat)) and may_repeat:
+                turns.append(cell)  # its turn comes again at the end
         self.report("load", len(turns), len(turns), note)
         if block.probing:
             self.report("staleness", 0, 1, note)
             self._round(cells[0], "staleness")
             self.report("staleness", 1, 1, note)
 
-    def _round(self, cell: Cell, phase: str) -> dict[str, Figures]:
-        """Every target once, in random order, with the same operations; on disk when all had their turn."""
+    def _round(self, cell: Cell, phase: str, *, may_repeat: bool = False) -> dict[str, Figures]:
+        """Every target once, in random order, with the same operations; on disk when all had their turn.
+
+        A round of `measure` that steal disturbed is kept with the phase `stolen` if it may be repeated.
+        """
         plan, number = self.plan, self.rounds + 1
         probes = plan.probes_a_start if phase == "staleness" else 0
         slice_s = max(plan.slice_s, probes / PROBES_PER_S) if probes else plan.slice_s
         work = self.stream.round(
             cell.read_share_pct, number, slice_s=slice_s, rate_per_s=plan.rate_per_s, probes=probes, shares=cell.shares
         )
-        tables: Rows = {table: [] for table in OF_EVERY_RUN}
         found = {}
         for target in self.rng.sample(self.targets, len(self.targets)):
-            self.slices += 1
             figures = found[target.name] = target.run(work, slice_s)
-            rows = figures.rows(self.slices, number, self.restart, cell.read_share_pct, cell.name, target.name, phase)
-            for table, added in rows.items():
-                tables[table] += added
             if self.stopping:
                 raise Stopped
             if any(row.stale_with for row in figures.tokens):
                 self._refuse(f"{target.name} answers a read that carries a command's token without that command")
+        if may_repeat and stolen(found):
+            phase = "stolen"
+        tables: Rows = {table: [] for table in OF_EVERY_RUN}
+        for name, figures in found.items():
+            self.slices += 1
+            rows = figures.rows(self.slices, number, self.restart, cell.read_share_pct, cell.name, name, phase)
+            for table, added in rows.items():
+                tables[table] += added
         self.folder.write_round(number, tables)
         self.rounds = number
         return found
@@ -242,6 +251,11 @@ class Run:
 
 class _Fresh(msgspec.Struct):
     endpoints: list[Endpoint]
+
+
+def stolen(found: Mapping[str, Figures]) -> bool:
+    """Whether the hypervisor took more CPU from a slice of the round than a measurement bears."""
+    return any((figures.steal_share or 0.0) > THRESHOLDS.steal_share_max for figures in found.values())
 
 
 def missing(

@@ -8,7 +8,8 @@ from typing import Any
 import polars as pl
 import pytest
 
-from analysis import report, runs, tables, validity
+from analysis import report, runs, sentences, tables, validity
+from analysis.findings import find
 from analysis.runs import UnusableRun
 from tests.synthetic_runs import CQRS, CRUD, rewritten, times, write_run
 
@@ -150,6 +151,15 @@ def test_one_bad_slice_takes_its_whole_round_out(tmp_path: Path, changes: dict[s
     cells = [cell for cell in tables.summary(folder)["cells"] if cell["read_share_pct"] == 50.0]
     assert [cell["latency"]["p50"]["samples"] for cell in cells] == [5 * 20, 5 * 20]
     assert cells[1]["comparison"]["rounds"] == 5
+
+
+def test_a_round_that_was_measured_again_counts_for_nothing_and_is_said(tmp_path: Path) -> None:
+    folder = write_run(
+        tmp_path / "run", slice_edits=[lambda row: row["round"] == 4 and row.update(phase="stolen")], **SMALL
+    )
+    found = find(folder)
+    assert 4 not in found.validity.rounds["round"]
+    assert sentences.validity_line(found) == "All 23 rounds are valid. Measured again after steal: 1."
 
 
 def test_unknown_steal_voids_nothing(tmp_path: Path) -> None:

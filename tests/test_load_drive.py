@@ -3,6 +3,7 @@
 import hashlib
 import json
 import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -68,6 +69,19 @@ def test_every_target_gets_the_same_operations_in_every_round_and_takes_its_turn
         assert one.select(same).equals(other.select(same))
         firsts.add(slices.sort("slice")["target"][0])
     assert firsts == {"a", "b"}
+
+
+def test_a_round_that_steal_disturbs_is_measured_again_as_often_as_rounds_were_planned(tmp_path: Path) -> None:
+    main = "import sys; from msgspec.structs import replace; from loadtests import drive; "
+    main += "drive.THRESHOLDS = replace(drive.THRESHOLDS, steal_share_max=-1.0); sys.exit(drive.main(sys.argv[1:]))"
+    with serving(targets.honest(), targets.honest()) as urls:
+        job = job_for(tmp_path, urls, read_shares=(50,), probes=0)
+        done = subprocess.run([sys.executable, "-c", main, job], capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    phases = table(tmp_path, "slices").unique("round").sort("round")["phase"].to_list()
+    assert [phase for phase in phases if phase != "warmup"] == ["stolen"] * 3 + ["measure"] * 3
+    loads = [line for line in map(json.loads, done.stdout.splitlines()) if line["phase"] == "load"]
+    assert [(line["done"], line["total"]) for line in loads] == [(0, 3), (1, 4), (2, 5), (3, 6), (4, 6), (5, 6), (6, 6)]
 
 
 def test_a_target_that_shows_writes_at_once_has_no_stale_read(run: Driven) -> None:
