@@ -7,7 +7,7 @@ from io import BytesIO, StringIO
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
-import matplotlib
+import matplotlib.style
 from markupsafe import Markup, escape
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -25,7 +25,9 @@ STYLE: dict[Any, Any] = {
     "text.color": INK, "axes.labelcolor": INK, "axes.edgecolor": INK, "xtick.color": INK, "ytick.color": INK,
     "svg.fonttype": "path", "svg.hashsalt": "crossover", "text.parse_math": False,
 }  # fmt: skip
-styled = matplotlib.rc_context(STYLE)  # a decorator: matplotlib reads a style both when it draws and when it writes
+# The library's own defaults, whatever the user's style file says: it may well ask for a LaTeX that is not there.
+# A decorator: matplotlib reads a style both when it draws and when it writes.
+styled = matplotlib.style.context(["default", STYLE])
 
 
 class Plot(NamedTuple):
