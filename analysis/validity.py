@@ -17,6 +17,7 @@ REASONS = {
     "saturated": "fewer operations were completed than offered",
     "unlike load": "the targets were not offered the same operations",
     "steal": "the hypervisor gave the CPU to another machine (steal)",
+    "throttled": "the CPU quota of the container stopped it (throttled)",
     "errors": "errors, or more of them on one target",
     "over capacity": "the backlog did not drain in time",
 }
@@ -26,6 +27,7 @@ CURES = {
     "saturated": "lower --rate",
     "unlike load": "repeat the run",
     "steal": "repeat the run when the machine is quieter, or give more rounds",
+    "throttled": "raise the quota, or lower --rate",
     "errors": "look into the target's log",
     "over capacity": "lower --rate",
 }
@@ -94,6 +96,7 @@ def conditions(run: Run) -> dict[str, str]:
             (100 * measured["generator_cpu_us"] / measured["wall_us"]).max(),
         ),
         "CPU steal, worst slice": ("{:.1f}%", (100 * measured["steal_share"]).fill_nan(None).max()),
+        "CPU throttled, worst slice": ("{:.1f}%", (100 * measured["throttled_share"]).fill_nan(None).max()),
         "longest drain": ("{:,.0f} ms", (measured["drain_us"] / 1000).max()),
     }
     return {name: "unknown" if value is None else text.format(value) for name, (text, value) in figures.items()}
@@ -107,8 +110,9 @@ def _rules(limits: Thresholds, targets: list[str]) -> list[pl.Expr]:
         "incomplete": (pl.len() != len(targets)) | (pl.col("target").n_unique() != len(targets)),
         "saturated": ((completed < offered * limits.achieved_share_min) | (pl.col("dropped") > 0)).any(),
         "unlike load": offered.n_unique() > 1,
-        # A machine that does not report steal gives null: unknown is not void.
+        # A machine that does not report it gives null: unknown is not void.
         "steal": (pl.col("steal_share").fill_nan(None) > limits.steal_share_max).any(),
+        "throttled": (pl.col("throttled_share").fill_nan(None) > limits.throttled_share_max).any(),
         "errors": (error_share > limits.error_share_max).any() | (errors.n_unique() > 1),
         "over capacity": (~pl.col("drained") | (pl.col("drain_us") > limits.drain_us_max)).any(),
     }

@@ -67,6 +67,7 @@ class Search(Run):
         found = found._replace(in_flight=found.in_flight * whole, throughput_per_s=found.throughput_per_s * whole)
         self.lagged = self.lagged or any(lag for _, lag in lags)
         stolen = (figures.steal_share or 0) > THRESHOLDS.steal_share_max
+        stolen = stolen or (figures.throttled_share or 0) > THRESHOLDS.throttled_share_max
         outcome, failures = "void" if stolen else outcome_of(found), ", ".join(found.failures)
         tables: Rows = {table: [] for table in TABLES} | figures.rows(
             self.slices, self.rounds, 0, share, None, target.name, phase

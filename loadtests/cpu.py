@@ -1,4 +1,4 @@
-"""CPU time of process trees, by component, in microseconds; and what other machines took (steal).
+"""CPU time of process trees, by component, in microseconds; what other machines took (steal), and what a quota did.
 
 The CPU clock of a process (`clock_gettime`, Linux) is exact to the nanosecond and includes all its threads, exited ones
 too. Exited children are counted in their parent's `cutime + cstime`, which the kernel reports in ticks of 10 ms.
@@ -9,6 +9,8 @@ import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
+
+from loadtests.limits import read_limits
 
 _TICK_US = 1_000_000 // os.sysconf("SC_CLK_TCK")
 
@@ -76,6 +78,14 @@ class Machine(NamedTuple):
     busy_us: int  # of processes here; what was stolen is no part of it
     stolen_us: int
     total_us: int
+    throttled_us: int | None  # what a container's quota withheld; None without one
+    at_us: int
+
+    def throttled_since(self, before: "Machine") -> float:
+        """A share of the time; several cores can be stopped at once."""
+        if self.throttled_us is None or before.throttled_us is None:
+            return 0.0
+        return min(1.0, (self.throttled_us - before.throttled_us) / max(1, self.at_us - before.at_us))
 
     def stolen_since(self, before: "Machine") -> float:
         total_us = self.total_us - before.total_us
@@ -89,7 +99,9 @@ def read_machine() -> Machine | None:
     except OSError:
         return None
     ticks = [int(field) * _TICK_US for field in fields[1:9]]  # guest time, after these, is contained in user time
-    return Machine(sum(ticks[:3]), ticks[7], sum(ticks)) if len(ticks) == 8 else None
+    if len(ticks) != 8:
+        return None
+    return Machine(sum(ticks[:3]), ticks[7], sum(ticks), read_limits().throttled_us, time.monotonic_ns() // 1_000)
 
 
 def _tree(roots: Sequence[int], processes: Mapping[int, Process]) -> Reading:

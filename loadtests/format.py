@@ -56,6 +56,7 @@ class Thresholds(Struct, frozen=True, kw_only=True):
     void_share_max: float
     equivalence_delta: float
     lag_share_max: float = 0.10  # of a latency: what the generator may have added before the figure is uncertain
+    throttled_share_max: float = 0.05  # as of steal
     start_sd: float = 0.0  # of the log-ratio between starts of identical targets; runs from before it was known have 0
 
 

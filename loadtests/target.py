@@ -33,6 +33,7 @@ class Figures(NamedTuple):
     lag_events_at_end: int
     cpu_us: dict[str, int]
     steal_share: float | None
+    throttled_share: float | None
     staleness: list[StalenessRow]
     tokens: list[TokenRow]
     applied: list[tuple[float, int]]  # seconds, events that took at most so long
@@ -52,7 +53,7 @@ class Figures(NamedTuple):
                     *(number, *slice_columns, played.started_at_us, played.wall_us, self.drain_us),
                     *(offered, counts["ok"] + counts["refused"], counts["refused"], counts["dropped"]),
                     *(counts["error"], reads, offered - reads, played.generator_cpu_us, self.steal_share),
-                    *(self.drained, self.lag_events_at_end),
+                    *(self.throttled_share, self.drained, self.lag_events_at_end),
                 )
             ],
             "cpu": [(number, component, cpu_us) for component, cpu_us in self.cpu_us.items()],
@@ -129,6 +130,7 @@ class TargetUnderTest:
             lag_events_at_end=lag,
             cpu_us=self.accounts.between(before, after),
             steal_share=machine_after.stolen_since(machine) if machine and machine_after else None,
+            throttled_share=machine_after.throttled_since(machine) if machine and machine_after else None,
             staleness=probed.rows,
             tokens=probed.tokens,
             applied=[(s, n - applied.get(s, 0)) for s, n in read_applied(self.client).items()] if applied else [],

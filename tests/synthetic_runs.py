@@ -133,7 +133,7 @@ class Writer:
             "slice": self.slice, "round": self.round, "target": truth.name, "started_at_us": self.slice * 600_000,
             "wall_us": 500_000, "drain_us": 3_000, "offered": count, "completed": count, "refused": 0, "dropped": 0,
             "errors": 0, "reads": reads, "writes": count - reads, "generator_cpu_us": 30_000, "steal_share": 0.001,
-            "drained": True, "lag_events_at_end": 0,
+            "throttled_share": 0.0, "drained": True, "lag_events_at_end": 0,
         }  # fmt: skip
         for edit in plan.slice_edits:
             edit(row)

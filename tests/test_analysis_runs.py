@@ -137,6 +137,7 @@ def spoil(**changes: Any) -> Callable[[dict[str, Any]], None]:
         ({"dropped": 1}, "saturated"),
         ({"offered": 19, "completed": 19}, "unlike load"),
         ({"steal_share": 0.06}, "steal"),
+        ({"throttled_share": 0.06}, "throttled"),
         ({"errors": 1}, "errors"),
         ({"drained": False}, "over capacity"),
         ({"drain_us": 10_000_001}, "over capacity"),
@@ -162,8 +163,8 @@ def test_a_round_that_was_measured_again_counts_for_nothing_and_is_said(tmp_path
     assert sentences.validity_line(found) == "All 23 rounds are valid. Measured again after steal: 1."
 
 
-def test_unknown_steal_voids_nothing(tmp_path: Path) -> None:
-    folder = write_run(tmp_path / "run", slice_edits=[spoil(steal_share=None)], **SMALL)
+def test_unknown_steal_and_throttling_void_nothing(tmp_path: Path) -> None:
+    folder = write_run(tmp_path / "run", slice_edits=[spoil(steal_share=None, throttled_share=None)], **SMALL)
     assert validity.judge(runs.open_run(folder)).counts() == {}
 
 

@@ -91,6 +91,9 @@ def test_components_are_told_apart_and_a_dead_root_is_reported() -> None:
     assert accounts.missing() == ["app", "projector"]
 
 
-def test_steal_is_a_share() -> None:
+def test_steal_and_throttling_are_shares() -> None:
     before, after = read_machine(), read_machine()
     assert before and after and 0 <= after.stolen_since(before) <= 1
+    limited = before._replace(throttled_us=0, at_us=0)
+    for throttled_us, share in ((None, 0), (0, 0), (300, 0.3), (4_000, 1)):
+        assert limited._replace(throttled_us=throttled_us, at_us=1_000).throttled_since(limited) == share
