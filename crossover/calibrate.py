@@ -2,7 +2,6 @@
 
 import contextlib
 import json
-import os
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -26,6 +25,7 @@ from crossover.options import Options
 from crossover.planning import PROFILES, Profile, Session, free_folder
 from crossover.progress import Steps
 from crossover.session import drive, job_of, started
+from crossover.start import inherited
 from loadtests.scripted import due_times_us, scripted_us, waits_us
 from servers.supervisor import Processes
 
@@ -160,12 +160,14 @@ def queue(utilisation: float, seconds: float) -> Check:
 def played(rate_per_s: float, seconds: float, seed: int, *script: float) -> tuple[list[int], Any]:
     """Due times and measured latencies, µs, of a schedule on a scripted target."""
     words = [sys.executable, "-m", "loadtests.scripted", *map(str, script)]
-    with subprocess.Popen(words, stdout=subprocess.PIPE, text=True) as target:
+    with subprocess.Popen(words, env=inherited(), stdout=subprocess.PIPE, text=True) as target:
         try:
             assert target.stdout is not None
             url = f"http://127.0.0.1:{int(target.stdout.readline())}"
             words = [sys.executable, "-m", "loadtests.known", url, str(rate_per_s), str(seconds), str(seed)]
-            played = json.loads(subprocess.run(words, capture_output=True, text=True, check=True).stdout)
+            played = json.loads(
+                subprocess.run(words, env=inherited(), capture_output=True, text=True, check=True).stdout
+            )
         finally:
             target.kill()
     return played["due"], np.array(played["done"]) - np.array(played["due"])
@@ -199,7 +201,7 @@ def run(session: Session, planted: dict[str, int], steps: Steps) -> None:
         for target in targets:
             if target.name in planted:
                 burn = [sys.executable, "-m", "crossover.planted", str(planted[target.name] / 100)]
-                target.processes["planted"] = [target.supervisor.start("planted", burn, env=dict(os.environ))]
+                target.processes["planted"] = [target.supervisor.start("planted", burn, env=inherited())]
         job = job_of(session, targets)
         endpoints = tuple(
             msgspec.structs.replace(endpoint, rung=f"crud + {planted[endpoint.name]}%")

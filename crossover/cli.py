@@ -433,4 +433,6 @@ def say(sentence: str, code: int) -> int:
 
 
 if __name__ == "__main__":
-    main()
+    from crossover import start
+
+    start.main()

@@ -4,7 +4,6 @@ import importlib.metadata
 import importlib.util
 import platform
 import sys
-import tempfile
 import textwrap
 from collections.abc import Callable, Mapping
 from functools import partial
@@ -13,10 +12,12 @@ from pathlib import Path
 from rich.console import Console
 from rich.markup import escape
 
-from crossover.machine import cores, cpu_model, memory_gib
+from crossover.errors import UserError
+from crossover.machine import cores, cpu_model, limits, memory_gib
+from crossover.revisions import commit_of
 from crossover.urls import servers_of
 from ladder.rung import rungs
-from servers.folders import require_room, state_dir
+from servers.folders import require_room, sockets_parent, state_dir
 from servers.server import Installable, Server, Unusable
 
 PACKAGES = ("sqlalchemy", "starlette", "msgspec", "uvicorn", "uvloop", "httptools", "locust", "polars", "matplotlib")
@@ -31,10 +32,11 @@ def examine(console: Console, urls: Mapping[str, str]) -> bool:
         "Python": lambda: f"{platform.python_version()} at {sys.executable}",
         "packages": packages,
         "machine": machine,
-        "memory": lambda: f"{memory_gib():.1f} GiB",
+        "memory": memory,
         "disk": lambda: f"{require_room(state_dir()) / 2**30:.0f} GiB free for {state_dir()}",
         **{server.title: partial(found, server, urls) for server in servers_of(rungs()).values()},
-        "sockets": lambda: f"in {tempfile.gettempdir()}; no TCP port except for HTTP",
+        "sockets": lambda: f"in {sockets_parent(state_dir())}; no TCP port except for HTTP",
+        "commit": commit,
     }
     well = True
     for title, find in findings.items():
@@ -73,4 +75,19 @@ def machine() -> str:
     note = "" if cores() >= 2 else "; with one core the load and the systems disturb each other"
     per_thread = Path("/proc/self/schedstat").exists()
     cpu = "" if per_thread else "; no /proc/<pid>/schedstat here: a comparison has no CPU figures"
-    return f"{cores()} cores, {cpu_model()}, {platform.system()} {platform.release()}{note}{cpu}"
+    quota = limits().get("cpu_quota_cores")
+    allowed = f" (a quota allows {quota:g})" if quota else ""
+    return f"{cores()} cores{allowed}, {cpu_model()}, {platform.system()} {platform.release()}{note}{cpu}"
+
+
+def memory() -> str:
+    limit = limits().get("memory_limit_gib")
+    return f"{memory_gib():.1f} GiB" + (f", of which {limit:g} may be used" if limit else "")
+
+
+def commit() -> str:
+    """What runs will record of the code."""
+    try:
+        return commit_of("HEAD")
+    except UserError as reason:
+        return f"none is recorded: {reason}"

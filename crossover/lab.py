@@ -52,7 +52,8 @@ class Service:
     def settle(self) -> float:
         """Wait until nothing is left to project; returns how long that took, in seconds."""
         start = time.perf_counter()
-        assert self.client.settle(SETTLE_S), "the projector catches up"
+        settled = self.client.settle(SETTLE_S)
+        assert settled, "the projector catches up"
         return time.perf_counter() - start
 
     @contextlib.contextmanager

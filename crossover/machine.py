@@ -2,15 +2,14 @@
 
 import os
 import platform
-import subprocess
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from crossover.revisions import current
 from crossover.targets import Target
 from ladder.rung import rung
-
-PROJECT = Path(__file__).resolve().parent.parent
+from loadtests.limits import read_limits
 
 
 def cpu_model() -> str:
@@ -26,8 +25,21 @@ def memory_gib() -> float:
     return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / 2**30
 
 
-def cores() -> int:
+def affinity() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def cores() -> int:
+    """Whole cores that a container's quota lets us use at a time."""
+    return max(1, min(affinity(), int(read_limits().cores or affinity())))
+
+
+def limits() -> dict[str, float]:
+    """Those of a container, where it has any below the machine's own."""
+    found = read_limits()
+    quota = {"cpu_quota_cores": round(found.cores, 2)} if found.cores and found.cores < affinity() else {}
+    limit_gib = (found.memory_bytes or 2**63) / 2**30
+    return quota | ({"memory_limit_gib": round(limit_gib, 1)} if limit_gib < memory_gib() else {})
 
 
 def machine() -> dict[str, Any]:
@@ -35,22 +47,10 @@ def machine() -> dict[str, Any]:
         "cpu": cpu_model(),
         "cores": cores(),
         "memory_gib": round(memory_gib(), 1),
+        **limits(),
         "kernel": f"{platform.system()} {platform.release()}",
         "python": platform.python_version(),
     }
-
-
-def commit() -> tuple[str | None, bool | None]:
-    """The commit the code is at and whether it was changed since; None where there is no repository."""
-    try:
-        head = _git("rev-parse", "HEAD")
-        return head, bool(_git("status", "--porcelain", "--untracked-files=no"))
-    except (OSError, subprocess.CalledProcessError):
-        return None, None
-
-
-def _git(*words: str) -> str:
-    return subprocess.run(["git", "-C", PROJECT, *words], capture_output=True, text=True, check=True).stdout.strip()
 
 
 def placement(ours: Sequence[str], elsewhere: Sequence[str]) -> str:
@@ -62,7 +62,7 @@ def placement(ours: Sequence[str], elsewhere: Sequence[str]) -> str:
 
 def fingerprint(targets: list[Target], elsewhere: Sequence[str] = ()) -> dict[str, Any]:
     """Versions and settings as the servers themselves report them; `elsewhere`: what others started, and where."""
-    head, dirty = commit()
+    head, dirty = current()
     servers: dict[str, Any] = {}
     durability: dict[str, str] = {}
     for target in targets:

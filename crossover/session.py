@@ -21,6 +21,7 @@ from crossover.planning import Session
 from crossover.revisions import check_out
 from crossover.run_steps import RunSteps
 from crossover.so_far import SoFar
+from crossover.start import inherited
 from crossover.targets import Target, midnight, serving
 from crossover.urls import servers_of
 from ladder.environment import TOKEN
@@ -120,7 +121,7 @@ def drive(job: Job, supervisor: Processes, targets: list[Target], steps: Progres
     path.touch(0o600)
     path.write_bytes(msgspec.json.encode(job))
     module = "loadtests.capacity" if job.plan.goal else "loadtests.drive"
-    supervisor.start("driver", [sys.executable, "-m", module, path], env=os.environ, pipes=True)
+    supervisor.start("driver", [sys.executable, "-m", module, path], env=inherited(), pipes=True)
     driver = supervisor.children["driver"]
     try:
         follow(driver, targets, steps)

@@ -2,7 +2,6 @@
 
 import contextlib
 import json
-import os
 import socket
 import sys
 from collections.abc import Callable, Iterator, Mapping
@@ -12,6 +11,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from crossover.errors import UserError
+from crossover.start import inherited
 from crossover.urls import servers_of
 from ladder.environment import CLIENTS, CLOCK, LEVELS, NAMESPACE, TOKEN
 from ladder.rung import names, rung, rungs
@@ -217,12 +217,8 @@ def target_env(
 
 
 def process_env(env: Mapping[str, str]) -> dict[str, str]:
-    """The environment of a child: ours, but for what a target is, or is not, told by itself.
-
-    All hash alike: a seed of its own would give each start sets and dictionaries of another speed.
-    """
-    told = {NAMESPACE, CLIENTS, CLOCK, TOKEN} | {server.variable for server in servers_of(rungs()).values()}
-    return {key: value for key, value in os.environ.items() if key not in told} | {"PYTHONHASHSEED": "0"} | dict(env)
+    """The environment of a child: what every process of ours inherits, and what it is told by itself."""
+    return inherited() | dict(env)
 
 
 def ladder_command(*words: str) -> list[str]:

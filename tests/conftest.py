@@ -1,11 +1,14 @@
 """What tests share: each server of the ladder once a session, and targets in namespaces of their own."""
 
 import contextlib
+import os
+import re
 from collections.abc import Callable, Iterator
 from itertools import count
 
 import pytest
 
+from crossover.start import let_in
 from crossover.targets import LOOPBACK, Target, listen, target_env
 from crossover.urls import given_urls, servers_of
 from ladder.environment import LEVELS
@@ -14,6 +17,11 @@ from servers.postgres import POSTGRES
 from servers.redis import REDIS
 from servers.server import Failed, Server, Unusable, fresh_namespace
 from servers.supervisor import Processes
+
+# What the library clients of tests, and the servers that tests start by themselves, would go by.
+for name in os.environ.keys() - let_in(os.environ).keys():
+    if re.match(r"PG|GIT_|MPL|LC_|.*_PROXY$", name.upper()):
+        del os.environ[name]
 
 Serve = Callable[..., Target]
 UrlOf = Callable[[Server], str]

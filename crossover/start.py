@@ -1,0 +1,68 @@
+"""Where the command line starts: of the variables around it, only those named here are let in.
+
+Any other could change what private servers do, what is recorded or what is drawn: settings of proxies, libpq, git,
+Python, locales, matplotlib. The standard library alone is imported, as a PYTHONPATH may put other modules before ours.
+"""
+
+import logging
+import os
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+
+PROJECT = Path(__file__).resolve().parent.parent
+# What every process of ours may inherit: where things are, and what the user's own servers ask for. Of libpq's
+# variables only those that carry credentials or demand security, and of these none where PostgreSQL is private.
+INHERITED = {
+    *("PATH", "HOME", "TMPDIR", "XDG_STATE_HOME", "LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH", "PYTHONDONTWRITEBYTECODE"),
+    *("SSL_CERT_FILE", "SSL_CERT_DIR", "PGPASSWORD", "PGPASSFILE", "PGREQUIREAUTH", "PGCHANNELBINDING"),
+    *("PGSSLMODE", "PGSSLNEGOTIATION", "PGSSLCERT", "PGSSLKEY", "PGSSLCERTMODE", "PGSSLROOTCERT", "PGSSLCRL"),
+    *("PGSSLCRLDIR", "PGSSLSNI", "PGSSLMINPROTOCOLVERSION", "PGSSLMAXPROTOCOLVERSION"),
+    "CROSSOVER_RUNGS",
+}
+# What the command alone is told: its terminal. Addresses (`…_URL`) and what begins with CROSSOVER_ are its options.
+TERMINAL = {"TERM", "COLORTERM", "COLUMNS", "LINES", "NO_COLOR", "FORCE_COLOR", "PYTHONUNBUFFERED"}
+# The same for all. A hash seed of its own would give each start sets and dictionaries of another speed.
+FIXED = {
+    "PYTHONPATH": str(PROJECT),
+    "PYTHONHASHSEED": "0",
+    "PYTHONUTF8": "1",
+    "LC_ALL": "C",
+    "TZ": "UTC",
+    "MATPLOTLIBRC": os.devnull,
+}
+
+
+def inherited(environ: Mapping[str, str] = os.environ) -> dict[str, str]:
+    """What a process of ours gets of the variables around this one."""
+    return {name: value for name, value in environ.items() if name in INHERITED} | FIXED
+
+
+def let_in(environ: Mapping[str, str]) -> dict[str, str]:
+    """What the command itself keeps of the variables around it."""
+    own = {
+        name: value
+        for name, value in environ.items()
+        if name in TERMINAL or name.endswith("_URL") or name.startswith("CROSSOVER_")
+    }
+    return own | inherited(environ)
+
+
+def main() -> None:
+    """Run the command line; in another Python where this one was started with settings of its own."""
+    kept = let_in(os.environ)
+    told = any(name.startswith("PYTHON") and kept.get(name) != value for name, value in os.environ.items())
+    if told or sys.getfilesystemencoding() != "utf-8":
+        # -P: what lies in the working directory is no module of ours.
+        os.execve(sys.executable, [sys.executable, "-P", "-m", "crossover.start", *sys.argv[1:]], kept)
+    for name in os.environ.keys() - kept.keys():
+        del os.environ[name]  # for libraries in C too
+    os.environ.update(kept)
+    logging.getLogger("matplotlib").setLevel(logging.ERROR)  # it has no home it can write to, or a style it cannot read
+    from crossover.cli import main as run
+
+    run()
+
+
+if __name__ == "__main__":
+    main()
