@@ -73,7 +73,12 @@ class Unavailable(Refusal):
 
 
 class StoreGone(Unavailable):
-    """Raised by every adapter when its store cannot be reached."""
+    """Raised by every adapter for whatever its store says or does that is no outcome the adapter expects. `reason`, in
+    the store's own words, is for the log, for `/ready` and for who starts the service; a client reads `detail`."""
+
+    def __init__(self, detail: str, reason: str = "") -> None:
+        super().__init__(detail)
+        self.reason = reason
 
 
 class Behind(Refusal):

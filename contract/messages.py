@@ -323,9 +323,11 @@ class QueryResult(NamedTuple):
 
 
 class Readiness(Struct, frozen=True, omit_defaults=True):
-    """How far the views lag. `applied`, for /metrics: the events' ages when applied, as a histogram and a sum in s."""
+    """How far the views lag. `applied`, for /metrics: the events' ages when applied, as a histogram and a sum in s.
+    `unwritable`: why the read store, which answers, takes no writes."""
 
     lag_events: int
     lag_seconds: float
     parked_events: int
     applied: tuple[list[int], float] | None = None
+    unwritable: str | None = None

@@ -14,29 +14,18 @@ from typing import Any, Protocol, TypeVar
 import psycopg
 
 from contract.errors import Refusal, StoreGone, Unavailable
+from contract.stores import gone
+from crud_impl.session import words_of
 
 T = TypeVar("T")
 Rows = Callable[[str, dict[str, Any]], Awaitable[Sequence[Any]]]
 """Runs one statement by itself and returns all its rows."""
 
 SCHEMA = files("crud_impl").joinpath("schema.sql").read_text("utf-8")
-SERIALIZATION_FAILURE, DEADLOCK, UNIQUE_VIOLATION = "40001", "40P01", "23505"
+AWAY = "The database cannot be asked right now."
+SERIALIZATION_FAILURE, DEADLOCK, UNIQUE_VIOLATION, READ_ONLY = "40001", "40P01", "23505", "25006"
 ORDER_KEYS = ("orders_pkey", "order_lines_pkey")  # two commands that place the same order violate one of these
 TRIES_MAX = 5
-
-
-def driver_settings(schema: str) -> dict[str, Any]:
-    """psycopg's settings of a connection that finds its tables in `schema`; the same for every client."""
-    return {
-        "options": f"-c search_path={schema}",
-        "prepare_threshold": 1,
-        "connect_timeout": 2,
-        # A host that disappears sends no error: without keepalives a connection would wait for it for hours.
-        "keepalives_idle": 5,
-        "keepalives_interval": 2,
-        "keepalives_count": 3,
-        "tcp_user_timeout": 10_000,
-    }
 
 
 class Transaction(Protocol):
@@ -52,7 +41,7 @@ class Transaction(Protocol):
 
 
 class Connection(Protocol):
-    """One connection, for reads or for writes. Raises psycopg's errors."""
+    """One connection, for reads or for writes. Raises psycopg's errors, and those of the network."""
 
     async def rows(self, sql: str, params: dict[str, Any]) -> Sequence[Any]:
         """Run one statement outside a transaction and return all its rows."""
@@ -84,8 +73,11 @@ class Database:
 
     async def rows(self, sql: str, params: dict[str, Any]) -> Sequence[Any]:
         """All rows of one statement; `StoreGone` if no connection is free in time or the server cannot be reached."""
-        async with self._kept(writing=False) as connection:
-            return await connection.rows(sql, params)
+        try:
+            async with self._kept(writing=False) as connection:
+                return await connection.rows(sql, params)
+        except psycopg.Error as error:  # a collision, which a statement alone does not try again
+            raise gone(AWAY, words_of(error)) from error
 
     async def transact(self, work: Callable[[Transaction], Awaitable[T]]) -> T:
         """Run `work` in one transaction. After a collision with another transaction, try again: five times in all."""
@@ -112,7 +104,8 @@ class Database:
     @asynccontextmanager
     async def _kept(self, *, writing: bool) -> AsyncIterator[Connection]:
         """Lend an idle connection. After a failure other than a refusal or a collision it is closed, because a late
-        response could be taken for the response to its next user."""
+        response could be taken for the response to its next user. Whatever else the database says means that it is
+        away: there is no list of what that may be."""
         idle = self._idle[writing]
         connection = idle.get_nowait() if idle.qsize() else await self._wait_for_one(idle)
         sound = False
@@ -124,13 +117,14 @@ class Database:
         except Refusal:
             sound = True
             raise
-        except psycopg.Error as error:
-            sound, lost = collided(error), connection is not None and connection.driver.closed
-            if lost:
-                await self._forget()  # the server has probably closed the others too
-            if sound or not (lost or isinstance(error, psycopg.OperationalError | psycopg.InterfaceError)):
+        except (psycopg.Error, OSError) as error:
+            sqlstate = getattr(error, "sqlstate", None)
+            if isinstance(error, psycopg.Error) and collided(error):
+                sound = True
                 raise
-            raise StoreGone("The database cannot be asked right now.") from error
+            if connection is not None and (connection.driver.closed or sqlstate == READ_ONLY):
+                await self._forget()  # the others have probably been closed too, or lead to the same standby
+            raise gone(AWAY, words_of(error)) from error
         finally:
             if connection is not None and not sound:
                 await connection.close()

@@ -21,6 +21,7 @@ from contract.messages import (
 )
 from contract.ports import DataSet, OrderRow
 from contract.text import words
+from crud_impl.session import open_step
 
 Progress = Callable[[str, int, int], None]
 Record = Callable[[psycopg.Connection, Iterable[Event]], None]
@@ -48,8 +49,7 @@ class OtherData(Exception):
 
 def load(url: str, schema: str, data: DataSet, until: datetime, progress: Progress, record: Record | None) -> None:
     """Copy the data set, its newest order placed at `until`. A database that already holds it is left unchanged."""
-    options = f"-c search_path={schema} -c statement_timeout=0 -c idle_in_transaction_session_timeout=0"
-    with psycopg.connect(url, options=options, autocommit=True, connect_timeout=5) as connection:
+    with open_step(url, schema) as connection:
         if _holds(connection, data):
             return
         with connection.transaction():

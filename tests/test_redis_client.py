@@ -6,7 +6,6 @@ from collections.abc import Callable
 
 import pytest
 import redis
-from redis.exceptions import ResponseError
 
 from contract.errors import StoreGone
 from cqrs_impl.documents.clients.idiomatic import RedisPy
@@ -34,10 +33,10 @@ def test_answers_find_who_asked_whatever_becomes_of_the_others(open_client: Open
         await asyncio.sleep(0)
         gone.cancel()
         answers = await asyncio.gather(*asking, return_exceptions=True)
-        assert isinstance(answers[0], ResponseError)
+        assert isinstance(answers[0], StoreGone)
         assert answers[1] == [b"2"]
         await client.watch("test")
-        with pytest.raises(ResponseError):
+        with pytest.raises(StoreGone):
             await client.write(("GET", "test"))  # refused inside the EXEC
         assert await client.ask(("DEL", "test")) == [1]
         await client.close()

@@ -9,7 +9,7 @@ import msgspec
 from msgspec.structs import replace
 from prometheus_client import CONTENT_TYPE_PLAIN_0_0_4
 
-from contract.errors import Behind, NotFound, Unavailable
+from contract.errors import Behind, NotFound, StoreGone, Unavailable
 from contract.http import docs
 from contract.http.metrics import Metrics
 from contract.http.operation import Operation, Response
@@ -72,7 +72,12 @@ class Service:
         return Response(200, [_JSON], b'{"status":"ok"}')
 
     async def ready(self) -> Response:
-        readiness = await self._system.readiness()
+        try:
+            readiness = await self._system.readiness()
+        except StoreGone as gone:
+            raise Unavailable(gone.detail, reason=gone.reason) from gone
+        if readiness.unwritable is not None:
+            raise Unavailable("The read store takes no writes right now.", reason=readiness.unwritable)
         self._backlog.update(readiness.lag_events)
         return Response(200, [_JSON], _encode(replace(readiness, applied=None)))
 

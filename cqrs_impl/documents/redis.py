@@ -9,10 +9,9 @@ from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import msgspec
-import redis
 
 from cqrs_impl.checkpoint import CLEARING, AnotherSource, Checkpoint, clearing
-from cqrs_impl.documents.redis_client import Command, RedisClient
+from cqrs_impl.documents.redis_client import Command, RedisClient, step_client
 from cqrs_impl.fold import KINDS, key_of
 from cqrs_impl.ports import Changes, Contents
 
@@ -35,7 +34,7 @@ class Keys:
 
 def claim(url: str, keys: Keys, source: str) -> None:
     """Make the store follow this log. Documents of another log are dropped, and that log's projector is refused."""
-    with redis.Redis.from_url(url) as client:
+    with step_client(url) as client:
         found: Any = client.get(keys.checkpoint)
         if found is None:
             client.set(keys.checkpoint, Checkpoint.begin(source).text, nx=True)

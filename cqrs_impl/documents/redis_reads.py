@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 
 import msgspec
 
-from contract.errors import Unavailable
+from contract.errors import StoreGone, Unavailable
 from contract.messages import OrderItem, Readiness
 from contract.position import Position, position_of
 from cqrs_impl import dead_letters
@@ -87,7 +87,16 @@ class RedisReads:
         keys = self._keys
         ((checkpoint, parked, applied),) = await self._client.ask(("MGET", keys.checkpoint, keys.parked, keys.applied))
         lag_events, lag_seconds = await self._backlog.behind(Checkpoint.of(_built(checkpoint)).position)
-        return Readiness(lag_events, lag_seconds, dead_letters.count(parked), applied and _ages(applied))
+        parked_events, ages = dead_letters.count(parked), applied and _ages(applied)
+        return Readiness(lag_events, lag_seconds, parked_events, ages, await self._unwritable())
+
+    async def _unwritable(self) -> str | None:
+        """What the store says to a write that changes nothing: it may be full or read-only, and still answer reads."""
+        try:
+            await self._client.ask(("SETRANGE", self._keys.checkpoint, 0, ""))
+        except StoreGone as gone:
+            return gone.reason
+        return None
 
 
 def _position(checkpoint: bytes | None) -> Position:

@@ -15,7 +15,6 @@ from importlib.resources import files
 from typing import Any
 
 import msgspec
-import psycopg
 
 from contract.messages import (
     CustomerRegistered,
@@ -32,6 +31,7 @@ from contract.messages import (
 from contract.position import START, Position
 from contract.text import time_text, words
 from crud_impl.connections import Transaction
+from crud_impl.session import open_step
 
 _FILES = files("cqrs_impl.read_tables")
 READ_TABLES = _FILES.joinpath("schema.sql").read_text("utf-8")
@@ -162,7 +162,7 @@ def _change(version: int, what: str, event: OrderPlaced | OrderPaid | OrderShipp
 
 def rebuild(url: str, schema: str) -> int:
     """Rebuild all read tables from the write model; returns the number of orders."""
-    with psycopg.connect(url, options=f"-c search_path={schema} -c statement_timeout=0") as connection:
+    with open_step(url, schema) as connection, connection.transaction():
         connection.execute(REBUILD.encode())
         row = connection.execute("SELECT count(*) FROM order_views").fetchone()
         assert row is not None, "a count is a row"

@@ -9,17 +9,25 @@ from contextlib import contextmanager
 from typing import Any
 
 import psycopg
-from sqlalchemy import NullPool, make_url
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy import NullPool
+from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
-from crud_impl.connections import T, Transaction, driver_settings
+from crud_impl.connections import T, Transaction
+from crud_impl.session import address_of, open_session
 
 
 def open_engine(url: str, schema: str, **settings: Any) -> AsyncEngine:
-    """An engine whose connections find their tables in `schema`. It connects at first use."""
-    address = make_url(url).set(drivername="postgresql+psycopg")
-    return create_async_engine(address, connect_args=driver_settings(schema), **settings)
+    """An engine whose connections find their tables in `schema`. It connects at first use. SQLAlchemy does not parse
+    the address: it knows neither a socket in the host part nor several hosts."""
+    address = address_of(url)
+
+    async def connect() -> psycopg.AsyncConnection:
+        driver = await open_session(address, schema)
+        await driver.set_autocommit(False)  # how SQLAlchemy expects one
+        return driver
+
+    return create_async_engine("postgresql+psycopg://", async_creator=connect, **settings)
 
 
 class SqlAlchemy:
@@ -81,5 +89,6 @@ def drivers_errors() -> Iterator[None]:
     """Raise psycopg's error instead of SQLAlchemy's wrapper; if it wraps none, an OperationalError."""
     try:
         yield
-    except DBAPIError as error:
-        raise error.orig if isinstance(error.orig, psycopg.Error) else psycopg.OperationalError(str(error)) from error
+    except SQLAlchemyError as error:
+        cause = getattr(error, "orig", None) or error
+        raise cause if isinstance(cause, psycopg.Error) else psycopg.OperationalError(str(cause)) from error

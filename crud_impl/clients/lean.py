@@ -8,19 +8,19 @@ import psycopg
 from psycopg.rows import TupleRow
 
 from contract.errors import Refusal
-from crud_impl.connections import T, Transaction, driver_settings
+from crud_impl.connections import T, Transaction
+from crud_impl.session import address_of, open_session
 
 
 class Psycopg:
     """Opens connections for a `Database`."""
 
     def __init__(self, url: str, schema: str, *, isolation: str) -> None:
-        self._url, self._settings = url, driver_settings(schema)
+        self._address, self._schema = address_of(url), schema
         self._begin = f"BEGIN ISOLATION LEVEL {isolation}"
 
     async def __call__(self, *, writing: bool) -> "PsycopgConnection":
-        driver = await psycopg.AsyncConnection.connect(self._url, autocommit=True, **self._settings)
-        return PsycopgConnection(driver, self._begin)
+        return PsycopgConnection(await open_session(self._address, self._schema), self._begin)
 
 
 class PsycopgConnection:

@@ -3,85 +3,74 @@
 Its automatic retries are off: a transaction that is resent after a timeout could be applied twice.
 """
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
-from redis.asyncio import ConnectionPool, Redis
-from redis.asyncio.retry import Retry
-from redis.backoff import NoBackoff
-from redis.exceptions import ConnectionError, OutOfMemoryError, ReadOnlyError, ResponseError, TimeoutError, WatchError
-from redis.maint_notifications import MaintNotificationsConfig
+from redis.asyncio import Redis
+from redis.exceptions import RedisError, WatchError
 
 from contract.errors import StoreGone
-from cqrs_impl.documents.redis_client import AWAY, GONE, Command
+from contract.stores import gone
+from cqrs_impl.documents.redis_client import AWAY, Command, pool_of
+
+# Whatever Redis says or does means that it is away: there is no list of what that may be. A RuntimeError is uvloop's,
+# for a connection that was lost while idle.
+ERRORS = (RedisError, OSError, RuntimeError, ValueError)
 
 
 class RedisPy:
     def __init__(self, url: str, *, connections: int, timeout_s: float) -> None:
-        # Not the blocking pool: its lock and its timer cost 60 µs of CPU a command, as much as the command.
-        pool = ConnectionPool.from_url(
-            url,
-            max_connections=connections,
-            socket_timeout=timeout_s,
-            socket_connect_timeout=timeout_s,
-            retry=Retry(NoBackoff(), 0),
-            # With notifications, which only some servers send, it does not notice that an idle connection was closed.
-            maint_notifications_config=MaintNotificationsConfig(enabled=False),
-        )
-        self._redis: Any = Redis(connection_pool=pool)  # its execute_command has no types
+        self._pool = pool_of(url, connections=connections, timeout_s=timeout_s)
+        self._redis: Any = Redis(connection_pool=self._pool)  # its execute_command has no types
         self._watching: Any = None  # the pipeline that holds the watched key
 
     async def ask(self, *commands: Command) -> list[Any]:
-        with gone():
+        try:
             if len(commands) == 1:
                 return [await self._redis.execute_command(*commands[0])]
             pipeline = self._redis.pipeline(transaction=False)
             for command in commands:
                 pipeline.execute_command(*command)
             return list(await pipeline.execute())
+        except ERRORS as error:
+            raise await self._gone(error) from error
 
     async def watch(self, key: str, *commands: Command) -> list[Any]:
-        with gone():
+        try:
             if self._watching is None:
                 self._watching = self._redis.pipeline()
             await self._watching.reset()
             await self._watching.watch(key)
             return [await self._watching.execute_command(*command) for command in commands]
+        except ERRORS as error:
+            raise await self._gone(error) from error
 
     async def write(self, *commands: Command) -> bool:
         pipeline, self._watching = self._watching, None
         assert pipeline is not None, "only what is watched is written"
-        with gone():
-            pipeline.multi()
-            for command in commands:
-                pipeline.execute_command(*command)
-            try:
-                await pipeline.execute()
-            except WatchError as error:
-                if error.__context__ is not None:  # redis-py raises it for a lost connection too
-                    raise StoreGone(AWAY) from error
+        pipeline.multi()
+        for command in commands:
+            pipeline.execute_command(*command)
+        try:
+            await pipeline.execute()
+        except ERRORS as error:
+            # redis-py raises it for a lost connection too
+            if isinstance(error, WatchError) and error.__context__ is None:
                 return False
-            return True
+            raise await self._gone(error) from error
+        return True
 
     async def close(self) -> None:
-        if self._watching is not None:
-            await self._watching.reset()
+        await self._forget_watched()
         await self._redis.aclose()
-        await self._redis.connection_pool.disconnect()
+        await self._pool.disconnect()
 
+    async def _gone(self, error: Exception) -> StoreGone:
+        """Connections are opened again after an error, as they may lead to another server by now."""
+        await self._forget_watched()
+        await self._pool.disconnect(inuse_connections=False)
+        return gone(AWAY, str(error) or type(error).__name__)
 
-@contextmanager
-def gone() -> Iterator[None]:
-    try:
-        yield
-    except (ConnectionError, TimeoutError, OutOfMemoryError, ReadOnlyError, WatchError, OSError) as error:
-        raise StoreGone(AWAY) from error  # WatchError outside of `write`: the connection that watches was lost
-    except ResponseError as error:
-        if any(word in str(error) for word in GONE):  # a pipeline puts its own words before the store's
-            raise StoreGone(AWAY) from error
-        raise
-    except RuntimeError as error:
-        if "handler is closed" not in str(error):  # uvloop's word for a connection that was lost while idle
-            raise
-        raise StoreGone(AWAY) from error
+    async def _forget_watched(self) -> None:
+        pipeline, self._watching = self._watching, None
+        if pipeline is not None:
+            await pipeline.reset()

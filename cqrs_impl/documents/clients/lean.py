@@ -6,15 +6,16 @@ two keys, against 10 here. redis-py supplies the errors and the URL parser, hire
 
 import asyncio
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, cast
 
 import hiredis
-from redis.asyncio.connection import parse_url
-from redis.exceptions import ResponseError
+from redis.asyncio.connection import SSLConnection, UnixDomainSocketConnection
+from redis.credentials import UsernamePasswordCredentialProvider
+from redis.exceptions import RedisError, ResponseError
 
-from contract.errors import StoreGone
-from cqrs_impl.documents.redis_client import AWAY, GONE, Command
+from contract.stores import gone
+from cqrs_impl.documents.redis_client import AWAY, Command, pool_of
 
 COMMANDS_A_SECOND = 10_000  # expected at least: the timeout of a long pipeline is longer
 _pack = cast(Callable[[Command], bytes], hiredis.pack_command)  # typed as if it took tuples of one
@@ -24,14 +25,15 @@ class SharedConnection:
     """Connects at first use, and again after a loss. All users share one watched key."""
 
     def __init__(self, url: str, *, timeout_s: float) -> None:
-        self._at: dict[str, Any] = dict(parse_url(url))
-        self._timeout_s = timeout_s
+        pool: Any = pool_of(url, connections=1, timeout_s=timeout_s)
+        self._at = pool.make_connection()  # redis-py's own, which knows how to connect, and never does
+        self._timeout_s = self._at.socket_timeout
         self._open: _Connection | None = None
         self._watching: _Connection | None = None
         self._opening = asyncio.Lock()
 
     async def ask(self, *commands: Command) -> list[Any]:
-        """Raises the error of the first refused command, inside an EXEC too."""
+        """Raises `StoreGone` for the first refused command, inside an EXEC too."""
         return await self._ask(commands)
 
     async def watch(self, key: str, *commands: Command) -> list[Any]:
@@ -51,37 +53,47 @@ class SharedConnection:
         connection = self._open
         try:
             async with asyncio.timeout(self._timeout_s + len(commands) / COMMANDS_A_SECOND):
-                if connection is None or connection.transport.is_closing():
+                if connection is None or not connection.fit:
                     connection = await self._connected()
                 if on not in (None, connection):
                     raise ConnectionResetError("the connection is another now, which watches nothing")
                 return await connection.ask(commands)
-        except OSError as error:  # a TimeoutError is one
-            if connection is not None and isinstance(error, TimeoutError):
-                connection.transport.abort()
-            raise StoreGone(AWAY) from error
+        except (OSError, RedisError, ValueError) as error:  # whatever it says or does: there is no list of what that is
+            if connection is not None:
+                connection.retire(at_once=isinstance(error, TimeoutError))
+            raise gone(AWAY, str(error) or "it does not answer") from error
 
     async def _connected(self) -> "_Connection":
         async with self._opening:
-            if self._open is not None and not self._open.transport.is_closing():
+            if self._open is not None and self._open.fit:
                 return self._open
             at, loop = self._at, asyncio.get_running_loop()
-            if "path" in at:
-                _, fresh = await loop.create_unix_connection(_Connection, at["path"])
+            if isinstance(at, UnixDomainSocketConnection):
+                _, fresh = await loop.create_unix_connection(_Connection, at.path)
             else:
-                tls = True if "connection_class" in at else None
-                host, port = at.get("host", "localhost"), at.get("port", 6379)
-                _, fresh = await loop.create_connection(_Connection, host, port, ssl=tls)
+                tls = at.ssl_context.get() if isinstance(at, SSLConnection) else None
+                _, fresh = await loop.create_connection(_Connection, at.host, at.port, ssl=tls)
             try:
-                if "password" in at:
-                    await fresh.ask([("AUTH", at.get("username", "default"), at["password"])])
-                if at.get("db"):
-                    await fresh.ask([("SELECT", at["db"])])
+                for command in self._greeting():
+                    fresh.check()
+                    await fresh.ask([command])
+                fresh.check()
             except BaseException:
                 fresh.transport.abort()
                 raise
             self._open = fresh
             return fresh
+
+    def _greeting(self) -> Iterator[Command]:
+        """What redis-py's own connection says first, but for HELLO: replies are read in protocol 2."""
+        at = self._at
+        if at.username or at.password:
+            credentials: Any = UsernamePasswordCredentialProvider(at.username, at.password)
+            yield "AUTH", *credentials.get_credentials()
+        if at.client_name:
+            yield "CLIENT", "SETNAME", at.client_name
+        if at.db:
+            yield "SELECT", at.db
 
 
 class _Connection(asyncio.Protocol):
@@ -92,6 +104,25 @@ class _Connection(asyncio.Protocol):
         self._answers: list[Any] = []  # so far, for the first of them
         self._refusal: Exception | None = None
         self._reader = hiredis.Reader(replyError=self._refused)
+        self._retired = False
+        self._last_words = "the connection was lost"
+
+    @property
+    def fit(self) -> bool:
+        """For new commands."""
+        return not (self._retired or self.transport.is_closing())
+
+    def check(self) -> None:
+        """Raise if it was closed as soon as it was opened."""
+        if self.transport.is_closing():
+            raise ConnectionResetError(self._last_words)
+
+    def retire(self, *, at_once: bool = False) -> None:
+        """Take no more commands, and close when those that wait have their replies: a store that refuses one may lead
+        elsewhere when it is connected to again."""
+        self._retired = True
+        if at_once or not self._waiting:
+            self.transport.abort()
 
     def ask(self, commands: Sequence[Command]) -> "asyncio.Future[list[Any]]":
         answered = asyncio.get_running_loop().create_future()
@@ -104,27 +135,37 @@ class _Connection(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         self._reader.feed(data)
-        while (answer := self._reader.gets()) is not False:
-            self._answers.append(answer)
-            answered, count = self._waiting[0]
-            if len(self._answers) == count:
-                self._waiting.popleft()
-                answers, refusal = self._answers, self._refusal
-                self._answers, self._refusal = [], None
-                if answered.done():
-                    continue  # the caller was cancelled
-                if refusal is None:
-                    answered.set_result(answers)
-                else:
-                    answered.set_exception(refusal)
+        try:
+            while (answer := self._reader.gets()) is not False:
+                self._answers.append(answer)
+                if not self._waiting:  # it refuses us unasked
+                    self._last_words = str(answer)
+                    return self.transport.abort()
+                if len(self._answers) == self._waiting[0][1]:
+                    self._answered()
+        except hiredis.HiredisError as error:
+            self._last_words = f"it does not speak Redis's protocol ({error})"
+            self.transport.abort()
+
+    def _answered(self) -> None:
+        answered, _ = self._waiting.popleft()
+        answers, refusal = self._answers, self._refusal
+        self._answers, self._refusal = [], None
+        if not answered.done():  # the caller was not cancelled
+            if refusal is None:
+                answered.set_result(answers)
+            else:
+                answered.set_exception(refusal)
+        if self._retired and not self._waiting:
+            self.transport.abort()
 
     def connection_lost(self, error: Exception | None) -> None:
         for answered, _ in self._waiting:
             if not answered.done():
-                answered.set_exception(ConnectionResetError("the connection was lost"))
+                answered.set_exception(ConnectionResetError(self._last_words))
         self._waiting.clear()
 
     def _refused(self, text: str) -> Exception:
-        refusal = StoreGone(AWAY) if text.startswith(GONE) else ResponseError(text)
+        refusal = ResponseError(text)
         self._refusal = self._refusal or refusal
         return refusal

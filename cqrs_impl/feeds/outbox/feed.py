@@ -8,12 +8,13 @@ from typing import Any
 import msgspec
 import psycopg
 
-from contract.errors import StoreGone
+from contract import stores
 from contract.messages import Event
 from contract.position import Position
 from cqrs_impl.feeds.outbox.recorder import OutboxPosition, beyond
 from cqrs_impl.ports import Batch, RecordedEvent, Unreadable
 from crud_impl.connections import Connect, Connection
+from crud_impl.session import words_of
 
 # A row is settled when its xid is below the snapshot's xmin: no open transaction can then add a row before it. xmin and
 # rows come from one statement, hence from one snapshot. ORDER BY o.xid uses the index: a bare xid would be the output
@@ -115,5 +116,5 @@ class OutboxFeed:
 def gone() -> Iterator[None]:
     try:
         yield
-    except psycopg.OperationalError as error:
-        raise StoreGone("The outbox cannot be read right now.") from error
+    except (psycopg.Error, OSError) as error:
+        raise stores.gone("The outbox cannot be read right now.", words_of(error)) from error

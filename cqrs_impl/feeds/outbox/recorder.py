@@ -11,6 +11,7 @@ from contract.messages import Event
 from contract.position import Position
 from crud_impl.connections import Rows, Transaction
 from crud_impl.load import copy
+from crud_impl.session import open_step
 
 OUTBOX = files("cqrs_impl.feeds.outbox").joinpath("schema.sql").read_text("utf-8")
 
@@ -73,7 +74,7 @@ def copy_events(connection: psycopg.Connection, events: Iterable[Event]) -> None
 
 
 def identity_of(url: str, schema: str) -> str:
-    with psycopg.connect(url, options=f"-c search_path={schema}") as connection:
+    with open_step(url, schema) as connection:
         row = connection.execute("SELECT id::text FROM outbox_identity").fetchone()
         assert row is not None, "made with the tables"
         return str(row[0])
