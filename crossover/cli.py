@@ -17,7 +17,7 @@ from typer.exceptions import TyperException
 
 from crossover import options as given
 from crossover import show as shown
-from crossover.errors import UserError, refusals
+from crossover.errors import UserError, drivers_errors, refusals, server_words
 from crossover.options import Options, flatten
 from crossover.progress import Steps
 from servers.server import Failed
@@ -425,6 +425,8 @@ def outcome(words: list[str] | None = None) -> int:
         return 128 + signal.SIGPIPE
     except refusals() as error:
         return say(str(error), 2)
+    except drivers_errors() as error:
+        return say(f"A server refused what was asked of it ({server_words(error)}): correct what it names.", 2)
 
 
 def say(sentence: str, code: int) -> int:

@@ -1,5 +1,6 @@
 """Checks what a run would use on this machine and what is missing: one line per finding, a fix for each problem."""
 
+import contextlib
 import importlib.metadata
 import importlib.util
 import platform
@@ -15,10 +16,12 @@ from rich.markup import escape
 from crossover.errors import UserError
 from crossover.machine import cores, cpu_model, limits, memory_gib
 from crossover.revisions import commit_of
+from crossover.targets import Target, start_servers, target_env
 from crossover.urls import servers_of
 from ladder.rung import rungs
 from servers.folders import require_room, sockets_parent, state_dir
 from servers.server import Installable, Server, Unusable
+from servers.supervisor import Processes
 
 PACKAGES = ("sqlalchemy", "starlette", "msgspec", "uvicorn", "uvloop", "httptools", "locust", "polars", "matplotlib")
 INDENT = len("missing ") + 11
@@ -57,11 +60,27 @@ def hanging(text: str, console: Console) -> str:
 
 def found(server: Server, urls: Mapping[str, str]) -> str:
     if server.name in urls:
+        try_out(server, urls)
         return f"{server.check(urls[server.name]).version} at {server.variable}"
     try:
         return server.private()
     except Unusable as reason:
         raise Unusable(f"{reason} {server.install}" if isinstance(server, Installable) else str(reason)) from None
+
+
+def try_out(server: Server, urls: Mapping[str, str]) -> None:
+    """As `serve` does, with the richest rung that uses as few other servers as can be: its own sentence is wanted."""
+    users = [one for one in reversed(rungs().values()) if server in one.servers]
+    one = min(users, key=lambda user: len(user.servers))
+    given = {server.name: urls[server.name]}
+    for other in one.servers:
+        if other.name in urls:
+            with contextlib.suppress(Unusable):  # then a private one serves here
+                other.check(urls[other.name])
+                given[other.name] = urls[other.name]
+    with Processes() as supervisor:
+        started = start_servers(supervisor, [one.name], given)
+        Target(one.name, one.name, target_env(one.name, started, namespace=""), supervisor).try_out()
 
 
 def packages() -> str:

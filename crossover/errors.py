@@ -18,3 +18,18 @@ def refusals() -> tuple[type[Exception], ...]:
     from loadtests.workload import WorkloadError
 
     return Unusable, UnusableRun, BadPlan, WorkloadError
+
+
+def drivers_errors() -> tuple[type[Exception], ...]:
+    """Whatever a server makes a driver raise."""
+    from ladder.rung import errors_of, rungs
+
+    return tuple({error for one in rungs().values() for error in errors_of(one)})
+
+
+def server_words(error: Exception) -> str:
+    """What the server said, without a password."""
+    from contract.stores import one_line
+    from crud_impl.session import words_of
+
+    return one_line(words_of(error))

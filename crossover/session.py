@@ -77,6 +77,8 @@ def started(session: Session, name: str, steps: Progress, code: Path | None = No
         ephemeral=True,
         code=code,
         until=midnight(),
+        # Connections are counted before the first is started: later they may be in use, or not yet.
+        beside=[*plan.rungs.values()][1:] if name == next(iter(plan.rungs)) else (),
         progress=steps,
     )
 

@@ -4,7 +4,7 @@ import contextlib
 import json
 import socket
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 from crossover.errors import UserError
 from crossover.start import inherited
 from crossover.urls import servers_of
-from ladder.environment import CLIENTS, CLOCK, LEVELS, NAMESPACE, TOKEN
+from ladder.environment import CLIENTS, CLOCK, LEVELS, NAMESPACE, PRIVATE, TOKEN
 from ladder.rung import names, rung, rungs
 from loadtests.dataset import SIZES
 from loadtests.http import HttpClient, Unreachable
@@ -44,9 +44,14 @@ class Target:
     url: str = ""
     processes: dict[str, list[int]] = field(default_factory=dict)
 
-    def prepare(self) -> None:
-        """Create what the rung keeps on its servers."""
-        self._step("prepare", self.rung, within_s=PREPARE_S_MAX)
+    def try_out(self) -> None:
+        """Use the rung on its servers as the service will, on names of its own, and leave nothing there."""
+        self._step("try", self.rung, within_s=PREPARE_S_MAX)
+
+    def prepare(self, beside: Sequence[str] = (), *, private: bool = False) -> None:
+        """Try it out, unless its servers are `private`, then create what the rung keeps on them; `beside`: the rungs
+        that will share them."""
+        self._step("prepare", self.rung, *([PRIVATE] if private else beside), within_s=PREPARE_S_MAX)
 
     def load(self, size: str, seed: int, until: datetime | None = None, progress: Progress = quiet) -> None:
         """Load a data set, and build the views of it; what is there already stays."""
@@ -247,12 +252,14 @@ def serving(
     ephemeral: bool = False,
     code: Path | None = None,
     until: datetime | None = None,
+    beside: Sequence[str] = (),
     progress: Progress = quiet,
 ) -> Iterator[Target]:
     """Serve a rung with its workers, on private servers where no URL is given; on leaving, nothing of it runs.
 
     What it keeps on given servers stays for the next time under the same name, unless it is `ephemeral`. `code`: the
-    folder of another checkout, whose ladder is served instead of ours.
+    folder of another checkout, whose ladder is served instead of ours. `beside`: the rungs that will
+    share given servers.
     """
     known_rung(rung_name)
     known_size(size)
@@ -274,7 +281,7 @@ def serving(
             supervisor.at_end(ladder_command("drop", rung_name), env=process_env(env))
         env |= {"PYTHONPATH": str(code)} if code else {}  # found before what is installed
         target = Target(name, rung_name, env, supervisor)
-        target.prepare()
+        target.prepare(beside, private=not any(server.name in urls for server in rung(rung_name).servers))
         if size != "empty":
             target.load(size, seed, until, progress)
         yield target.launch(listening)

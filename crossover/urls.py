@@ -3,9 +3,10 @@
 import os
 from collections.abc import Iterable, Mapping, Sequence
 
+from contract.stores import HIDDEN
 from crossover.errors import UserError
 from ladder.rung import rung, rungs
-from servers.server import Server
+from servers.server import Server, secrets_of
 
 
 def servers_of(rung_names: Iterable[str]) -> dict[str, Server]:
@@ -22,4 +23,5 @@ def given_urls(words: Sequence[str] = (), environ: Mapping[str, str] = os.enviro
         if name not in servers or not url:
             raise UserError(f"--url is NAME=URL, where NAME is one of {', '.join(servers)}.")
         urls[name] = url
+    HIDDEN.update(secret for url in urls.values() for secret in secrets_of(url))
     return urls

@@ -26,6 +26,15 @@ def database(env: Environment) -> Database:
     return Database(connect(env), connections=POOL_CONNECTIONS, timeout_s=POOL_TIMEOUT_S)
 
 
+def connections_of(env: Environment, *, feeds: int = 0, redis_clients: int = 0) -> dict[str, int]:
+    """How many a target opens at most on each server: the pool, one for each feed, and those of its Redis clients."""
+    each = 1 if env.clients == "lean" else REDIS_CONNECTIONS
+    opened = {POSTGRES.name: 2 * POOL_CONNECTIONS + feeds}
+    if redis_clients:  # of which one serves requests; others do one thing at a time
+        opened[REDIS.name] = each + 2 * (redis_clients - 1)
+    return opened
+
+
 def redis_client(env: Environment) -> RedisClient:
     if env.clients == "idiomatic":
         return RedisPy(env.url(REDIS), connections=REDIS_CONNECTIONS, timeout_s=REDIS_TIMEOUT_S)

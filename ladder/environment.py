@@ -11,10 +11,12 @@ from functools import cached_property
 from itertools import count
 
 from contract.ports import Clock, utc_now
-from servers.server import Server, Unusable
+from contract.stores import HIDDEN
+from servers.server import Server, Unusable, secrets_of
 
 NAMESPACE, TOKEN, CLOCK, RUNGS = "CROSSOVER_NAMESPACE", "CROSSOVER_TOKEN", "CROSSOVER_CLOCK", "CROSSOVER_RUNGS"
 CLIENTS = "CROSSOVER_CLIENTS"
+PRIVATE = "private"  # said to the step that prepares servers which were started for a rung alone
 LEVELS = ("idiomatic", "lean")  # of the client libraries of every rung; the first is the default
 
 
@@ -26,6 +28,7 @@ class Environment:
         """The address of a server; `Unusable` if none is given."""
         if not (url := self.variables.get(server.variable)):
             raise Unusable(f"Set {server.variable}: this rung needs {server.title}.")
+        HIDDEN.update(secrets_of(url))
         return url
 
     @property

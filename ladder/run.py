@@ -1,7 +1,8 @@
-"""A rung as processes: prepare its servers, load them, run its app, run a worker, rebuild its views, drop it all.
+"""A rung as processes: try its servers, prepare them, load them, run its app, run a worker, rebuild its views, drop it.
 
-`python -m ladder.run prepare|load|app|worker|rebuild|drop RUNG …`, configured by environment variables. An error that
-the user can fix prints one sentence to stderr and exits with code 2. Progress is one JSON object per line.
+`python -m ladder.run try|prepare|load|app|worker|rebuild|drop RUNG …`, configured by environment variables. An error
+that the user can fix, and any that a server makes, prints one sentence to stderr and exits with code 2. Progress is one
+JSON object per line.
 """
 
 import argparse
@@ -17,11 +18,14 @@ from datetime import datetime
 import uvicorn
 import uvloop
 
-from contract.errors import WorkerError
+from contract.errors import StoreGone, WorkerError
 from contract.http.app import make_app
+from contract.stores import one_line
+from crud_impl.session import words_of
 from ladder.arrival import Arrival
-from ladder.environment import NAMESPACE, TOKEN, Environment
-from ladder.rung import Rung, has_views, names, rung
+from ladder.environment import NAMESPACE, PRIVATE, TOKEN, Environment
+from ladder.rung import Rung, errors_of, has_views, names, rung
+from ladder.trial import trial
 from servers.server import Unusable
 
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
@@ -56,10 +60,21 @@ async def run_worker(one: Rung, name: str, *, env: Environment) -> None:
         await running
 
 
-def prepare(one: Rung, env: Environment) -> None:
-    for server in one.servers:
-        server.check(env.url(server))
+def prepare(one: Rung, env: Environment, beside: list[str]) -> None:
+    """Servers that were started for this rung alone need no trial."""
+    if beside != [PRIVATE]:
+        try_out(one, env, beside)
     one.prepare(env)
+
+
+def try_out(one: Rung, env: Environment, beside: list[str]) -> None:
+    """`beside`: the rungs that will be served on the same servers too."""
+    sharing = [one, *map(rung, beside)]
+    for server in one.servers:
+        needed = sum(other.connections(env).get(server.name, 0) for other in sharing)
+        server.check(env.url(server), needed + 1)  # one for questions like this one
+    if one.servers:
+        trial(one, env)
 
 
 def rebuild(one: Rung, env: Environment) -> None:
@@ -85,20 +100,24 @@ def show(phase: str, done: int, total: int) -> None:
     print(json.dumps({"phase": phase, "done": done, "total": total}), flush=True)
 
 
-def main() -> None:
+def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="python -m ladder.run", description=__doc__)
-    parser.add_argument("what", choices=("prepare", "load", "app", "worker", "rebuild", "drop"))
+    parser.add_argument("what", choices=("try", "prepare", "load", "app", "worker", "rebuild", "drop"))
     parser.add_argument("rung", choices=sorted(names()))
-    parser.add_argument("words", nargs="*", help="of worker: its name; of load: MODULE:CALLABLE UNTIL [WORD]...")
+    of = "of worker: its name; of load: MODULE:CALLABLE UNTIL [WORD]...; of try and prepare: rungs on the same servers"
+    parser.add_argument("words", nargs="*", help=of)
     parser.add_argument("--host", default="127.0.0.1")
     parser.add_argument("--port", type=int, default=8000)
     parser.add_argument("--fd", type=int)
-    options = parser.parse_args()
+    options = parser.parse_args(argv)
     one, env = rung(options.rung), Environment()
+    store_errors: tuple[type[Exception], ...] = (StoreGone, *errors_of(one))
     try:
         match options.what:
+            case "try":
+                try_out(one, env, options.words)
             case "prepare":
-                prepare(one, env)
+                prepare(one, env, options.words)
             case "app":
                 uvloop.run(serve_app(one, env, options.host, options.port, options.fd))
             case "worker":
@@ -112,6 +131,22 @@ def main() -> None:
     except (Unusable, WorkerError) as reason:
         print(reason, file=sys.stderr)
         sys.exit(2)
+    except store_errors as error:
+        print(sentence(error, one), file=sys.stderr)
+        sys.exit(2)
+
+
+def sentence(error: Exception, one: Rung) -> str:
+    """What a server said, whatever it was, and which one it was."""
+    cause = error.__cause__ or error
+    reason = error.reason if isinstance(error, StoreGone) else one_line(words_of(error))
+    for server in one.servers:
+        if isinstance(cause, server.errors):
+            return (
+                f"The {server.title} at {server.variable} does not let {one.name} work ({reason}):"
+                " correct what it names, or give another."
+            )
+    return f"A server does not let {one.name} work ({reason}): correct what it names, or give another."
 
 
 if __name__ == "__main__":

@@ -4,6 +4,7 @@ The data of a private one is thrown away with its folder, so that it is stopped 
 as its settings say. A default would be a hidden variable of the experiment, so what matters is set here and reported.
 """
 
+import asyncio
 import contextlib
 import fcntl
 import importlib.metadata
@@ -13,13 +14,14 @@ import shutil
 import signal
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import psycopg
 from psycopg import sql
 from psycopg.conninfo import conninfo_to_dict
 
 from servers.folders import make_folder, open_to_all, package_dir, state_dir
-from servers.server import OURS, SERVER_ENV, Facts, Failed, Unusable
+from servers.server import OURS, SERVER_ENV, Facts, Failed, Unusable, without_secrets
 from servers.supervisor import Processes
 
 VERSION_MIN = 14
@@ -56,12 +58,40 @@ SETTINGS: dict[str, str] = {
     "log_destination": "stderr",
     "log_min_messages": "warning",
 }
+# Of our own statements, whatever the role's defaults are; what a rung's connections set is in `crud_impl.session`.
+OURS_FIRST = """
+SELECT set_config('default_transaction_read_only', 'off', false), set_config('statement_timeout', '0', false),
+       set_config('client_encoding', 'UTF8', false), set_config('search_path', 'pg_catalog', false)"""
+# A role may be read-only by default, which is overruled; a server or a database is so because somebody closed it.
+STATE = """
+SELECT current_setting('server_encoding'), pg_is_in_recovery(), pg_backend_pid(), session_user, current_database(),
+       EXISTS (SELECT FROM pg_settings WHERE name = 'default_transaction_read_only' AND setting = 'on'
+               AND source IN ('database', 'configuration file', 'command line')),
+       has_database_privilege(current_database(), 'CREATE')"""
+# What is left by each limit; the superuser is bound by the last alone. This connection is one of those in use.
+LEFT = """
+SELECT name, most, most - used + 1 FROM (
+    SELECT 'connection limit of the role ' || rolname, rolconnlimit, rolsuper,
+           (SELECT count(*) FROM pg_stat_activity WHERE usename = rolname) FROM pg_roles WHERE rolname = session_user
+    UNION ALL SELECT 'connection limit of the database ' || d.datname, datconnlimit, rolsuper, numbackends
+    FROM pg_database d JOIN pg_stat_database USING (datname) JOIN pg_roles ON rolname = session_user
+    WHERE d.datname = current_database()
+    UNION ALL SELECT 'max_connections', (SELECT sum(CASE name WHEN 'max_connections' THEN 1 ELSE -1 END * setting::int)
+        FROM pg_settings WHERE name IN ('max_connections', 'superuser_reserved_connections', 'reserved_connections')),
+        false, (SELECT sum(numbackends) FROM pg_stat_database)) AS limits (name, most, exempt, used)
+WHERE most >= 0 AND NOT exempt ORDER BY most - used LIMIT 1"""
+SHARED = (
+    "DATABASE_URL leads to a connection pooler that shares its sessions between clients (transaction or statement"
+    " mode): set it to session mode, or give the address of PostgreSQL itself."
+)
+POOLER_S_MAX = 5.0
 REPORTED = [name for name in SETTINGS if name not in ("listen_addresses", "unix_socket_permissions")]
 DURABILITY = ("fsync", "synchronous_commit", "full_page_writes")
 
 
 class Postgres:
     name, title, variable, one_core = "postgres", "PostgreSQL", "DATABASE_URL", False
+    errors: tuple[type[Exception], ...] = (psycopg.Error,)
     # Full loses nothing that was acknowledged; relaxed can lose the last moments before a crash, each write wholly.
     durabilities: Mapping[str, Mapping[str, str]] = {
         "full": {},
@@ -167,11 +197,41 @@ class Postgres:
 
     # Any one
 
-    def check(self, url: str) -> Facts:
-        with self._connect(url) as connection:
+    def check(self, url: str, connections: int = 0) -> Facts:
+        with self._open(url) as connection:
             number, version = connection.info.server_version, connection.info.parameter_status("server_version")
             if number < VERSION_MIN * 10_000:
                 raise Unusable(f"DATABASE_URL is PostgreSQL {version}: {VERSION_MIN} or newer is needed.")
+            state = connection.execute(STATE).fetchone()
+            assert state is not None, "one row"
+            encoding, standby, pid, role, database, closed, may_create = state
+            if encoding != "UTF8":
+                raise Unusable(
+                    f"The database {database} at DATABASE_URL is encoded in {encoding}: give one that was made with"
+                    " ENCODING 'UTF8'."
+                )
+            if standby:
+                raise Unusable(
+                    "DATABASE_URL leads to a standby, which takes no writes: give the address of the primary, or with"
+                    " several hosts add target_session_attrs=read-write."
+                )
+            if closed:
+                raise Unusable(
+                    f"The database {database} at DATABASE_URL is set read-only (default_transaction_read_only): set it"
+                    " off, or give another database."
+                )
+            if not may_create:
+                raise Unusable(
+                    f"The role {role} may create no schema in the database {database} at DATABASE_URL:"
+                    f" GRANT CREATE ON DATABASE {database} TO {role}, or give another database."
+                )
+            if pid != connection.info.backend_pid:  # not the one it greeted us with: something stands between
+                asyncio.run(_refuse_shared_sessions(url, max(2, connections)))
+            elif connections and (left := connection.execute(LEFT).fetchone()) and left[2] < connections:
+                raise Unusable(
+                    f"The server at DATABASE_URL has {max(0, left[2])} of {left[1]} connections left ({left[0]}), and"
+                    f" {connections} are needed: raise that limit, end other clients, or run fewer targets."
+                )
             settings: dict[str, str] = dict(
                 connection.execute(
                     "SELECT name, current_setting(name) FROM pg_settings WHERE name = ANY(%s) ORDER BY name", [REPORTED]
@@ -203,7 +263,17 @@ class Postgres:
         with self._connect(url) as connection:
             connection.execute(sql.SQL("DROP SCHEMA IF EXISTS {} CASCADE").format(sql.Identifier(namespace)))
 
+    def namespaces(self, url: str, beginning: str) -> Iterator[str]:
+        with self._connect(url) as connection:
+            found = connection.execute("SELECT nspname FROM pg_namespace WHERE starts_with(nspname, %s)", [beginning])
+            yield from (name for (name,) in found.fetchall())
+
     def _connect(self, url: str) -> psycopg.Connection:
+        connection = self._open(url)
+        connection.execute(OURS_FIRST)
+        return connection
+
+    def _open(self, url: str) -> psycopg.Connection:
         # What is wrong with an address is never said in the library's words: they repeat it, and so the password.
         try:
             conninfo_to_dict(url)
@@ -211,11 +281,10 @@ class Postgres:
             raise Unusable("DATABASE_URL is no address: give postgresql://user:password@host:5432/database.") from None
         try:
             return psycopg.connect(url, autocommit=True, connect_timeout=5)
-        except psycopg.OperationalError as error:
-            reason = str(error).strip().splitlines()[-1]
-            raise Unusable(
-                f"DATABASE_URL cannot be reached ({reason}): start the server or correct the address."
-            ) from None
+        except psycopg.Error as error:
+            reason = without_secrets(str(error).strip().splitlines()[-1], url)
+            advice = "correct what it names" if "FATAL" in reason else "start the server or correct the address"
+            raise Unusable(f"DATABASE_URL cannot be reached ({reason}): {advice}.") from None
 
     def mentions(self, url: str, namespace: str, text: str) -> Iterator[tuple[str, str]]:
         """Rows, by table."""
@@ -250,6 +319,39 @@ class Postgres:
                 " ORDER BY state <> 'active', random() LIMIT 1"
             ).fetchone()
             return int(found[0]) if found else None
+
+
+async def _refuse_shared_sessions(url: str, count: int) -> None:
+    """Behind a pooler: each of so many connections must have a session, and keep it when others begin transactions."""
+    opened: list[psycopg.AsyncConnection] = []
+
+    async def backends() -> list[Any]:
+        return [await (await one.execute("SELECT pg_backend_pid()")).fetchone() for one in opened]
+
+    try:
+        async with asyncio.timeout(POOLER_S_MAX):
+            while len(opened) < count:
+                one = await psycopg.AsyncConnection.connect(url, autocommit=True, connect_timeout=5)
+                opened.append(one)
+            first = await backends()
+            opened.reverse()
+            try:
+                for one in opened:
+                    await one.execute("BEGIN")
+                kept = await backends() == first[::-1]
+            except psycopg.Error:  # statement mode knows no transactions
+                kept = False
+    except (psycopg.Error, TimeoutError) as error:
+        reason = without_secrets(str(error).strip(), url) or "it does not answer"
+        raise Unusable(
+            f"DATABASE_URL leads to a connection pooler that does not give {count} sessions at once ({reason}): raise"
+            " its pool size, or give the address of PostgreSQL itself."
+        ) from None
+    finally:
+        for one in opened:
+            await one.close()
+    if len(set(first)) < count or not kept:
+        raise Unusable(SHARED)
 
 
 POSTGRES = Postgres()

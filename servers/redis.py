@@ -3,15 +3,17 @@
 import contextlib
 import importlib.metadata
 import platform
+import re
 from collections.abc import Iterator, Mapping
 from itertools import islice
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import redis
 
 from servers.folders import package_dir
-from servers.server import OURS, SERVER_ENV, Facts, Unusable
+from servers.server import OURS, SERVER_ENV, Facts, Unusable, without_secrets
 from servers.supervisor import Processes
 
 SETTINGS: dict[str, str] = {
@@ -27,10 +29,12 @@ SETTINGS: dict[str, str] = {
 }
 REPORTED = ("maxmemory", "maxmemory-policy", "save", "appendonly", "io-threads")
 UNLINK_BATCH = 1_000
+VERSION_MIN = (6, 2)  # ZRANGE by name, from the end
 
 
 class Redis:
     name, title, variable, one_core = "redis", "Redis", "REDIS_URL", True
+    errors: tuple[type[Exception], ...] = (redis.RedisError,)
     durabilities: Mapping[str, Mapping[str, str]] = {"full": {}}  # it writes nothing to disk: what it loses is replayed
 
     # A private one
@@ -72,40 +76,88 @@ class Redis:
         return folder / "redis.sock"
 
     def url_in(self, folder: Path, password: str = "") -> str:
-        return f"unix://{f':{password}@' if password else ''}{self.socket(folder)}"
+        user = f":{quote(password, safe='')}@" if password else ""
+        return f"unix://{user}{self.socket(folder)}"
 
     # Any one
 
-    def check(self, url: str) -> Facts:
+    def check(self, url: str, connections: int = 0) -> Facts:
         """A read store that may evict loses views silently, so it is refused."""
-        try:
-            client = redis.Redis.from_url(url, socket_timeout=5, socket_connect_timeout=5, decode_responses=True)
-        except (redis.RedisError, ValueError):  # not in the library's words: they repeat the address, and its password
-            raise Unusable("REDIS_URL is no address: give redis://:password@host:6379/0.") from None
-        try:
-            with client:
-                info: Any = client.info()
-                try:
-                    settings: Any = client.config_get(*REPORTED)
-                except redis.ResponseError:  # hosted servers often forbid CONFIG
-                    settings = {"maxmemory-policy": info.get("maxmemory_policy")}
-        except (redis.RedisError, ValueError, OSError) as error:
-            raise Unusable(f"REDIS_URL cannot be reached ({error}): start the server or correct the address.") from None
-        if (policy := info.get("maxmemory_policy", "noeviction")) != "noeviction":
+        with self._client(url, timeout_s=5) as client:
+            try:
+                client.ping()
+                info, settings = self._asked(client)
+            except (redis.RedisError, ValueError, OSError) as error:
+                reason = without_secrets(str(error), url).split(". ")[0]  # some explain themselves at length
+                advice = "start the server or correct the address"
+                if isinstance(error, redis.AuthenticationError | redis.ResponseError):
+                    advice = "correct the user, the password, the database or what it names"
+                raise Unusable(f"REDIS_URL cannot be reached ({reason[:200]}): {advice}.") from None
+        version = str(info.get("valkey_version") or info.get("redis_version") or "unknown")
+        if (numbers := tuple(map(int, re.findall(r"\d+", version)[:2]))) and numbers < VERSION_MIN:
+            needed = ".".join(map(str, VERSION_MIN))
+            raise Unusable(f"The Redis at REDIS_URL is {version}: {needed} or newer is needed.")
+        if info.get("cluster_enabled") == 1:
+            raise Unusable(
+                "The Redis at REDIS_URL is in cluster mode, where no command reaches keys of several slots: give one"
+                " with cluster-enabled no."
+            )
+        if info.get("role", "master") != "master":
+            raise Unusable(
+                "The Redis at REDIS_URL is a replica, which takes no writes: give the address of its master."
+            )
+        policy = info.get("maxmemory_policy") or settings.get("maxmemory-policy")
+        if policy is None:
+            raise Unusable(
+                "The user at REDIS_URL may ask neither INFO nor CONFIG, so nobody knows whether it evicts: allow it"
+                " INFO (ACL SETUSER … +info)."
+            )
+        if policy != "noeviction":
             raise Unusable(f"The Redis at REDIS_URL evicts ({policy}): set its maxmemory-policy to noeviction.")
-        version = f"{info.get('server_name', 'redis')} {info.get('valkey_version') or info['redis_version']}"
-        return Facts(version, dict(sorted(settings.items())))
+        left = int(info.get("maxclients", connections + 1)) - int(info.get("connected_clients", 1)) + 1  # one is ours
+        if left < connections:
+            raise Unusable(
+                f"The Redis at REDIS_URL has {left} of {info['maxclients']} connections left (maxclients), and up to"
+                f" {connections} are needed: raise maxclients, end other clients, or run fewer targets."
+            )
+        return Facts(f"{info.get('server_name', 'redis')} {version}", dict(sorted(settings.items())))
+
+    @staticmethod
+    def _asked(client: Any) -> tuple[Mapping[str, Any], Mapping[str, Any]]:
+        """What the server tells of itself: (INFO, CONFIG); hosted servers often forbid the one or the other."""
+        info, settings = {}, {}
+        with contextlib.suppress(redis.ResponseError):
+            info = client.info()
+            settings = {"maxmemory-policy": info.get("maxmemory_policy")}
+        with contextlib.suppress(redis.ResponseError):
+            settings = client.config_get(*REPORTED)
+        return info, settings
+
+    @staticmethod
+    def _client(url: str, *, timeout_s: float = 30) -> Any:
+        """A client that reads texts, whatever else the address asks for."""
+        try:
+            client = redis.Redis.from_url(url, socket_timeout=timeout_s, socket_connect_timeout=timeout_s)
+            client.connection_pool.connection_kwargs |= {"decode_responses": True, "encoding": "utf-8"}
+            client.connection_pool.make_connection()  # does not connect, but says whether there is such an option
+        except (redis.RedisError, ValueError, TypeError, AttributeError):  # not in the library's words: they repeat it
+            raise Unusable("REDIS_URL is no address: give redis://:password@host:6379/0.") from None
+        return client
+
+    def namespaces(self, url: str, beginning: str) -> set[str]:
+        with self._client(url) as client:
+            return {key.split(":")[0] for key in client.scan_iter(match=f"{beginning}*", count=UNLINK_BATCH)}
 
     def drop(self, url: str, namespace: str) -> None:
         assert namespace.startswith(OURS), "only namespaces of our own are ever dropped"
-        with redis.Redis.from_url(url, socket_timeout=30) as client:
+        with self._client(url) as client:
             keys = client.scan_iter(match=f"{namespace}:*", count=UNLINK_BATCH)
             while batch := list(islice(keys, UNLINK_BATCH)):
                 client.unlink(*batch)
 
     def mentions(self, url: str, namespace: str, text: str) -> Iterator[tuple[str, str]]:
         """Values, by key and its type."""
-        with redis.Redis.from_url(url, decode_responses=True) as client:
+        with self._client(url) as client:
             for key in sorted(client.scan_iter(match=f"{namespace}:*")):
                 kind = client.type(key)
                 content = str(client.get(key) if kind == "string" else client.zrange(key, 0, -1))

@@ -5,11 +5,13 @@ import secrets
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, Protocol, runtime_checkable
+from urllib.parse import unquote
 
 if TYPE_CHECKING:
     from servers.supervisor import Processes
 
 OURS = "crossover_"  # how every namespace of ours begins; nothing else is ever dropped
+PASSWORDS = (r"//[^:/@]*:([^@]*)@", r"//[^:/@]*:(.*)@", r"password\s*=\s*('[^']*'|[^&\s]+)")
 SERVER_ENV = {"PATH": "/usr/bin:/bin", "LC_ALL": "C", "TZ": "UTC"}  # all that a private server inherits
 
 
@@ -38,6 +40,7 @@ class Server(Protocol):
     variable: str  # the environment variable that holds the address
     one_core: bool  # whether it works on one core at a time, however many there are
     durabilities: Mapping[str, Mapping[str, str]]  # how a private one may be started: "full", then what loses more
+    errors: tuple[type[Exception], ...]  # whatever its driver raises
 
     def private(self) -> str:
         """Describe the private server that would be started; `Unusable` says what is missing for it."""
@@ -45,8 +48,9 @@ class Server(Protocol):
     def start(self, run: "Processes", *, durability: str = "full") -> str:
         """Start a private one and return its URL once it answers."""
 
-    def check(self, url: str) -> Facts:
-        """Ask a server for its facts; `Unusable` if it cannot be reached or must not be used."""
+    def check(self, url: str, connections: int = 0) -> Facts:
+        """Ask a server for its facts; `Unusable` if it cannot be reached, must not be used, or has not so many
+        connections left."""
 
     def drop(self, url: str, namespace: str) -> None:
         """Remove what we made in a namespace, and nothing else."""
@@ -60,6 +64,13 @@ class Holding(Protocol):
     """Can tell whether we made anything in a namespace."""
 
     def holds(self, url: str, namespace: str) -> bool: ...
+
+
+@runtime_checkable
+class Listing(Protocol):
+    """Can list the namespaces in which something was made."""
+
+    def namespaces(self, url: str, beginning: str) -> Iterable[str]: ...
 
 
 @runtime_checkable
@@ -121,6 +132,21 @@ class Forking(Protocol):
 
     def a_backend(self, url: str) -> int | None:
         """The pid of one of them, a busy one if there is any."""
+
+
+def secrets_of(url: str) -> set[str]:
+    """The passwords in an address, as it spells them and as they are. One that is also the user's name is none."""
+    spelled = [word for pattern in PASSWORDS for word in re.findall(pattern, url)]
+    spelled += [word.strip("'") for word in spelled]
+    user = re.findall(r"//([^:/@]*):", url)
+    return {secret for word in spelled for secret in (word, unquote(word)) if secret} - {*user, *map(unquote, user)}
+
+
+def without_secrets(words: str, url: str) -> str:
+    """What a library or a server says, in one line; some repeat the address."""
+    for secret in sorted(secrets_of(url), key=len, reverse=True):
+        words = words.replace(secret, "***")
+    return " ".join(words.split())
 
 
 def namespace_of(name: str) -> str:
