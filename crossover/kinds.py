@@ -49,8 +49,15 @@ def comparison(
     )
 
 
-def resumed(folder: Path, pids: Sequence[str] = (), url: Sequence[str] = (), token: str | None = None) -> Session:
-    """One more session of a comparison that was stopped; URLs of servers and secrets are given anew."""
+def resumed(
+    folder: Path,
+    pids: Sequence[str] = (),
+    url: Sequence[str] = (),
+    token: str | None = None,
+    targets: Sequence[str] = (),
+) -> Session:
+    """One more session of a comparison that was stopped; URLs of servers and secrets are given anew, and so are the
+    targets that a token goes to: the folder may come from anybody."""
     manifest, _ = read_unfinished(folder)
     if manifest.kind != "compare":
         raise UserError(f"{folder} is no run of `crossover compare`, so it cannot be resumed: run it again.")
@@ -62,6 +69,11 @@ def resumed(folder: Path, pids: Sequence[str] = (), url: Sequence[str] = (), tok
         raise UserError(f"{folder} is damaged: the plan in its manifest does not fit ({error}).") from None
     for rung in plan.rungs.values():
         known_rung(rung)
+    again = addresses(targets)
+    if other := [name for name, address in again.items() if plan.external.get(name) != address]:
+        raise UserError(f"A resumed run keeps its own settings: leave out --target {other[0]}, or give it as it was.")
+    if token and (unnamed := [name for name in plan.external if name not in again]):
+        raise UserError(f"A token goes only to an address that you give: add --target {unnamed[0]}=URL, as it was.")
     trees = planning.process_trees(pids, plan.external)
     access = Access(folder.absolute(), given_urls(url), token, trees, resume=True)
     planning.require_external(plan, access)

@@ -3,12 +3,14 @@
 import functools
 import inspect
 from collections.abc import Callable
-from dataclasses import dataclass, fields, is_dataclass
+from dataclasses import dataclass, field, fields, is_dataclass
 from inspect import Parameter
 from pathlib import Path
 from typing import Annotated, Any, get_type_hints
 
 from typer import Argument, Option
+
+from loadtests.address import bearer_of
 
 RungName = Annotated[str, Argument(metavar="RUNG", help="A rung of the ladder: see `crossover rungs`.")]
 Folder = Annotated[Path, Argument(metavar="DIR", help="Directory of a run.")]
@@ -16,7 +18,9 @@ Rungs = Annotated[str, Option(help="Comma-separated list of rungs; the first is 
 Urls = Annotated[
     list[str] | None, Option("--url", metavar="NAME=URL", help="Your own server; `crossover doctor` names them.")
 ]
-Token = Annotated[str | None, Option(envvar="CROSSOVER_TOKEN", help="Bearer token required on every request.")]
+Token = Annotated[
+    str | None, Option(envvar="CROSSOVER_TOKEN", callback=bearer_of, help="Bearer token required on every request.")
+]
 Durability = Annotated[str, Option(help="full, or relaxed: private servers acknowledge writes before disk.")]
 Clients = Annotated[
     str,
@@ -50,7 +54,7 @@ class Options:
     seed: Seed = 1
     out: NewFolder = None
     url: Urls = None
-    token: Token = None
+    token: Token = field(default=None, repr=False)
 
 
 def flatten(command: Callable[..., Any]) -> Callable[..., Any]:

@@ -1,13 +1,13 @@
 """Makes a plan from options. Everything is checked before anything starts; each mistake is one sentence."""
 
-import os
+import contextlib
 import secrets
+import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, NamedTuple
-from urllib.parse import urlsplit
 
 from crossover.errors import UserError
 from crossover.options import Options
@@ -15,10 +15,14 @@ from crossover.targets import known_clients, known_durability, known_rung, known
 from crossover.urls import given_urls
 from ladder.rung import rung as rung_of
 from loadtests import workload as workloads
+from loadtests.address import address_of
 from loadtests.cpu import process_clock_ns
 from loadtests.dataset import SIZES
 from loadtests.http import HttpClient, require_contract
-from loadtests.plan import Cell, DataSize, Plan
+from loadtests.plan import BadPlan, Cell, DataSize, Plan
+
+NAME_CHARS_MAX = 100  # of a target
+PROBE_BYTES = 1 << 20  # about what a short run writes
 
 
 class Profile(NamedTuple):
@@ -143,14 +147,15 @@ def addresses(targets: Sequence[str], *, taken: Mapping[str, str] | None = None)
     found: dict[str, str] = {}
     for target in targets:
         name, _, url = target.partition("=")
-        parts = urlsplit(url)
-        if not name or parts.scheme not in ("http", "https") or not parts.hostname:
-            raise UserError(f"--target is NAME=URL, for instance mine=http://127.0.0.1:9000, not '{target}'.")
-        if "@" in parts.netloc:
-            raise UserError(f"The URL of {name} holds a password, which results would keep: use CROSSOVER_TOKEN.")
+        try:
+            address = address_of(url or target)
+        except BadPlan as error:
+            raise UserError(f"--target is NAME=URL, for instance mine=http://127.0.0.1:9000. {error}") from None
+        if not url or not name or not name.isprintable() or len(name) > NAME_CHARS_MAX:
+            raise UserError(f"--target is NAME=URL, and NAME has 1 to {NAME_CHARS_MAX} printable characters.")
         if name in found or name in (taken or {}):
             raise UserError(f"Two targets are called '{name}': give each a name of its own.")
-        found[name] = url.rstrip("/")
+        found[name] = address.url
     return found
 
 
@@ -174,11 +179,22 @@ def process_trees(listed: Sequence[str], external: Mapping[str, str]) -> dict[st
 
 
 def free_folder(folder: Path) -> Path:
-    """The absolute path of a run's folder, which can be made and holds nothing yet."""
-    folder = folder.absolute()
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise UserError(f"{folder} holds something already: give another --out, so that no run is overwritten.")
-    there = next(parent for parent in (folder, *folder.parents) if parent.exists())
-    if not there.is_dir() or not os.access(there, os.W_OK):
-        raise UserError(f"{there} cannot be written to: give --out a folder that can.")
+    """The absolute path of a run's folder, which holds nothing yet.
+
+    It is made, written to and removed again, so that what forbids that is told before anything is measured.
+    """
+    folder, made = folder.absolute(), list[Path]()
+    try:
+        if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+            raise UserError(f"{folder} holds something already: give another --out, so that no run is overwritten.")
+        made = [path for path in (folder, *folder.parents) if not path.exists()]
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder, buffering=0) as probe:
+            probe.write(bytes(PROBE_BYTES))
+    except OSError as error:
+        raise UserError(f"{folder} cannot be written to ({error.strerror}): give --out a folder that can.") from None
+    finally:
+        for path in made:
+            with contextlib.suppress(OSError):
+                path.rmdir()
     return folder

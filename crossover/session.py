@@ -4,6 +4,7 @@ import contextlib
 import json
 import os
 import select
+import shlex
 import signal
 import subprocess
 import sys
@@ -14,7 +15,7 @@ from pathlib import Path
 
 import msgspec
 
-from crossover.errors import Fallen, UserError
+from crossover.errors import DEBUG, Fallen, UserError
 from crossover.forecast import Forecast
 from crossover.machine import fingerprint
 from crossover.planning import Session
@@ -54,7 +55,9 @@ def measure(session: Session, write: Callable[[Path], None] | None = None) -> No
                 drive(job_of(session, targets), supervisor, targets, steps)
         except KeyboardInterrupt:
             if (access.out / "manifest.json").exists() and plan.kind == "compare":
-                print(f"Stopped. To go on: crossover compare --resume {access.out}", file=sys.stderr)
+                given = [f"--target={name}={url}" for name, url in plan.external.items() if access.token]
+                again = shlex.join(["--resume", str(access.out), *given])
+                print(f"Stopped. To go on: crossover compare {again}", file=sys.stderr)
             raise
         if write is not None:
             steps("report", 0, 1)
@@ -137,7 +140,9 @@ def drive(job: Job, supervisor: Processes, targets: list[Target], steps: Progres
     if driver.returncode == BAD_INPUT:
         raise UserError(sentence)
     if driver.returncode != 0:
-        raise Fallen(last if "Traceback" in supervisor.log("driver").read_text(errors="replace") else sentence)
+        if "Traceback" not in supervisor.log("driver").read_text(errors="replace"):
+            raise Fallen(sentence)
+        raise Fallen(last if os.environ.get(DEBUG) else f"The load generator has a bug: run it again with {DEBUG}=1.")
 
 
 def follow(driver: subprocess.Popen[bytes], targets: list[Target], steps: Progress) -> None:

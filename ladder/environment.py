@@ -4,6 +4,7 @@ The environment variables of a served rung are read only here.
 """
 
 import os
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -37,7 +38,10 @@ class Environment:
 
     @property
     def token(self) -> str | None:
-        return self.variables.get(TOKEN)
+        token = self.variables.get(TOKEN, "").strip()
+        if re.search(r"[^!-~]", token):
+            raise Unusable(f"{TOKEN} is printable ASCII without spaces, and this one is not.")
+        return token or None
 
     @property
     def clients(self) -> str:

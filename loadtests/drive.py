@@ -220,7 +220,7 @@ class Run:
             for target in self.targets:
                 target.attach(endpoints[target.name])
         except (msgspec.DecodeError, KeyError) as error:
-            raise BadPlan(f"A restart needs one line with all endpoints on stdin, not {line[:80]!r}.") from error
+            raise BadPlan("A restart needs one line with all endpoints on stdin.") from error
         for target in self.targets:
             require_contract(target.name, target.client, self.plan.workload.operations)
             self._settle(target)
@@ -297,7 +297,7 @@ def main(arguments: list[str], mode: type[Run] = Run) -> int:
     except (Stopped, KeyboardInterrupt):
         return _end("Stopped: what was measured is on disk, marked as incomplete.", 130)
     except OSError as error:
-        return _end(f"The results cannot be written: {error.strerror} ({error.filename}).", 2)
+        return _end(f"The results cannot be written: {error.strerror or error} ({error.filename or run.job.out}).", 2)
     return 0
 
 

@@ -1,17 +1,19 @@
 """The HTTP client of the harness for everything but load: filling, checking, waiting for an empty backlog."""
 
-import http.client
+import socket
+import ssl
 import threading
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
 from typing import NamedTuple, TypeVar
-from urllib.parse import urlsplit
 
 import msgspec
 
+from loadtests.address import address_of, authorization
 from loadtests.plan import BadPlan
+from loadtests.response import BadResponse, Response, fields, parse
 
 T = TypeVar("T")
 TIMEOUT_S = 15.0
@@ -29,22 +31,20 @@ class HttpResponse(NamedTuple):
 
 
 class HttpClient:
-    """One target; each thread keeps a connection of its own."""
+    """One target; each thread keeps a connection of its own. No proxy stands between, and no redirect is followed."""
 
     def __init__(
         self, url: str, *, token: str | None = None, timeout_s: float = TIMEOUT_S, resend: bool = True
     ) -> None:
         self._timeout_s, self._attempts = timeout_s, 2 if resend else 1
-        self._headers = {"Authorization": f"Bearer {token}"} if token else {}
+        self._headers = authorization(token)
         self.move_to(url)
 
     def move_to(self, url: str) -> None:
         """The same target at another address, after a restart."""
-        parts = urlsplit(url)
-        if parts.scheme not in ("http", "https") or not parts.hostname:
-            raise ValueError(f"{url} is no address of a target: give it as http://host:port.")
-        self.url, self._parts = url.rstrip("/"), parts
-        self._prefix = parts.path.rstrip("/")
+        self._address = address_of(url)
+        self.url = self._address.url
+        self._tls = ssl.create_default_context() if self._address.tls else None
         self._local = threading.local()
 
     def request(
@@ -52,22 +52,47 @@ class HttpClient:
     ) -> HttpResponse:
         """Retry once when a keep-alive connection turns out closed, unless told not to `resend`: every command of the
         contract is idempotent, though a rename or reprice that is sent late undoes the one in between."""
-        sent = self._headers | ({"Content-Type": "application/json"} if body is not None else {}) | (headers or {})
+        request = self._address.request(method, path, self._headers | (headers or {}), body)
         for attempt in range(1, self._attempts + 1):
-            connection = self._connection()
             try:
-                connection.request(method, self._prefix + path, body=body, headers=sent)
-                response = connection.getresponse()
-                content = response.read()
-            except (OSError, http.client.HTTPException) as error:
-                connection.close()
+                response = self._exchange(request, method == "HEAD")
+            except BadResponse as error:
+                raise Unreachable(f"{self.url} sends what is no whole HTTP/1.1 response: {error}.") from error
+            except OSError as error:
                 if attempt == self._attempts or isinstance(error, ConnectionRefusedError | TimeoutError):
                     raise Unreachable(f"{self.url} does not answer ({error or type(error).__name__}).") from error
             else:
-                return HttpResponse(
-                    response.status, {name.lower(): value for name, value in response.getheaders()}, content
-                )
+                return HttpResponse(response.status, fields(response.head), response.body)
         raise AssertionError("the last attempt returns or raises")
+
+    def _exchange(self, request: bytes, bodiless: bool) -> Response:
+        """Within the time for one request, however slowly the bytes come."""
+        deadline_s, received, response = time.monotonic() + self._timeout_s, b"", None
+        connection: socket.socket | None = self._local.__dict__.pop("connection", None)
+        try:
+            connection = connection or self._connect()
+            connection.settimeout(self._timeout_s)
+            connection.sendall(request)
+            while response is None:
+                connection.settimeout(max(1e-3, deadline_s - time.monotonic()))
+                part = connection.recv(65536)
+                received += part
+                if not received:
+                    raise ConnectionResetError("it closed the connection")
+                response = parse(received, ended=not part, bodiless=bodiless)
+                if response is None and time.monotonic() > deadline_s:
+                    raise TimeoutError("timed out")
+            if response.reusable:
+                self._local.connection = connection
+            return response
+        finally:
+            if connection is not None and (response is None or not response.reusable):
+                connection.close()
+
+    def _connect(self) -> socket.socket:
+        connection = socket.create_connection((self._address.host, self._address.port), self._timeout_s)
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        return self._tls.wrap_socket(connection, server_hostname=self._address.host) if self._tls else connection
 
     def get(self, path: str, headers: dict[str, str] | None = None) -> HttpResponse:
         return self.request("GET", path, headers=headers)
@@ -80,13 +105,6 @@ class HttpClient:
     def settle(self, timeout_s: float) -> bool:
         """Wait until the backlog is empty; False if it is not in time."""
         return drained(self.lag_events, timeout_s) == 0
-
-    def _connection(self) -> http.client.HTTPConnection:
-        found: http.client.HTTPConnection | None = getattr(self._local, "connection", None)
-        if found is None:
-            kind = http.client.HTTPSConnection if self._parts.scheme == "https" else http.client.HTTPConnection
-            found = self._local.connection = kind(self._parts.hostname or "", self._parts.port, timeout=self._timeout_s)
-        return found
 
 
 class _Lag(msgspec.Struct):
@@ -124,6 +142,8 @@ def require_contract(name: str, client: HttpClient, operations: Collection[str] 
         raise BadPlan(f"Target {name}: {error} Start it, or correct its URL.") from error
     if 401 in (health.status, ready.status):
         raise BadPlan(f"{who} requires a token: set CROSSOVER_TOKEN to it.")
+    if 300 <= health.status < 400:
+        raise BadPlan(f"{who} redirects: GET /health answers {health.status}. Give the address that it leads to.")
     if health.status != 200:
         raise BadPlan(f"{who} cannot serve: GET /health answers {health.status}.")
     if lag is None:

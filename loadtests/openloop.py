@@ -118,7 +118,7 @@ class OpenLoopUser(locust.User):  # type: ignore[misc] # Locust comes without ty
 
         def answered(status: int, body: bytes) -> None:
             sample = sample_of(operation, start_ns, sent_ns, status, body)
-            found.append((sample._replace(token=connection.header(b"consistency-token")), body))
+            found.append((sample._replace(token=connection.header("consistency-token")), body))
             there.set()
 
         request = self._pool.request(operation.method, operation.path, operation.body, token)

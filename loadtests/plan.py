@@ -97,6 +97,10 @@ class Endpoint(Struct, frozen=True):
     token: str | None = None
     processes: dict[str, list[int]] = {}
 
+    def __repr__(self) -> str:
+        """Without the token."""
+        return f"Endpoint({self.name!r}, {self.url!r})"
+
 
 class Job(Struct, frozen=True, kw_only=True):
     """The driver's only input, one JSON file: the plan, and what differs by session. It may hold a token."""

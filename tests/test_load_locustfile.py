@@ -1,12 +1,19 @@
 """The locustfile by itself: plain `locust` runs it, alone and distributed, and its options are checked."""
 
+import contextlib
+import os
 import subprocess
 import sys
 from pathlib import Path
 
+import httpx
+import pytest
+
 from crossover.targets import listen
 from tests import load_targets as targets
+from tests.framing import sending
 from tests.load_targets import serving
+from tests.service import wait_until
 
 LOCUSTFILE = Path(__file__).parent.parent / "loadtests" / "locustfile.py"
 
@@ -16,10 +23,10 @@ def free_port() -> int:
         return int(free.getsockname()[1])
 
 
-def locust(*arguments: str) -> subprocess.CompletedProcess[str]:
+def locust(*arguments: str, **env: str) -> subprocess.CompletedProcess[str]:
     headless = () if "--autostart" in arguments else ("--headless",)
     command = [sys.executable, "-m", "locust", "-f", str(LOCUSTFILE), *headless, *arguments]
-    return subprocess.run(command, capture_output=True, text=True, timeout=120)
+    return subprocess.run(command, capture_output=True, text=True, timeout=120, env=os.environ | env)
 
 
 def test_by_its_defaults_it_runs_against_an_empty_target_and_without_the_data_it_says_so_at_once() -> None:
@@ -51,3 +58,39 @@ def test_an_unknown_workload_is_one_clear_sentence() -> None:
     done = locust("-H", "http://127.0.0.1:9", "--workload", "nope")
     assert done.returncode == 2
     assert "There is no workload 'nope': choose one of backoffice, checkout, reports, shop" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("url", "token", "says"),
+    [
+        ("http://me:canary@127.0.0.1:9", "", "holds a password"),
+        ("http://127.0.0.1:9/?canary", "", "and nothing else"),
+        ("http://127.0.0.1:9", "canary\nX: y", "is printable ASCII"),
+    ],
+)
+def test_a_bad_address_or_token_is_refused_without_being_repeated(url: str, token: str, says: str) -> None:
+    done = locust("-H", url, CROSSOVER_TOKEN=token)
+    assert done.returncode == 2 and says in done.stderr and "canary" not in done.stdout + done.stderr
+
+
+def test_its_page_shows_no_token_and_sends_it_to_no_other_address() -> None:
+    page, within = f"http://127.0.0.1:{free_port()}", {"CROSSOVER_TOKEN": "canary"}
+    words = [sys.executable, "-m", "locust", "-f", str(LOCUSTFILE), "-H", "http://127.0.0.1:9", "--web-port", page[17:]]
+    with sending([[b""]] * 9) as (other, asked):
+        with subprocess.Popen(words, stderr=subprocess.PIPE, text=True, env=os.environ | within) as process:
+            assert process.stderr is not None
+            try:
+                next(line for line in process.stderr if "Starting web interface" in line)
+                wait_until(lambda: is_served(page), 30)
+                assert "canary" not in httpx.get(page).text
+                httpx.post(f"{page}/swarm", data={"user_count": 1, "spawn_rate": 1, "host": other})
+                assert any("started with: start it again with -H" in line for line in process.stderr)
+            finally:
+                process.kill()
+        assert not asked
+
+
+def is_served(page: str) -> bool:
+    with contextlib.suppress(httpx.HTTPError):
+        return httpx.get(page).status_code == 200
+    return False

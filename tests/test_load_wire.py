@@ -1,4 +1,4 @@
-"""The generator's own HTTP: whatever form an answer has, and however it is cut up, it is read whole or not at all."""
+"""The generator's own connections: kept, replaced and counted as failed. `test_http_framing` has what they read."""
 
 import socket
 import threading
@@ -6,40 +6,13 @@ from collections.abc import Callable
 
 import pytest
 from gevent.event import Event
-from hypothesis import given
-from hypothesis import strategies as st
 
 import loadtests.wire as wire_module
-from loadtests.wire import ConnectionPool, RawResponse, parse
+from loadtests.wire import ConnectionPool
 
 PLAIN = b"HTTP/1.1 201 Created\r\nContent-Length: 5\r\nX: 1\r\n\r\nhello"
 CHUNKED = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nhel\r\n2;x=y\r\nlo\r\n0\r\n\r\n"
-EMPTY = b"HTTP/1.1 204 No Content\r\n\r\n"
 LAST = b"HTTP/1.1 404 Not Found\r\nConnection: close\r\ncontent-length: 0\r\n\r\n"
-UNTIL_CLOSED = b"HTTP/1.0 200 OK\r\n\r\nhello"
-FORMS = {
-    PLAIN: RawResponse(201, b"hello", True),
-    CHUNKED: RawResponse(200, b"hello", True),
-    EMPTY: RawResponse(204, b"", True),
-    LAST: RawResponse(404, b"", False),
-}
-
-
-@given(st.sampled_from(sorted(FORMS)), st.data())
-def test_an_answer_is_read_when_it_is_whole_and_not_before(text: bytes, data: st.DataObject) -> None:
-    assert parse(text, ended=False) == FORMS[text]
-    assert parse(text[: data.draw(st.integers(0, len(text) - 1))], ended=False) is None
-
-
-def test_without_a_length_the_end_of_the_connection_ends_the_answer() -> None:
-    assert parse(UNTIL_CLOSED, ended=False) is None
-    assert parse(UNTIL_CLOSED, ended=True) == RawResponse(200, b"hello", False)
-
-
-@pytest.mark.parametrize("text", [b"SSH-2.0-OpenSSH\r\n\r\n", b"HTTP/1.1 200 OK\r\nContent-Length: many\r\n\r\n"])
-def test_what_is_no_http_is_told_from_an_answer(text: bytes) -> None:
-    with pytest.raises(ValueError, match="invalid literal"):
-        parse(text, ended=False)
 
 
 def test_a_request_names_its_host_carries_the_token_and_keeps_to_the_path_of_its_address() -> None:

@@ -21,6 +21,7 @@ from crossover.errors import refusals
 from crossover.kinds import resumed
 from loadtests.format import OF_EVERY_RUN
 from tests import load_targets as targets
+from tests.framing import sending
 from tests.jobs import drive, job_for, manifest_of, one_sentence, rounds_of, start
 from tests.load_targets import serving
 from tests.service import wait_until
@@ -179,6 +180,19 @@ def test_a_run_that_still_goes_on_is_left_alone(tmp_path: Path) -> None:
         process.kill()
         process.communicate()
     assert other.returncode == 2 and "still goes on" in other.stderr
+
+
+def test_a_token_goes_to_no_address_that_only_the_folder_names(stopped: Path) -> None:
+    with sending([[b""]] * 9) as (url, asked):
+        plan = manifest_of(stopped)["plan"] | {"external": {"mine": url}}
+        noted(stopped / "run", plan=plan)
+        for targets_, says in ([], "add --target mine=URL"), (["mine=http://127.0.0.1:9"], "leave out --target mine"):
+            with pytest.raises(refusals(), match=says):
+                resumed(stopped / "run", token="canary", targets=targets_)
+        assert not asked
+        with pytest.raises(refusals(), match="does not answer"):
+            resumed(stopped / "run", token="canary", targets=[f"mine={url}"])
+        assert b"Bearer canary" in asked[0]
 
 
 SLICES = "rounds/00001/slices.parquet"
