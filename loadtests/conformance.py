@@ -1,25 +1,39 @@
 """The check before any load that all targets give the same answers: byte for byte, times and cursors aside.
 
-All targets get the same requests in lockstep, in two tempos: settled after each command, and all commands in a burst
-before the queries. Reports include other data of a target, so only this conversation's part of them is compared.
+What they agree on must be what the contract says: the status, the code of a refusal, the form of an answer. All targets
+get the same requests in lockstep, in two tempos: settled after each command, and all commands in a burst before the
+queries. Reports include other data of a target, so only this conversation's part of them is compared.
 """
 
 import random
 import re
 from collections.abc import Callable, Collection, Sequence
+from urllib.parse import quote
 
 import msgspec
 from msgspec import Struct
 
 from loadtests.format import Conformance
 from loadtests.http import HttpClient, HttpResponse
-from loadtests.script import DEAR_CENTS, Script, Step
+from loadtests.script import DEAR_CENTS, NOT_FOUND, Script, Step
 
 TEMPOS = ("settled", "burst")
 SETTLE_S = 30.0
 _TIME = re.compile(rb'"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z"')
 _CURSOR = re.compile(rb'("next":)"([^"]+)"')
+URN = "urn:crossover:"
 _PROSE = ("title", "detail", "errors")  # of a refusal: for people, in words of the service's own
+FIELDS = {  # of the answer to a query, by operation; of the answer to a command those of ""
+    "": ("id", "version"),
+    "order": ("id", "version", "status", "placed_at", "customer", "lines", "total_cents"),
+    "history": ("changes",),
+    "customer": ("id", "version", "name", "orders", "spent_cents", "last_order_at"),
+    "customer_orders": ("orders", "next"),
+    "product": ("id", "version", "name", "price_cents", "stock", "sold"),
+    "top_products": ("products",),
+    "daily_sales": ("days",),
+    "search": ("orders",),
+}
 Progress = Callable[[int, int, str], None]
 
 # What filling a target and verifying its ledger take, whatever the load asks; "" are routes that do not exist.
@@ -80,7 +94,8 @@ class _Conversation:
             self.step(command)
             if tempo == "settled":
                 self.settle()
-                self.step(rng.choice(queries))
+                query = rng.choice(queries)  # of what may not be there yet
+                self.step(query._replace(right=(*query.right, NOT_FOUND)))
         # Read your own writes, while a projection may still be on its way.
         self.step(Step("order", "GET", f"/orders/{script.orders[0]}"), with_token=True)
         self.settle()
@@ -113,15 +128,16 @@ class _Conversation:
             if step.method != "GET":
                 target.token = answer.headers.get("consistency-token", target.token)
             cursor_found = _CURSOR.search(answer.body) if answer.status == 200 else None
-            following.append(cursor_found[2].decode() if cursor_found else "")
+            following.append(quote(cursor_found[2]) if cursor_found else "")
             seen.append(self.comparable(step, answer, target))
+        asked = f"{step.method} {step.path}" + " and a cursor" * any(cursors) + f" {(step.body or b'').decode()}"
         for target, other in zip(self.targets, seen, strict=True):
             if other != seen[0]:
-                asked = (
-                    f"{step.method} {step.path}" + " and a cursor" * any(cursors) + f" {(step.body or b'').decode()}"
-                )
                 contrast = _contrast(self.targets[0].name, seen[0], target.name, other)
                 raise _Difference(f"{self.tempo}: {asked.strip()}: {contrast}")
+        if (told := _told(step, answer)) not in step.right:  # of the last target, and so of all
+            right = " or ".join(step.right)
+            raise _Difference(f"{self.tempo}: {asked.strip()}: {target.name} answered {told}, not {right}")
         self.done += 1
         self.progress(self.done, max(self.total, self.done), self.tempo)
         return following
@@ -149,6 +165,20 @@ class _Conversation:
         if step.name == "top_products":
             return _dear(answer.body, self.word.encode())
         return _CURSOR.sub(rb'\1"<cursor>"', _TIME.sub(b'"<time>"', answer.body))
+
+
+def _told(step: Step, answer: HttpResponse) -> str:
+    """The status, of a refusal with its code; other fields than the contract's, in another order or form, are told."""
+    media_type = answer.headers.get("content-type", "").split(";")[0].strip().lower()
+    try:
+        found = msgspec.json.decode(answer.body, type=dict[str, object])
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        return f"{answer.status} without a JSON object"
+    if answer.status in (200, 201):
+        sound = tuple(found) == FIELDS.get(step.name, FIELDS[""]) and msgspec.json.encode(found) == answer.body
+        return f"{answer.status}" + " in another form" * (not sound or media_type != "application/json")
+    sound = media_type == "application/problem+json" and found.get("status") == answer.status
+    return f"{answer.status} {str(found.get('type')).removeprefix(URN)}" + " in another form" * (not sound)
 
 
 def _problem(body: bytes) -> bytes:

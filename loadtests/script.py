@@ -3,6 +3,7 @@
 It includes refusals, repeats and unknown ids, because services differ there first.
 """
 
+import functools
 import random
 from collections.abc import Iterator, Mapping
 from typing import NamedTuple
@@ -31,6 +32,16 @@ class Step(NamedTuple):
     path: str
     body: bytes | None = None
     headers: Mapping[str, str] = {}
+    right: tuple[str, ...] = ("200",)  # what the contract allows: a status, of a refusal with its code
+
+
+INVALID, NOT_FOUND, ID_REUSED = "422 invalid", "404 not-found", "409 id-reused"
+CREATED, REPEATED = "201", "200"
+CHANGED = {  # of the changes, which are random: whether one is refused depends on those before it
+    **dict.fromkeys(("pay", "ship", "cancel"), ("200", "409 wrong-state", "412 version-mismatch")),
+    **dict.fromkeys(("rename", "reprice"), ("200", "412 version-mismatch")),
+    "deliver": (CREATED, REPEATED, ID_REUSED),
+}
 
 
 class Script:
@@ -52,79 +63,84 @@ class Script:
 
     def clean_up(self) -> list[Step]:
         """The dear orders leave the reports again."""
-        return [Step("cancel", "POST", f"/orders/{order}/cancel") for order in self.orders]
+        right = CHANGED["cancel"]
+        return [Step("cancel", "POST", f"/orders/{order}/cancel", right=right) for order in self.orders]
 
     def _ids(self, kind: str, count: int) -> list[str]:
         return [*map(Ids(*self._space, kind).at, range(count))]
 
     def _creations(self) -> Iterator[Step]:
         for id, name in zip(self.customers, CUSTOMERS, strict=True):
-            yield _put("register", f"/customers/{id}", name=f"{name} {self.word}")
-        yield _put("register", f"/customers/{self.customers[0].upper()}", name=f"{CUSTOMERS[0]} {self.word}")
-        yield _put("register", f"/customers/{self.customers[0]}", name="Somebody Else")
+            yield _put("register", f"/customers/{id}", CREATED, name=f"{name} {self.word}")
+        yield _put("register", f"/customers/{self.customers[0].upper()}", REPEATED, name=f"{CUSTOMERS[0]} {self.word}")
+        yield _put("register", f"/customers/{self.customers[0]}", ID_REUSED, name="Somebody Else")
         for index, (id, name) in enumerate(zip(self.products, PRODUCTS, strict=True)):
             price, stock = DEAR_CENTS - index if index < 2 else 100 * index, SHORT if index >= 5 else 10_000
-            for _ in range(2 if index == 3 else 1):
-                yield _put("add_product", f"/products/{id}", name=f"{name} {self.word}", price_cents=price, stock=stock)
-        yield _put("add_product", f"/products/{self.products[0]}", name="Other", price_cents=1, stock=1)
+            content = {"name": f"{name} {self.word}", "price_cents": price, "stock": stock}
+            for right in (CREATED, REPEATED) if index == 3 else (CREATED,):
+                yield _put("add_product", f"/products/{id}", right, **content)
+        yield _put("add_product", f"/products/{self.products[0]}", ID_REUSED, name="Other", price_cents=1, stock=1)
 
     def _placings(self) -> Iterator[Step]:
         placed = [self._order(order, quantity=1 + index) for index, order in enumerate(self.orders[:14])]
         yield from placed
-        yield placed[0]
-        yield self._order(self.orders[1], quantity=999)
+        yield placed[0]._replace(right=(REPEATED,))
+        yield self._order(self.orders[1], ID_REUSED, quantity=999)
 
-    def _order(self, id: str, quantity: int) -> Step:
+    def _order(self, id: str, right: str = CREATED, *, quantity: int) -> Step:
         lines = [(product, quantity) for product in self._rng.sample(self.products[:5], self._rng.randint(1, 4))]
-        return self._place(id, self._rng.choice(self.customers), *lines)
+        return self._place(id, right, self._rng.choice(self.customers), *lines)
 
     @staticmethod
-    def _place(id: str, customer: str, *lines: tuple[str, int]) -> Step:
+    def _place(id: str, right: str, customer: str, *lines: tuple[str, int]) -> Step:
         wanted = [{"product_id": product, "quantity": quantity} for product, quantity in lines]
-        return _put("place", f"/orders/{id}", customer_id=customer, lines=wanted)
+        return _put("place", f"/orders/{id}", right, customer_id=customer, lines=wanted)
 
     def _changes(self) -> Iterator[Step]:
         rng, deliveries = self._rng, self._ids("delivery", 6)
         for number in range(70):
             expected = {"Expected-Version": str(rng.randint(1, 3))} if rng.random() < 0.2 else {}
             name = rng.choice(("pay", "pay", "ship", "cancel", "rename", "reprice", "deliver"))
+            right = CHANGED[name]
             if name == "rename":
                 new = f"{rng.choice(('Ada', 'Łukasz', 'Birne'))} {self.word} {rng.randint(0, 3)}"
-                yield _post(name, f"/customers/{rng.choice(self.customers)}/rename", expected, name=new)
+                yield _post(name, f"/customers/{rng.choice(self.customers)}/rename", expected, *right, name=new)
             elif name == "reprice":
                 product = rng.choice(self.products[2:])
-                yield _post(name, f"/products/{product}/reprice", expected, price_cents=rng.randint(0, 9))
+                yield _post(name, f"/products/{product}/reprice", expected, *right, price_cents=rng.randint(0, 9))
             elif name == "deliver":
                 path = f"/products/{rng.choice(self.products)}/deliveries/{rng.choice(deliveries)}"
-                yield _put(name, path, quantity=rng.choice((5, 7)))
+                yield _put(name, path, *right, quantity=rng.choice((5, 7)))
             else:
-                yield Step(name, "POST", f"/orders/{rng.choice(self.orders[:14])}/{name}", None, expected)
+                yield Step(name, "POST", f"/orders/{rng.choice(self.orders[:14])}/{name}", None, expected, right)
             if number == 35:  # orders at the new prices, and under names that have changed
                 yield self._order(self.orders[14], quantity=2)
                 yield self._order(self.orders[15], quantity=3)
 
     def _refused_commands(self) -> Iterator[Step]:
         customer, product, path = self.customers[0], self.products[5], f"/orders/{self.refused}"
-        yield self._place(self.refused, self.unknown, (product, 1))
-        yield self._place(self.refused, customer, (product, 1), (self.unknown, 1))
-        yield self._place(self.refused, customer, (self.products[6], 900), (product, 900))  # the first one is named
-        yield self._place(self.refused, customer, (product, 900), (self.products[6], 900))
-        yield self._place(self.refused, customer, (product, 1), (product, 1))
-        yield self._place(self.refused, customer)
-        yield self._place(self.refused, customer, (product, 0))
-        yield _put("place", path, customer_id=customer)
-        yield _put("register", f"/customers/{self.unknown}", name="")
-        yield _put("register", f"/customers/{self.unknown}", name="A", nickname="B")
-        yield _put("register", "/customers/not-an-id", name="A")
-        yield Step("register", "PUT", f"/customers/{self.unknown}", b"{")
-        yield Step("register", "PUT", f"/customers/{self.unknown}", b'{"name":"A"}', {"Content-Type": "text/plain"})
-        yield _post("rename", f"/customers/{self.unknown}/rename", {}, name="A")
-        yield _post("reprice", f"/products/{self.unknown}/reprice", {}, price_cents=1)
-        yield _post("reprice", f"/products/{self.products[2]}/reprice", {}, price_cents=-1)
-        yield _put("deliver", f"/products/{self.unknown}/deliveries/{self.unknown}", quantity=1)
+        place = functools.partial(self._place, self.refused)
+        yield place("422 unknown-reference", self.unknown, (product, 1))
+        yield place("422 unknown-reference", customer, (product, 1), (self.unknown, 1))
+        yield place("409 insufficient-stock", customer, (self.products[6], 900), (product, 900))  # the first is named
+        yield place("409 insufficient-stock", customer, (product, 900), (self.products[6], 900))
+        yield place(INVALID, customer, (product, 1), (product, 1))
+        yield place(INVALID, customer)
+        yield place(INVALID, customer, (product, 0))
+        yield _put("place", path, INVALID, customer_id=customer)
+        yield _put("register", f"/customers/{self.unknown}", INVALID, name="")
+        yield _put("register", f"/customers/{self.unknown}", INVALID, name="A", nickname="B")
+        yield _put("register", "/customers/not-an-id", INVALID, name="A")
+        nobody, text = f"/customers/{self.unknown}", {"Content-Type": "text/plain"}
+        yield Step("register", "PUT", nobody, b"{", right=("400 malformed",))
+        yield Step("register", "PUT", nobody, b'{"name":"A"}', text, ("415 unsupported-media-type",))
+        yield _post("rename", f"/customers/{self.unknown}/rename", {}, NOT_FOUND, name="A")
+        yield _post("reprice", f"/products/{self.unknown}/reprice", {}, NOT_FOUND, price_cents=1)
+        yield _post("reprice", f"/products/{self.products[2]}/reprice", {}, INVALID, price_cents=-1)
+        yield _put("deliver", f"/products/{self.unknown}/deliveries/{self.unknown}", NOT_FOUND, quantity=1)
         for what in ("pay", "ship", "cancel"):
-            yield Step(what, "POST", f"/orders/{self.unknown}/{what}")
-        yield Step("", "DELETE", f"/orders/{self.orders[0]}")
+            yield Step(what, "POST", f"/orders/{self.unknown}/{what}", right=(NOT_FOUND,))
+        yield Step("", "DELETE", f"/orders/{self.orders[0]}", right=("405 method-not-allowed",))
 
     def _reads(self) -> Iterator[Step]:
         for id in self.orders:
@@ -146,26 +162,26 @@ class Script:
 
     def _refused_queries(self) -> Iterator[Step]:
         for kind in ("order", "customer", "product"):
-            yield _get(kind, f"/{kind}s/{self.unknown}")
-        yield _get("order", "/orders/not-an-id")
-        yield _get("history", f"/orders/{self.unknown}/history")
-        yield _get("customer_orders", f"/customers/{self.unknown}/orders")
-        yield _get("customer_orders", f"/customers/{self.customers[0]}/orders?limit=0")
-        yield _get("customer_orders", f"/customers/{self.customers[0]}/orders?after=nonsense")
-        yield _get("top_products", "/reports/top-products?limit=101")
-        yield _get("daily_sales", "/reports/daily-sales?days=x")
-        yield _get("search", "/search/orders")
-        yield _get("", f"/orders/{self.orders[0]}/")
-        yield _get("", "/nothing/here")
+            yield _get(kind, f"/{kind}s/{self.unknown}", NOT_FOUND)
+        yield _get("order", "/orders/not-an-id", INVALID)
+        yield _get("history", f"/orders/{self.unknown}/history", NOT_FOUND)
+        yield _get("customer_orders", f"/customers/{self.unknown}/orders", NOT_FOUND)
+        yield _get("customer_orders", f"/customers/{self.customers[0]}/orders?limit=0", INVALID)
+        yield _get("customer_orders", f"/customers/{self.customers[0]}/orders?after=nonsense", INVALID)
+        yield _get("top_products", "/reports/top-products?limit=101", INVALID)
+        yield _get("daily_sales", "/reports/daily-sales?days=x", INVALID)
+        yield _get("search", "/search/orders", INVALID)
+        yield _get("", f"/orders/{self.orders[0]}/", NOT_FOUND)
+        yield _get("", "/nothing/here", NOT_FOUND)
 
 
-def _get(name: str, path: str) -> Step:
-    return Step(name, "GET", path)
+def _get(name: str, path: str, right: str = "200") -> Step:
+    return Step(name, "GET", path, right=(right,))
 
 
-def _put(name: str, path: str, /, **content: object) -> Step:
-    return Step(name, "PUT", path, msgspec.json.encode(content))
+def _put(name: str, path: str, /, *right: str, **content: object) -> Step:
+    return Step(name, "PUT", path, msgspec.json.encode(content), right=right)
 
 
-def _post(name: str, path: str, headers: Mapping[str, str], /, **content: object) -> Step:
-    return Step(name, "POST", path, msgspec.json.encode(content), headers)
+def _post(name: str, path: str, headers: Mapping[str, str], /, *right: str, **content: object) -> Step:
+    return Step(name, "POST", path, msgspec.json.encode(content), headers, right)
