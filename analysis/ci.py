@@ -12,6 +12,7 @@ from msgspec import Struct
 from analysis import answer as words
 from analysis import gate, sentences
 from analysis.findings import Findings, find
+from analysis.legible import as_code, as_markdown
 from analysis.runs import UnusableRun
 
 
@@ -54,13 +55,14 @@ def write(
     runs: Sequence[str | Path], out: Path, *, benchmarks: Path | None = None, history: Path | None = None
 ) -> list[Path]:
     """Writes summary.md, benchmarks.json and verdicts.xml into `out`; raises UnusableRun for what gives no figures."""
+    gate.require_history(history)
     reported = [report(folder, history) for folder in runs]
     measured = read_benchmarks(benchmarks) if benchmarks else []
     listed = json.dumps(entries(reported, measured), indent=2, ensure_ascii=False) + "\n"
     texts = {"summary.md": markdown(reported, measured), "benchmarks.json": listed, "verdicts.xml": junit(reported)}
     out.mkdir(parents=True, exist_ok=True)
-    for name, text in texts.items():
-        (out / name).write_text(text, encoding="utf-8")
+    for name, content in texts.items():
+        (out / name).write_text(content, encoding="utf-8")
     return [out / name for name in texts]
 
 
@@ -85,7 +87,7 @@ def read_benchmarks(file: Path) -> list[Benchmark]:
         return msgspec.json.decode(file.read_bytes(), type=BenchmarkFile).benchmarks
     except OSError as error:
         raise UnusableRun(f"{file} cannot be read: {error.strerror}.") from None
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise UnusableRun(f"{file} is not what `pytest --benchmark-json` writes: {error}.") from None
 
 
@@ -94,21 +96,26 @@ def markdown(reported: Sequence[Reported], benchmarks: Sequence[Benchmark]) -> s
     lines = []
     for run in reported:
         was = run.findings.run.manifest
-        lines += [f"### Crossover: {was.kind} `{was.run}`, {was.profile} profile", "", f"**{_plain(run.answer)}**", ""]
+        lines += [
+            f"### Crossover: {as_markdown(was.kind)} {as_code(was.run)}, {as_markdown(was.profile)} profile",
+            "",
+            f"**{as_markdown(run.answer)}**",
+            "",
+        ]
         lines += ["| reads | target | CPU µs per operation | ratio (95% interval) | verdict |"]
         lines += ["|---:|---|---:|---|---|"]
         for cell in run.findings.cells:
             cost = f"{cell.cost.total_us:,.0f}" if cell.cost else "–"
             judged = cell.comparison.verdict if cell.comparison and was.kind != "gate" else ""
             ratio = sentences.ratio_text(cell.comparison) if cell.comparison else "1"
-            lines += [f"| {cell.read_share_pct:g}% | {_plain(cell.target)} | {cost} | {ratio} | {judged} |"]
-        lines += ["", *(f"- {_plain(note)}" for note in run.notes), ""]
+            lines += [f"| {cell.read_share_pct:g}% | {as_markdown(cell.target)} | {cost} | {ratio} | {judged} |"]
+        lines += ["", *(f"- {as_markdown(note)}" for note in run.notes), ""]
     if benchmarks:
         lines += ["### Single paths", "", "| benchmark | median | standard deviation | more |", "|---|---:|---:|---|"]
         for one in benchmarks:
             more = ", ".join(f"{name} {value}" for name, value in one.extra_info.items())
             times = f"{1000 * one.stats.median:,.3f} ms | {1000 * one.stats.stddev:,.3f} ms"
-            lines += [f"| {_plain(one.fullname)} | {times} | {_plain(more)} |"]
+            lines += [f"| {as_markdown(one.fullname)} | {times} | {as_markdown(more)} |"]
         lines += [""]
     return "\n".join(lines)
 
@@ -150,10 +157,3 @@ def junit(reported: Sequence[Reported]) -> str:
             suite.add_testcase(case)
         file.add_testsuite(suite)
     return bytes(file.tostring()).decode() + "\n"  # type: ignore[no-untyped-call]
-
-
-def _plain(text: str) -> str:
-    """Names come from users: nothing of theirs becomes a column or markup."""
-    for mark in "\\|<>*_`[]":
-        text = text.replace(mark, f"\\{mark}")
-    return " ".join(text.split())

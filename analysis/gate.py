@@ -85,8 +85,14 @@ def _control(findings: Findings) -> Comparison | None:
     return judged(findings.run, [family(findings.costs, base, again[0], None)])[0] if again else None
 
 
+def require_history(history: str | Path | None) -> None:
+    if history and not Path(history).is_dir():
+        raise UnusableRun(f"{history} is not a folder: give --history the folder that holds the runs of earlier gates.")
+
+
 def _controls(findings: Findings, history: str | Path | None) -> list[float]:
     """The control ratios of earlier gates like this one."""
+    require_history(history)
     was, ratios = findings.run.manifest, []
     for file in sorted(Path(history).glob("*/manifest.json")) if history else []:
         try:

@@ -5,6 +5,7 @@ import os
 import re
 import shutil
 from pathlib import Path
+from urllib.parse import quote
 
 import msgspec
 import polars as pl
@@ -12,7 +13,8 @@ import polars as pl
 from analysis import answer as words
 from analysis import report, sentences
 from analysis.findings import Findings, find
-from analysis.runs import open_run, read_manifest, require_alike
+from analysis.legible import as_code, as_markdown
+from analysis.runs import UnusableRun, open_run, read_manifest, require_alike
 from loadtests.format import TABLES
 
 # Two runs that differ in their clients may also differ in their commit; workload, settings and machine are the same.
@@ -43,12 +45,17 @@ def compacted(run_dir: Path, into: Path) -> Path:
 
 
 def published(run_dir: Path, folder: Path) -> Path:
-    """The run under `folder`, compacted unless it lies there already, with its report and plots written anew."""
-    into = run_dir if run_dir.resolve().parent == folder.resolve() else folder / run_dir.name
-    if into is not run_dir:
+    """The run under `folder`, compacted unless it is there already, with its report and plots written anew."""
+    into = folder / run_dir.resolve().name
+    if into.exists() and read_manifest(into).run != read_manifest(run_dir).run:
+        raise UnusableRun(f"{into} holds another run: give the folder of {run_dir} another name.")
+    if not into.exists():
         building = into.with_name(f".{into.name}.tmp")
         shutil.rmtree(building, ignore_errors=True)
-        compacted(run_dir, building).rename(into)
+        try:
+            compacted(run_dir, building).rename(into)
+        finally:
+            shutil.rmtree(building, ignore_errors=True)
     report.write_all(into)
     return into
 
@@ -73,8 +80,8 @@ def other_clients(findings: Findings, other: Findings, path: str) -> str:
     level, its_level = run.fingerprint.clients, beside.fingerprint.clients
     if level == its_level:
         raise ValueError(f"Run {beside.run} has {level} clients like run {run.run}, so it shows nothing beside it.")
-    lines = [f"**With `{its_level}` clients** instead of `{level}` ones, on all sides:\n"]
-    lines += [f"- {line}" for line in words.crossover_lines(other)]
+    lines = [f"**With {as_code(str(its_level))} clients** instead of {as_code(str(level))} ones, on all sides:\n"]
+    lines += [f"- {as_markdown(line)}" for line in words.crossover_lines(other)]
     for target in findings.challengers:
         pair = [each.crossovers[target] for each in (findings, other)]
         costs = [(one.baseline, one.target) for one in pair if one.baseline and one.target]
@@ -83,19 +90,21 @@ def other_clients(findings: Findings, other: Findings, path: str) -> str:
                 [getattr(target, name) / getattr(base, name) for base, target in costs]
                 for name in ("read_us", "write_us")
             )
-            lines.append(
-                f"- A read of {target} costs {reads:.2f} times one of {findings.baseline} with {level} clients and "
+            said = (
+                f"A read of {target} costs {reads:.2f} times one of {findings.baseline} with {level} clients and "
                 f"{its_reads:.2f} with {its_level} ones; a write {writes:.2f} and {its_writes:.2f}."
             )
-    return "\n".join([*lines, f"\nThat run is in `{path}/`."])
+            lines.append(f"- {as_markdown(said)}")
+    return "\n".join([*lines, f"\nThat run is in {as_code(f'{path}/')}."])
 
 
 def answer(findings: Findings, path: str) -> str:
     """The answer in Markdown: picture, sentences, table."""
     fingerprint = findings.run.manifest.fingerprint
     workload = fingerprint.workload["name"] if isinstance(fingerprint.workload, dict) else "?"
-    names = [findings.baseline, *findings.challengers]
-    columns = [f"{names[0]}, CPU µs per operation", *(f"{name} / {names[0]} (95% interval)" for name in names[1:])]
+    headline, names = as_markdown(words.headline(findings)), [findings.baseline, *findings.challengers]
+    first, *others = map(as_markdown, names)
+    columns = [f"{first}, CPU µs per operation", *(f"{name} / {first} (95% interval)" for name in others)]
     rows = [f"| read share | {' | '.join(columns)} |", "|---" * (len(columns) + 1) + "|"]
     for share in findings.read_shares:
         base, *cells = (findings.cell(share, name) for name in names)
@@ -106,14 +115,15 @@ def answer(findings: Findings, path: str) -> str:
         rows.append(f"| {' | '.join(texts)} |")
     return "\n".join(
         [
-            f"![{words.headline(findings)}]({path}/plots/ratio.png)\n",
-            f"**{words.headline(findings)}**\n",
-            *(f"- {line}" for line in words.lines(findings)),
+            f"![{headline}]({quote(path)}/plots/ratio.png)\n",
+            f"**{headline}**\n",
+            *(f"- {as_markdown(line)}" for line in words.lines(findings)),
             "",
-            f"Workload `{workload}`, size `{fingerprint.size}`, {fingerprint.rate_per_s:g} operations a second, "
-            f"{findings.run.manifest.profile} profile"
-            f"{f', `{fingerprint.clients}` clients' if fingerprint.clients else ''}; {fingerprint.placement}.\n",
+            f"Workload {as_code(workload)}, size {as_code(str(fingerprint.size))}, "
+            f"{fingerprint.rate_per_s:g} operations a second, {as_markdown(findings.run.manifest.profile)} profile"
+            f"{f', {as_code(fingerprint.clients)} clients' if fingerprint.clients else ''}; "
+            f"{as_markdown(str(fingerprint.placement))}.\n",
             *rows,
-            f"\nThe run, with its report, is in `{path}/`.",
+            f"\nThe run, with its report, is in {as_code(f'{path}/')}.",
         ]
     )

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import msgspec
 import polars as pl
 
+from analysis.legible import all_legible, legible
 from loadtests.format import FORMAT, OF_EVERY_RUN, TABLES, Fingerprint, Manifest
 
 LABELS = {"cpu": "CPU model", "memory_gib": "memory, GiB"}  # of fields whose name says less
@@ -82,8 +83,8 @@ def read_any_manifest(path: Path) -> Manifest:
             raise UnusableRun(f"{path} is an incomplete run: it has rounds but no manifest; run it again.")
         raise UnusableRun(f"{path} is no run: it holds no manifest.json.")
     try:
-        head = msgspec.json.decode(file.read_bytes())
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        head = all_legible(msgspec.json.decode(file.read_bytes()))
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise UnusableRun(f"{path} is damaged: manifest.json is no valid JSON ({error}).") from error
     version = head.get("format") if isinstance(head, dict) else None
     if not isinstance(version, int) or isinstance(version, bool) or version < 1:
@@ -185,4 +186,8 @@ def read_table(path: Path, files: Iterable[str], table: str) -> pl.DataFrame:
         except pl.exceptions.PolarsError as error:
             reason = str(error).splitlines()[0]
             raise UnusableRun(f"{path} is damaged: {name} does not fit format {FORMAT} ({reason}).") from error
-    return pl.concat(parts)
+    whole = pl.concat(parts)
+    for column in (column for column, kind in schema.items() if kind == pl.String()):
+        hidden = [name for name in whole[column].unique() if name and not name.isprintable()]
+        whole = whole.with_columns(pl.col(column).replace({name: legible(name) for name in hidden}))
+    return whole

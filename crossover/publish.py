@@ -12,12 +12,17 @@ HOME = Path(__file__).parent.parent
 def publish(folder: Path, home: Path = HOME, *, beside: Path | None = None) -> None:
     """`beside`: the same run with other clients, published with it. Raises UserError for a run without figures."""
     try:
-        kept = home / "results" / "published"
+        kept, readme = home / "results" / "published", home / "README.md"
+        leads = read_manifest(folder).kind == "compare"
+        before = readme.read_text("utf-8") if leads else ""
+        if leads:  # whatever is wrong is told before anything is written
+            published.answer_in(before, folder, home, beside)
         into = published.published(folder, kept)
         beside = beside and published.published(beside, kept)
-        readme, leads = home / "README.md", read_manifest(into).kind == "compare"
         if leads:  # its figure is the README's picture
-            readme.write_text(published.answer_in(readme.read_text("utf-8"), into, home, beside), "utf-8")
+            unfinished = readme.with_suffix(".md.tmp")
+            unfinished.write_text(published.answer_in(before, into, home, beside), "utf-8")
+            unfinished.replace(readme)
     except (UnusableRun, ValueError) as error:
         raise UserError(str(error)) from None
     except OSError as error:

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from analysis import ci
+from analysis import ci, report, tables
 from analysis.runs import UnusableRun
-from tests.synthetic_runs import CQRS, CRUD, write_run
+from tests.synthetic_runs import CQRS, CRUD, printed, write_run
 from tests.test_gate import run as gate_run
 
 BENCHMARKS = {"benchmarks": [{"fullname": "b::one", "stats": {"median": 0.5, "stddev": 0.1, "rounds": 3}}]}
@@ -57,3 +57,15 @@ def test_what_is_no_benchmark_file_is_refused_and_nothing_is_written(tmp_path: P
         with pytest.raises(UnusableRun, match=says):
             ci.write([found], tmp_path / "out", benchmarks=tmp_path / file)
     assert not (tmp_path / "out").exists()
+
+
+def test_names_that_are_no_text_are_shown_as_escapes_everywhere(tmp_path: Path) -> None:
+    named = write_run(tmp_path / "run", rounds=5, targets=(CRUD, replace(CQRS, name="cq\x00\x1b[31m\u202ers\n")))
+    shown = r"cq\x00\x1b[31m\u202ers\n"
+    ci.write([named], tmp_path / "out")
+    suite = xml.parse(tmp_path / "out" / "verdicts.xml").getroot()[0]
+    assert str(suite[0].get("name")).startswith(f"{shown} against crud")
+    printed_table, page = printed(tables.render(named)), report.write(named).read_text()
+    texts = [printed_table, page, *(file.read_text() for file in (tmp_path / "out").iterdir())]
+    assert shown in printed_table.replace("\n", "") and shown in page
+    assert not [text for text in texts for mark in text if not mark.isprintable() and mark != "\n"]

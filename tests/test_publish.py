@@ -1,9 +1,12 @@
 """What is kept of a run says the same as the run, and the README says what is kept."""
 
+import html
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from markdown_it import MarkdownIt
 
 from analysis import answer, publish, tables
 from analysis.findings import find
@@ -60,11 +63,34 @@ def test_publishing_leads_the_readme_and_keeps_what_stands_around_it(tmp_path: P
     assert (tmp_path / "README.md").read_text() == text, "a kept run published again changes nothing"
 
 
-def test_what_cannot_be_published_is_said_in_one_sentence(tmp_path: Path) -> None:
+HOSTILE = "<b>|`x` [a](http://evil.example) ![i](x) *e* &lt; # "
+
+
+def test_no_name_in_a_published_run_becomes_markup(tmp_path: Path) -> None:
+    run_dir = write_run(tmp_path / "a (run) `x` |b", targets=(CRUD, replace(CQRS, name=HOSTILE)))
+    (tmp_path / "README.md").write_text(f"{publish.BEGIN}\n{publish.END}\n")
+    keep(run_dir, tmp_path)
+    block = (tmp_path / "README.md").read_text()
+    page = MarkdownIt("commonmark").enable("table").render(block)
+    assert page.count("<td>") == 3 * len(find(run_dir).read_shares) and page.count("<img ") == 1
+    assert not re.search(r"<a |<b>|<em>|evil.example\"", page) and HOSTILE.strip() in html.unescape(page)
+
+
+def test_what_cannot_be_published_is_said_in_one_sentence_and_nothing_is_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     run_dir = write_run(tmp_path / "run")
     (tmp_path / "README.md").write_text("no marks\n")
     with pytest.raises(UserError, match="needs the marks"):
         keep(run_dir, tmp_path)
+    assert not (tmp_path / "results").exists()
+    (tmp_path / "README.md").write_text(f"{publish.BEGIN}\n{publish.END}\n")
+    monkeypatch.chdir(run_dir)
+    for _ in range(2):  # from within, and twice
+        keep(Path(), tmp_path)
+    other = rewritten(write_run(tmp_path / "other" / "run"), lambda manifest: manifest.update(run="other"))
+    with pytest.raises(UserError, match="holds another run"):
+        keep(other, tmp_path)
     (run_dir / "manifest.json").unlink()
     with pytest.raises(UserError, match="no manifest"):
         keep(run_dir, tmp_path / "elsewhere")
