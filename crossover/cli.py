@@ -15,9 +15,19 @@ from rich.console import Console
 from rich.markup import escape
 from typer.exceptions import TyperException
 
+from analysis.legible import legible
 from crossover import options as given
 from crossover import show as shown
-from crossover.errors import UserError, drivers_errors, refusals, server_words
+from crossover.errors import (
+    DEBUG,
+    UserError,
+    bug,
+    drivers_errors,
+    refusals,
+    refused_by_system,
+    server_words,
+    without_passwords,
+)
 from crossover.options import Options, flatten
 from crossover.progress import Steps
 from servers.server import Failed
@@ -167,9 +177,9 @@ def compare(
     if resume is None:
         return finish(comparison(options, rungs, target or (), pids or (), read_shares, profile, durability))
     typed = [name for name in context.params if str(context.get_parameter_source(name)).endswith("COMMANDLINE")]
-    if other := [name for name in typed if name not in ("resume", "pids", "url", "token")]:
+    if other := [name for name in typed if name not in ("resume", "target", "pids", "url", "token")]:
         raise UserError(f"A resumed run keeps its own settings: leave out --{other[0].replace('_', '-')}.")
-    finish(resumed(resume, pids or (), options.url or (), options.token))
+    finish(resumed(resume, pids or (), options.url or (), options.token, target or ()))
 
 
 def finish(session: "Session") -> None:
@@ -223,8 +233,11 @@ def map(
     against: Annotated[list[Path] | None, typer.Option(help="A run of compare to show beside the map.")] = None,
 ) -> None:
     """Draw the map of read share by data size: who uses the least CPU where, and where that is inconclusive."""
+    from analysis.runs import read_manifest
     from crossover.costs import draw_map, measured
 
+    for known in (*(folders or ()), *(against or ())):
+        read_manifest(known)
     runs = measured(sizes, Options(workload=workload or "shop", rate=rate, clients=clients), rungs, profile, out)
     draw_map(runs + (folders or []), workload, rate, out, against or [])
 
@@ -351,9 +364,11 @@ def gate(
     history: given.History = None,
 ) -> None:
     """Judge a change for CI: 0 same or better, 1 worse or wrong, 3 inconclusive."""
+    from analysis.gate import require_history
     from crossover.kinds import gate_of, sides
     from crossover.session import measure
 
+    require_history(history)
     session = gate_of(options, sides(base, head, again, rung), rung, read_shares, profile, pids or ())
     measure(session)
     raise typer.Exit(shown.verdict(session.access.out, history))
@@ -423,13 +438,22 @@ def outcome(words: list[str] | None = None) -> int:
     except BrokenPipeError:  # the reader of our output has left: `crossover rungs | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 128 + signal.SIGPIPE
+    except OSError as error:
+        return say(refused_by_system(error), 2)
     except refusals() as error:
         return say(str(error), 2)
     except drivers_errors() as error:
         return say(f"A server refused what was asked of it ({server_words(error)}): correct what it names.", 2)
+    except Exception as error:
+        if os.environ.get(DEBUG):
+            raise
+        return say(bug(error), 1)
 
 
 def say(sentence: str, code: int) -> int:
+    """What failed may be told with the end of a log, bad input by one line."""
+    lines = sentence.splitlines() if code == 1 else [sentence]
+    sentence = without_passwords("\n".join(legible(line) for line in lines))
     Console(stderr=True, soft_wrap=True).print(f"[red]{escape(sentence)}[/red]", highlight=False)
     return code
 

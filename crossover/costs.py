@@ -85,8 +85,8 @@ def draw_map(
     runs = [find(folder) for folder in folders]
     mix = mix_of(runs[0], workload, rate_per_s)
     found = map.rows([(orders_of(run), run) for run in runs], mix)
-    wide_console().print(map.table(found, mix, [find(path) for path in against or beside(runs, mix)], machine()))
     out.mkdir(parents=True, exist_ok=True)
+    wide_console().print(map.table(found, mix, [find(path) for path in against or beside(runs, mix)], machine()))
     print(f"Map: {map.write(found, mix, out)[-1]}")
 
 

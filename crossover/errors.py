@@ -1,6 +1,12 @@
 """Errors that the command line shows as one sentence instead of a traceback."""
 
+import re
+import traceback
+from pathlib import Path
+
 from servers.server import Failed, Unusable
+
+DEBUG = "CROSSOVER_DEBUG"  # set, a bug shows its traceback
 
 
 class UserError(Unusable):
@@ -33,3 +39,21 @@ def server_words(error: Exception) -> str:
     from crud_impl.session import words_of
 
     return one_line(words_of(error))
+
+
+def refused_by_system(error: OSError) -> str:
+    """A path that cannot be read or written, or whatever else the operating system refuses."""
+    reason = error.strerror or str(error) or type(error).__name__
+    return f"{error.filename} cannot be used: {reason}." if error.filename else f"The system refuses: {reason}."
+
+
+def bug(error: BaseException) -> str:
+    """Where it is, without its message: a message may hold anything."""
+    last = traceback.extract_tb(error.__traceback__)[-1]
+    where = f"{type(error).__name__} in {Path(last.filename).name}, line {last.lineno}"
+    return f"This is a bug of crossover ({where}): run it again with {DEBUG}=1, and report the traceback."
+
+
+def without_passwords(text: str) -> str:
+    """Of the addresses in a text."""
+    return re.sub(r":/+\S*@", "://…@", text)

@@ -83,10 +83,10 @@ def load(name_or_path: str) -> Workload:
 def parse(text: str, *, name: str, source: str) -> Workload:
     try:
         workload = msgspec.convert(tomllib.loads(text), Workload)
-    except tomllib.TOMLDecodeError as error:
-        raise WorkloadError(f"Workload {source} is no valid TOML: {error}.") from error
-    except msgspec.ValidationError as error:
+    except (msgspec.ValidationError, OverflowError) as error:
         raise WorkloadError(f"Workload {source} does not fit: {error}.") from error
+    except (ValueError, RecursionError) as error:  # tomllib's own is a ValueError, as is a number of too many digits
+        raise WorkloadError(f"Workload {source} is no valid TOML: {error}.") from error
     if problem := _problem(workload):
         raise WorkloadError(f"Workload {source}: {problem}.")
     return workload if workload.name else msgspec.structs.replace(workload, name=name)
@@ -100,6 +100,8 @@ def check_read_share(read_share_pct: float) -> float:
 
 def _problem(workload: Workload) -> str | None:
     """What is wrong, as the end of a sentence; None when all is well."""
+    if not workload.name.isprintable():
+        return "its name must be printable"
     if not (math.isfinite(workload.rate_per_s) and 0 < workload.rate_per_s <= 100_000):
         return f"rate_per_s must be above 0 and at most 100,000, not {workload.rate_per_s:g}"
     if not (math.isfinite(workload.read_share_pct) and 0 <= workload.read_share_pct <= 100):

@@ -23,6 +23,7 @@ for name in os.environ.keys() - let_in(os.environ).keys():
     if re.match(r"PG|GIT_|MPL|LC_|.*_PROXY$", name.upper()):
         del os.environ[name]
 
+os.environ["CROSSOVER_DEBUG"] = "1"  # a bug is a traceback, also of the command line
 Serve = Callable[..., Target]
 UrlOf = Callable[[Server], str]
 # Every rung by every client level that it can have: (rung, level).

@@ -108,6 +108,14 @@ def refused(*words: str, **env: str) -> str:
         ("compare --out Makefile", "give another --out"),
         ("compare --target mine", "--target is NAME=URL"),
         ("compare --target mine=http://me:secret@there", "holds a password"),
+        ("compare --target http://me:secret@there", "holds a password"),
+        ("capacity --target http://me:se=cret@there", "holds a password"),
+        ("gate --base a=http://me:secret@there --head b=http://there", "holds a password"),
+        ("show http://me:secret@there", "is not a folder"),
+        ("compare --target mine=http://there?token=secret", "and nothing else"),
+        ("compare --target \x1b[31m=http://there", "printable characters"),
+        ("compare --token sécret", "is printable ASCII without spaces"),
+        ("gate --base HEAD --history nope", "nope is not a folder: give --history"),
         ("compare --url nope=redis://there", "--url is NAME=URL, where NAME is one of postgres, redis."),
         ("compare --url redis", "--url is NAME=URL"),
         ("compare --target mine=ftp://there", "--target is NAME=URL"),
@@ -128,7 +136,17 @@ def refused(*words: str, **env: str) -> str:
     ],
 )
 def test_bad_input_is_refused_with_one_sentence(words: str, expected: str) -> None:
-    assert expected in refused(*words.split())
+    sentence = refused(*words.split())
+    assert expected in sentence and "secret" not in sentence and "cret" not in sentence
+
+
+def test_a_bug_is_one_sentence_too_and_shows_its_traceback_when_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("crossover.ladder_view.rungs", lambda: {}["canary"])
+    code, said = outcome_of("rungs", CROSSOVER_DEBUG="")
+    assert code == 1 and said.startswith("This is a bug of crossover (KeyError in test_cli.py, line ")
+    assert said.count("\n") == 1 and "canary" not in said
+    with pytest.raises(KeyError):
+        outcome_of("rungs", CROSSOVER_DEBUG="1")
 
 
 def test_a_port_in_use_is_found_before_anything_starts() -> None:
