@@ -18,6 +18,7 @@ from typer.exceptions import TyperException
 from analysis.legible import legible
 from crossover import options as given
 from crossover import show as shown
+from crossover import start
 from crossover.errors import (
     DEBUG,
     UserError,
@@ -416,6 +417,7 @@ def stop(number: int, _frame: FrameType | None) -> None:
 
 
 def main() -> None:
+    start.enter()
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, stop)
     sys.exit(outcome())
@@ -459,6 +461,4 @@ def say(sentence: str, code: int) -> int:
 
 
 if __name__ == "__main__":
-    from crossover import start
-
-    start.main()
+    main()

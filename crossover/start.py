@@ -6,6 +6,7 @@ Python, locales, matplotlib. The standard library alone is imported, as a PYTHON
 
 import logging
 import os
+import signal
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -48,8 +49,8 @@ def let_in(environ: Mapping[str, str]) -> dict[str, str]:
     return own | inherited(environ)
 
 
-def main() -> None:
-    """Run the command line; in another Python where this one was started with settings of its own."""
+def enter() -> None:
+    """Shut out everything else; start over in another Python where this one was given settings of its own."""
     kept = let_in(os.environ)
     told = any(name.startswith("PYTHON") and kept.get(name) != value for name, value in os.environ.items())
     if told or sys.getfilesystemencoding() != "utf-8":
@@ -58,7 +59,12 @@ def main() -> None:
     for name in os.environ.keys() - kept.keys():
         del os.environ[name]  # for libraries in C too
     os.environ.update(kept)
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # if it is ignored, nobody learns how a child ended
     logging.getLogger("matplotlib").setLevel(logging.ERROR)  # it has no home it can write to, or a style it cannot read
+
+
+def main() -> None:
+    enter()
     from crossover.cli import main as run
 
     run()

@@ -3,11 +3,13 @@
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +27,7 @@ from loadtests.limits import Limits, read_limits
 from servers.folders import sockets_parent, state_dir
 from servers.server import SERVER_ENV
 from servers.supervisor import REAPER_ENV, Processes
-from tests.family import descendants, folders_of, reapers_of
+from tests.family import descendants, reapers_of
 from tests.synthetic_runs import write_run
 
 LIBPQ = [option.envvar.decode() for option in psycopg.pq.Conninfo.get_defaults() if option.envvar]
@@ -43,7 +45,7 @@ HOSTILE = {
     **{"MPLBACKEND": "none such", "MPLCONFIGDIR": "/nowhere", "MATPLOTLIBRC": "/nowhere"},
     **dict.fromkeys(["REDIS_HOST", "REDISCLI_AUTH", "LOCUST_HOST", "WEB_CONCURRENCY", "UVICORN_PORT"], "1"),
     **{"SSLKEYLOGFILE": "/nowhere", "OPENSSL_CONF": "/nowhere", "TZ": "Asia/Kathmandu", "NO_COLOR": "1"},
-    "XDG_STATE_HOME": "state/of/nowhere",
+    "XDG_STATE_HOME": "/nowhere",
 }
 SHADOWS = ("redis", "psycopg", "typer", "rich", "locust", "servers", "analysis", "ladder")
 
@@ -67,18 +69,34 @@ def address(command: subprocess.Popen[str]) -> str:
     return found[0]
 
 
+def command_words(pid: int) -> list[str]:
+    return Path(f"/proc/{pid}/cmdline").read_text().rstrip("\0").split("\0")
+
+
 def environ_of(pid: int) -> set[str]:
     return {word.partition("=")[0] for word in Path(f"/proc/{pid}/environ").read_text().split("\0") if word}
 
 
-@pytest.mark.parametrize("umask", [0o077, 0o000])
-def test_a_hostile_environment_reaches_no_part_of_a_served_rung(tmp_path: Path, umask: int) -> None:
+@pytest.fixture
+def open_folder() -> Iterator[Path]:
+    """One that other users may enter, unlike tmp_path, so that root's servers can live there."""
+    with tempfile.TemporaryDirectory(prefix="s p%+,#'ü", dir="/tmp") as made:
+        Path(made).chmod(0o755)
+        yield Path(made)
+
+
+@pytest.mark.parametrize(("umask", "state"), [(0o077, "a/relative/one"), (0o000, "")])
+def test_a_hostile_environment_reaches_no_part_of_a_served_rung(
+    tmp_path: Path, open_folder: Path, umask: int, state: str
+) -> None:
     for name in SHADOWS:
         (tmp_path / f"{name}.py").write_text("raise SystemExit('a module of the same name')")
     temporary = tmp_path / "a b%+,#ü"
     temporary.mkdir()
     hostile = HOSTILE | {"PYTHONPATH": str(tmp_path), "TMPDIR": str(temporary), "PATH": os.environ["PATH"]}
-    with served("cqrs", umask=umask, env=hostile, cwd=tmp_path) as command:
+    hostile |= {"XDG_STATE_HOME": state or str(open_folder)}
+    alone = partial(signal.signal, signal.SIGCHLD, signal.SIG_IGN)  # as some that start it leave it
+    with served("cqrs", umask=umask, env=hostile, cwd=tmp_path, preexec_fn=alone) as command:
         client = HttpClient(address(command))
         assert client.get("/health").status == 200 and client.settle(10)
         allowed = (INHERITED | FIXED.keys() | {NAMESPACE, CLIENTS, "DATABASE_URL", "REDIS_URL"}) - {*LIBPQ}
@@ -87,7 +105,8 @@ def test_a_hostile_environment_reaches_no_part_of_a_served_rung(tmp_path: Path, 
         for pid, line in family.items():
             own = {*SERVER_ENV} if "valkey-server" in line or "postgres" in line else allowed
             assert environ_of(pid) <= ({*REAPER_ENV} if "reaper.py" in line else own), line
-        folder, sockets = folders_of(reapers_of(command.pid)[0])
+        *_, folder, sockets = map(Path, command_words(reapers_of(command.pid)[0]))
+        assert (open_folder in folder.parents) == (state == "")
         assert re.fullmatch(r"[\w/.-]+", str(sockets), re.ASCII)
         modes = {oct(log.stat().st_mode & 0o777) for log in folder.glob("*.log")}
         assert modes == {"0o600"}, "logs are their owner's alone"
