@@ -107,7 +107,7 @@ def test_freshness(benchmark: BenchmarkFixture, target: Callable[[str], Target])
         line = redis_client(env)
         while True:
             (found,) = await line.ask(("GET", Keys(env.namespace).checkpoint))
-            at = Checkpoint.of(found).position
+            (at,) = Checkpoint.of(found).position.components
             if not seen or at > seen[-1][0]:
                 seen.append((at, time.time()))
             await asyncio.sleep(0.0005)

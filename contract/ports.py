@@ -2,9 +2,10 @@
 
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from contract.messages import Command, CommandResult, PlaceOrder, Query, QueryResult, Readiness, Transition
+from contract.position import Position
 
 Clock = Callable[[], datetime]
 
@@ -33,6 +34,14 @@ class OrderSystem(Protocol):
 
     async def close(self) -> None:
         """Close the connections. The system is not used afterwards."""
+
+
+@runtime_checkable
+class Leading(Protocol):
+    """A system that gives tokens of several histories, and can tell which lead to which. Asked for by isinstance."""
+
+    async def leads(self, token: Position, shown: Position) -> bool:
+        """Whether a token of another history leads to that of an answer's position, so that both can be compared."""
 
 
 class Worker(Protocol):

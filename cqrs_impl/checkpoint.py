@@ -4,7 +4,7 @@ from secrets import randbits
 from typing import NamedTuple
 
 from contract.errors import WorkerError
-from contract.position import START, Position, position_of, token_of
+from contract.position import BEGINNING, Position, position_of, token_of
 
 CLEARING = b"clearing "
 
@@ -12,36 +12,50 @@ CLEARING = b"clearing "
 class Checkpoint(NamedTuple):
     """`low_water` is the position that answers report, before the first dead letter; it is first in the text, so that
     queries parse no further. `position` is how far the feed was processed. `writes` counts the writes: it differs
-    between any two states of the documents. `source` is the id of the log that they follow."""
+    between any two states of the documents. `counted` is the number of events up to the position: with its history it
+    tells whether a log is the one that was followed."""
 
     low_water: Position
     position: Position
     writes: int
-    source: str
+    counted: int
 
     @property
     def text(self) -> bytes:
-        return f"{token_of(self.low_water)} {token_of(self.position)} {self.writes} {self.source}".encode()
+        return f"{token_of(self.low_water)} {token_of(self.position)} {self.writes} {self.counted}".encode()
 
     @classmethod
     def of(cls, text: bytes) -> "Checkpoint":
-        low_water, position, writes, source = text.decode().split(" ")
-        return cls(position_of(low_water), position_of(position), int(writes), source)
+        """That of a store which is being emptied, or was filled by an earlier version, is the beginning."""
+        try:
+            low_water, position, writes, counted = text.decode().split(" ")
+            return cls(position_of(low_water), position_of(position), int(writes), int(counted))
+        except ValueError:
+            return cls.begin(history_of(text) if text.startswith(CLEARING) else "")
 
     @classmethod
-    def begin(cls, source: str) -> "Checkpoint":
+    def begin(cls, history: str) -> "Checkpoint":
         """For an empty store. `writes` starts at a random number, so that no other store has the same values."""
-        return cls(START, START, randbits(48), source)
+        return cls(Position(BEGINNING, history), Position(BEGINNING, history), randbits(48), 0)
+
+    def of_history(self, history: str) -> "Checkpoint":
+        """The same in a history that its position leads to."""
+        return self._replace(position=self.position._replace(history=history))
 
 
-def clearing(source: str) -> bytes:
-    """Replaces the checkpoint while the store is emptied for this source; no event may be applied then. A process that
+def clearing(history: str) -> bytes:
+    """Replaces the checkpoint while the store is emptied for this history; no event may be applied then. A process that
     finds it continues the emptying, as the one that set it may have been killed. The number makes it unique."""
-    return CLEARING + f"{randbits(48)} {source}".encode()
+    return CLEARING + f"{randbits(48)} {history}".encode()
 
 
-class AnotherSource(WorkerError):
-    """The store now follows another log."""
+def history_of(mark: bytes) -> str:
+    """The history that a store is emptied for."""
+    return mark.split(b" ")[2].decode()
+
+
+class AnotherHistory(WorkerError):
+    """A position, or the read store with its checkpoint, belongs to another history than the log's present one."""
 
     def __init__(self) -> None:
         super().__init__("The read store follows another database by now: give each database a read store of its own.")

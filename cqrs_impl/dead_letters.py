@@ -68,9 +68,11 @@ class DeadLetters:
 
     def low_water(self, position: Position) -> Position:
         """The part of `position` that the documents show in full: everything before the first event that waits."""
+        components = position.components
         for blocked in self.streams.values():
-            position = tuple(min(pair) for pair in zip_longest(position, blocked.before, fillvalue=(0, 0)))
-        return position
+            pairs = zip_longest(components, blocked.before.components, fillvalue=(0, 0))
+            components = tuple(min(pair) for pair in pairs)
+        return Position(components, position.history)
 
     def hold(self, recorded: RecordedEvent) -> bool:
         """Whether the event waits because its stream is blocked; it is then a dead letter too."""

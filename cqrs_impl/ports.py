@@ -52,7 +52,10 @@ class Recorder(Protocol):
 class Feed(Protocol):
     """Delivers events in the order of their positions and skips none. Raises `StoreGone` if it cannot be reached."""
 
-    async def read(self, after: Position, limit: int) -> Batch: ...
+    async def read(self, after: Position, limit: int) -> Batch:
+        """Events of the present history; `AnotherHistory` if `after` is not one of its positions, which the log can
+        then be asked to make of it. Noticed with each read, as a database can be restored under its readers."""
+
     async def wait(self, timeout_s: float) -> None:
         """Return when there may be new events, or after the timeout."""
 
@@ -60,20 +63,29 @@ class Feed(Protocol):
         """Close the connection; the next use opens another."""
 
 
-class EventLog(Protocol):
+class Histories(Protocol):
+    """What a log knows of its past."""
+
+    async def history(self, position: Position, counted: int | None = None) -> str:
+        """The id of the present history if the position leads to it: it is of this history or of an earlier one before
+        it ended, its event is there and, if the reader has counted, as many events up to it. Else `AnotherHistory`."""
+
+
+class EventLog(Histories, Protocol):
     """All events as they were recorded. Raises `StoreGone` if it cannot be reached."""
 
-    async def identity(self) -> str:
-        """An id that no other log has."""
+    async def present(self) -> str:
+        """The id of the present history, which no other log has, nor this one after it lost events."""
 
     async def count(self) -> int: ...
     async def stream(self, stream: str, version: int, upto: Position) -> Sequence[RecordedEvent]:
         """The events of one stream, from `version` on, that `upto` covers; ordered by version."""
 
 
-class Backlog(Protocol):
-    async def behind(self, position: Position) -> tuple[int, float]:
-        """How many events a position does not cover (counted up to about 100,000); the age of the oldest in seconds."""
+class Backlog(Histories, Protocol):
+    async def behind(self, position: Position, counted: int | None = None) -> tuple[int, float]:
+        """How many events a position does not cover (counted up to about 100,000); the age of the oldest in seconds.
+        `AnotherHistory` as from `history`."""
 
 
 # Documents, where the views live
@@ -131,7 +143,7 @@ class Contents(NamedTuple):
 class DocumentStore(Protocol):
     """Stores documents built from a feed, and writes the checkpoint atomically with them.
 
-    Raises `StoreGone` if it cannot be reached, `AnotherSource` if it now follows another log.
+    Raises `StoreGone` if it cannot be reached. Whether its checkpoint is one of the log's is for the reader to ask.
     """
 
     async def open(self) -> Contents:

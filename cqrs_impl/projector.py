@@ -11,9 +11,9 @@ from contract.errors import StoreGone
 from contract.http.metrics import Histogram
 from contract.position import Position, covers
 from cqrs_impl.batch import Apply, EventBatch, StagedDocuments, apply, uncovered
-from cqrs_impl.checkpoint import Checkpoint
+from cqrs_impl.checkpoint import AnotherHistory, Checkpoint
 from cqrs_impl.dead_letters import BlockedStream, DeadLetters, Retries
-from cqrs_impl.ports import Changes, DocumentStore, EventLog, Feed, RecordedEvent
+from cqrs_impl.ports import Changes, Contents, DocumentStore, EventLog, Feed, RecordedEvent
 
 BATCH_MAX = 500
 WINDOW_MAX = 64_000  # events read ahead at most, to find one that a waiting event needs
@@ -41,6 +41,9 @@ class Projector:
         self.feed, self._log, self._store = feed, log, store  # `feed` is replaced by a faulty one in torture
         self._apply, self._batch_max, self._sleep = apply, batch_max, sleep
         self._at: Position | None = None  # last known position of the store, which may have moved
+        self._history: str | None = None  # the present one, as far as we know
+        self._adopted: Checkpoint | None = None  # of an earlier history that leads to it
+        self._own: Checkpoint | None = None  # the last of the store that was ours
         self._limit = batch_max
         self._copies: dict[str, Any] = {}  # cached documents, valid until somebody else writes
         self._copies_at: Checkpoint | None = None
@@ -65,9 +68,15 @@ class Projector:
 
     async def step(self) -> tuple[bool, bool]:
         """One batch: (whether the position moved, whether more is on its way)."""
-        if self._at is None:
-            self._at = await self.position()
-        before = self._at
+        try:
+            if self._at is None:
+                self._at = await self.position()
+            return await self._step(self._at)
+        except AnotherHistory:
+            await self._begin_anew()
+            return True, True
+
+    async def _step(self, before: Position) -> tuple[bool, bool]:
         batch = await self.feed.read(before, self._limit)
         if not batch.events:
             self._at = await self.position()  # notices an emptied store even without new events
@@ -78,8 +87,35 @@ class Projector:
         self._limit = min(self._limit * 2, WINDOW_MAX) if waiting and reached == before else self._batch_max
         return reached != before, waiting or batch.more_soon
 
+    async def _begin_anew(self) -> None:
+        """After the feed or the store turned out to be of another history. If the store's checkpoint leads to the
+        present one, the server was only restarted. Otherwise the store is emptied: it, or the database, was replaced.
+        If our own last position still holds, it was the store, by somebody who uses it: `AnotherHistory` ends us."""
+        self._history = self._adopted = self._at = None
+        try:
+            self._at = await self.position()
+        except AnotherHistory:
+            if self._own is not None and await self._holds(self._own):
+                raise
+            await self._store.clear()
+
+    async def _holds(self, checkpoint: Checkpoint) -> bool:
+        try:
+            return bool(await self._log.history(checkpoint.position, checkpoint.counted))
+        except AnotherHistory:
+            return False
+
     async def position(self) -> Position:
-        return (await self._store.open()).checkpoint.position
+        return (await self._contents()).checkpoint.position
+
+    async def _contents(self) -> Contents:
+        """What the store holds, its position one of the present history; `AnotherHistory` if it does not lead there."""
+        checkpoint, letters = await self._store.open()
+        if checkpoint.position.history != self._history and checkpoint != self._adopted:
+            self._history = await self._log.history(checkpoint.position, checkpoint.counted)
+            self._adopted = checkpoint
+        self._own = checkpoint
+        return Contents(checkpoint.of_history(self._history or ""), letters)
 
     async def rebuild(self, progress: Callable[[int, int], None]) -> int:
         """Clear the store and replay all settled events; returns how many were read."""
@@ -97,7 +133,7 @@ class Projector:
 
     async def blocked_streams(self) -> Sequence[BlockedStream]:
         """The blocked streams in the order of their first waiting events."""
-        letters = DeadLetters((await self._store.open()).dead_letters)
+        letters = DeadLetters((await self._contents()).dead_letters)
         return sorted(letters.streams.values(), key=lambda blocked: blocked.before)
 
     async def replay(self) -> tuple[int, Sequence[BlockedStream]]:
@@ -115,14 +151,15 @@ class Projector:
         while True:
             checkpoint, letters = await self._opened()
             at = checkpoint.position
-            if not covers(at, after):
+            if at.history != after.history or not covers(at, after):
                 return at  # the store was emptied meanwhile: events before these must be applied first
             news = uncovered(events, at)
             batch = EventBatch(StagedDocuments(self._store, self._copies), letters, self._retries, self._apply)
             reached = await batch.run(news, at)
             if not batch.documents.documents and not letters.changed and reached == at:
                 return reached
-            if await self._write(batch, checkpoint, reached):
+            counted = len({one.position for one in news if covers(reached, one.position)})
+            if await self._write(batch, checkpoint, reached, counted):
                 now_s = time.time()
                 for position, _, recorded_s in news:
                     if recorded_s is not None and covers(reached, position):
@@ -132,7 +169,7 @@ class Projector:
     async def _replay(self, stream: str) -> int:
         """Replay one stream. If a running projector writes meanwhile, start again from its result."""
         while True:
-            at, text = await self._store.open()
+            at, text = await self._contents()
             blocked = DeadLetters(text).streams.get(stream)
             if blocked is None:
                 return 0
@@ -143,23 +180,23 @@ class Projector:
             letters.release(stream)
             batch = EventBatch(StagedDocuments(self._store, self._copies), letters, None, self._apply)
             await batch.run(events, blocked.before)
-            if await self._write(batch, checkpoint, at.position):
+            if await self._write(batch, checkpoint, at.position, 0):
                 return len(events) - (letters.streams[stream].events if stream in letters.streams else 0)
 
     async def _opened(self) -> tuple[Checkpoint, DeadLetters]:
-        checkpoint, text = await self._store.open()
+        checkpoint, text = await self._contents()
         if checkpoint != self._copies_at or len(self._copies) > COPIES_MAX:
             self._copies = {}
         self._copies_at = None  # until our write succeeds, the copies may be outdated
         return checkpoint, DeadLetters(text)
 
-    async def _write(self, batch: EventBatch, at: Checkpoint, reached: Position) -> bool:
+    async def _write(self, batch: EventBatch, at: Checkpoint, reached: Position, counted: int) -> bool:
         letters, documents = batch.letters, batch.documents.documents
-        after = Checkpoint(letters.low_water(reached), reached, at.writes + 1, at.source)
+        after = Checkpoint(letters.low_water(reached), reached, at.writes + 1, at.counted + counted)
         ages = _encode((self._ages.counts, self._ages.seconds))
         dead = letters.text if letters.changed else None
         if not await self._store.write(after, Changes(documents, batch.documents.lists(), dead, ages)):
             return False
         self._copies |= documents
-        self._copies_at = after
+        self._copies_at = self._own = after
         return True

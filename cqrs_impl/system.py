@@ -1,15 +1,27 @@
 """The split itself: one object for commands, another for queries."""
 
+from collections.abc import Awaitable, Callable
+
 from contract.messages import Command, CommandResult, Query, QueryResult, Readiness
+from contract.position import Position
 from cqrs_impl.commands import Commands
 from cqrs_impl.ports import Queries
 from crud_impl import system as crud
 from crud_impl.connections import Database
 
+Leads = Callable[[Position, Position], Awaitable[bool]]
+
+
+async def no_history_leads(token: Position, shown: Position) -> bool:
+    return False
+
 
 class CqrsOrders:
-    def __init__(self, database: Database, commands: Commands, queries: Queries) -> None:
-        self._database, self._commands, self._queries = database, commands, queries
+    def __init__(
+        self, database: Database, commands: Commands, queries: Queries, leads: Leads = no_history_leads
+    ) -> None:
+        """`leads` is as in `contract.ports.Leading`; only a read side that can lag needs it."""
+        self._database, self._commands, self._queries, self.leads = database, commands, queries, leads
 
     async def execute(self, command: Command) -> CommandResult:
         return await self._commands.execute(command)

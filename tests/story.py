@@ -26,6 +26,7 @@ from contract.messages import (
 )
 from contract.position import Position, covers
 from cqrs_impl.batch import Apply, apply
+from cqrs_impl.checkpoint import AnotherHistory
 from cqrs_impl.documents.redis import Keys
 from cqrs_impl.ports import Batch, DocumentStore, RecordedEvent, Unreadable
 from cqrs_impl.projector import Projector
@@ -108,20 +109,25 @@ STORY: tuple[Event, ...] = (
 )
 
 
+def place(number: int, history: str = "") -> Position:
+    return Position(((1, number),), history)
+
+
 class ListFeed:
     """A feed, and a log, over a list; the bodies of some of its events cannot be read."""
 
-    def __init__(self, events: Iterable[Event], poison: Iterable[int] = ()) -> None:
-        self.events, self.poison = list(events), set(poison)
+    def __init__(self, events: Iterable[Event], poison: Iterable[int] = (), history: str = "") -> None:
+        self.events, self.poison, self.named = list(events), set(poison), history
 
     def recorded(self) -> list[RecordedEvent]:
         read = [
             Unreadable(event.stream, event.version, "poison") if n in self.poison else event
             for n, event in enumerate(self.events)
         ]
-        return [RecordedEvent(((1, n),), event) for n, event in enumerate(read, start=1)]
+        return [RecordedEvent(place(n, self.named), event) for n, event in enumerate(read, start=1)]
 
     async def read(self, after: Position, limit: int) -> Batch:
+        await self.history(after)
         return Batch([one for one in self.recorded() if not covers(after, one.position)][:limit], more_soon=False)
 
     async def wait(self, timeout_s: float) -> None:
@@ -130,8 +136,13 @@ class ListFeed:
     async def close(self) -> None:
         pass
 
-    async def identity(self) -> str:
-        return ""
+    async def present(self) -> str:
+        return self.named
+
+    async def history(self, position: Position, counted: int | None = None) -> str:
+        if position.history != self.named:
+            raise AnotherHistory
+        return self.named
 
     async def count(self) -> int:
         return len(self.events)
@@ -147,7 +158,8 @@ async def followed(
     """A projector that has read the whole feed."""
     projector = Projector(feed, feed, documents, apply=apply, batch_max=batch_max)
     async with asyncio.timeout(10):
-        while not covers(await projector.position(), ((1, len(feed.events)),)):
+        await projector.step()
+        while not covers(await projector.position(), place(len(feed.events))):
             await projector.step()
     return projector
 

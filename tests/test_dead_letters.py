@@ -23,7 +23,7 @@ from cqrs_impl.ports import Documents
 from crossover.errors import Fallen
 from crossover.parked import replay_parked, show_parked
 from tests.service import Shop, settle, wait_until
-from tests.story import CUSTOMER, FIRST, POT, SECOND, STORY, TEA, ListFeed, contents, followed
+from tests.story import CUSTOMER, FIRST, POT, SECOND, STORY, TEA, ListFeed, contents, followed, place
 
 STORIES = min(2 * int(os.environ.get("CASES", "10")), 60)
 WHAT_WAITS = {  # poison at this event of the story → the streams that wait, from which version on
@@ -117,7 +117,7 @@ def test_the_low_water_mark_stays_below_what_waits_and_never_goes_back(
         await client.close()
         return seen
 
-    assert asyncio.run(marks(namespace())) == [((1, 4),), ((1, 6),), ((1, 9),)]
+    assert asyncio.run(marks(namespace())) == [place(4), place(6), place(9)]
 
 
 def test_over_http_poison_is_seen_others_go_on_and_replay_heals_it(fresh_target: Callable[..., Any]) -> None:

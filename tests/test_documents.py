@@ -33,7 +33,7 @@ from contract.messages import (
 )
 from contract.position import Position, covers
 from cqrs_impl.batch import apply
-from cqrs_impl.checkpoint import AnotherSource
+from cqrs_impl.checkpoint import AnotherHistory
 from cqrs_impl.documents.memory import MemoryDocuments
 from cqrs_impl.documents.redis import Keys, RedisDocuments
 from cqrs_impl.documents.redis_client import RedisClient
@@ -44,13 +44,16 @@ from cqrs_impl.queries import DocumentQueries
 from ladder.connections import redis_client
 from ladder.environment import CLIENTS, LEVELS, Environment
 from servers.redis import REDIS
-from tests.story import CUSTOMER, FIRST, POT, SECOND, STORY, T0, TEA, ListFeed, contents, events, followed, line
+from tests.story import CUSTOMER, FIRST, POT, SECOND, STORY, T0, TEA, ListFeed, contents, events, followed, line, place
 
 NOBODY = "00000000-0000-0000-0000-0000000000ff"
 
 
 class NoBacklog:
-    async def behind(self, position: Position) -> tuple[int, float]:
+    async def history(self, position: Position, counted: int | None = None) -> str:
+        return ""
+
+    async def behind(self, position: Position, counted: int | None = None) -> tuple[int, float]:
         return 0, 0.0
 
 
@@ -193,8 +196,8 @@ class StoreSuite(ABC):
     """Promises of `DocumentStore`."""
 
     @abstractmethod
-    def store(self, name: str, source: str = "") -> DocumentStore:
-        """Documents that all who know the name share."""
+    def store(self, name: str, history: str = "") -> DocumentStore:
+        """Documents that all who know the name share, of a log with this present history."""
 
     @abstractmethod
     def contents(self, name: str) -> dict[str, object]:
@@ -240,12 +243,12 @@ class StoreSuite(ABC):
             checkpoints = [(await store.open()).checkpoint for store in (one, other)]
             nothing = Changes({}, {}, None, b"[]")
             return [
-                await store.write(at._replace(position=((1, n),), writes=at.writes + 1), nothing)
+                await store.write(at._replace(position=place(n), writes=at.writes + 1), nothing)
                 for n, (store, at) in enumerate(zip((one, other), checkpoints, strict=True), 1)
             ]
 
         assert self.run(race()) == [True, False]
-        assert self.run(self.store(name).open()).checkpoint.position == ((1, 1),)
+        assert self.run(self.store(name).open()).checkpoint.position == place(1)
 
     def test_two_projectors_count_every_event_once(self) -> None:
         name, feed = self.name(), ListFeed(islice(events(Random(1)), 150))
@@ -262,7 +265,7 @@ class StoreSuite(ABC):
         async def cleared() -> None:
             projector = await followed(self.store(name), ListFeed(feed.events[:100]))
             await self.store(name).clear()
-            assert not covers(await projector.position(), ((1, 1),))
+            assert not covers(await projector.position(), place(1))
             following = asyncio.ensure_future(followed(self.store(name), feed, batch_max=4))
             for _ in range(3):
                 await asyncio.sleep(0)
@@ -273,22 +276,28 @@ class StoreSuite(ABC):
         self.run(cleared())
         assert self.contents(name) == self.after(feed.events)
 
-    def test_a_store_that_follows_another_log_is_refused(self) -> None:
-        name = self.name()
-        self.run(self.store(name, "one").open())
-        with pytest.raises(AnotherSource):
-            self.run(self.store(name, "another").open())
+    def test_a_store_of_another_log_is_rebuilt_at_the_start_and_given_up_when_it_was_taken(self) -> None:
+        name, one, other = self.name(), ListFeed(STORY, history="one"), ListFeed(STORY[:3], history="other")
+
+        async def taken() -> None:
+            first = await followed(self.store(name, "one"), one)
+            await followed(self.store(name, "other"), other)
+            with pytest.raises(AnotherHistory, match="follows another database by now"):
+                await first.step()
+
+        self.run(taken())
+        assert self.contents(name) == self.after(STORY[:3])
 
 
 class TestRedisStore(OfRedis, StoreSuite):
     def name(self) -> str:
         return self.namespace()
 
-    def store(self, name: str, source: str = "") -> RedisDocuments:
-        async def identity() -> str:
-            return source
+    def store(self, name: str, history: str = "") -> RedisDocuments:
+        async def present() -> str:
+            return history
 
-        return RedisDocuments(self.client(), Keys(name), identity)
+        return RedisDocuments(self.client(), Keys(name), present)
 
     def contents(self, name: str) -> dict[str, object]:
         return contents(self.url, name)

@@ -13,10 +13,11 @@ import pytest
 from psycopg import sql
 
 from contract.messages import CustomerRegistered, CustomerRenamed, Event
-from contract.position import START, Position, covers
+from contract.position import BEGINNING, Position, covers
+from cqrs_impl.checkpoint import AnotherHistory
 from cqrs_impl.feeds.outbox.feed import READ, OutboxFeed
-from cqrs_impl.feeds.outbox.recorder import LAST, OUTBOX, identity_of
-from cqrs_impl.ports import EventLog, Feed, RecordedEvent, Unreadable
+from cqrs_impl.feeds.outbox.recorder import LAST, OUTBOX, history_of
+from cqrs_impl.ports import EventLog, RecordedEvent, Unreadable
 from ladder.connections import connect
 from ladder.environment import CLIENTS, LEVELS, NAMESPACE, Environment
 from servers.postgres import POSTGRES
@@ -26,6 +27,10 @@ WRITERS, EACH = 8, 25
 
 def customer(number: int) -> CustomerRegistered:
     return CustomerRegistered(str(UUID(int=number)), 1, f"Customer {number}")
+
+
+async def begin(log: EventLog) -> Position:
+    return Position(BEGINNING, await log.present())
 
 
 class FeedSuite(ABC):
@@ -45,6 +50,10 @@ class FeedSuite(ABC):
     def spoil(self, event: Event) -> None:
         """Make the recorded body of an event unreadable."""
 
+    @abstractmethod
+    def restore(self, events: int) -> None:
+        """The log as it was when it held so many events, restored in place under its readers."""
+
     def ask(self, work: Callable[[Any], Coroutine[Any, Any, Any]]) -> Any:
         async def once() -> Any:
             feed = self.feed()
@@ -55,9 +64,9 @@ class FeedSuite(ABC):
 
         return asyncio.run(once())
 
-    def read(self, after: Position = START) -> list[RecordedEvent]:
-        async def batch(feed: Feed) -> list[RecordedEvent]:
-            return list((await feed.read(after, 1000)).events)
+    def read(self, after: Position | None = None) -> list[RecordedEvent]:
+        async def batch(feed: Any) -> list[RecordedEvent]:
+            return list((await feed.read(after or await begin(feed), 1000)).events)
 
         return list(self.ask(batch))
 
@@ -104,10 +113,10 @@ class FeedSuite(ABC):
 
         threads = [threading.Thread(target=write, args=(writer,)) for writer in range(WRITERS)]
 
-        async def follow(feed: Feed) -> list[Event]:
+        async def follow(feed: Any) -> list[Event]:
             for thread in threads:
                 thread.start()
-            seen, at = [], START
+            seen, at = [], await begin(feed)
             async with asyncio.timeout(30):
                 while len(seen) < WRITERS * EACH:
                     for position, event, _ in (await feed.read(at, 7)).events:
@@ -154,9 +163,34 @@ class FeedSuite(ABC):
 
         assert self.ask(stream) == (renamed[:2], 5)
 
+    def test_a_position_leads_to_the_present_as_far_as_the_log_holds_what_came_before_it(self) -> None:
+        self.commit(customer(1))
+        self.commit(customer(2))
+        self.commit(customer(3))
+        first, second, third = (one.position for one in self.read())
+
+        async def lead(log: Any) -> list[Any]:
+            led: list[Any] = [await log.present()]
+            for position, counted in ((second, 2), (first, None), (second, 1), (third, 3), (third, None), (nowhere, 1)):
+                try:
+                    led.append(await log.history(position, counted))
+                except AnotherHistory:
+                    led.append(None)
+            with pytest.raises(AnotherHistory):  # the log is to be asked first what the position is now
+                await log.read(second, 9)
+            here = second._replace(history=led[0])
+            return [*led, *(await log.read(here, 9)).events]
+
+        nowhere = first._replace(history="nowhere")
+        self.restore(2)
+        self.commit(customer(4))
+        present, *led, event = self.ask(lead)
+        assert led == [present, present, None, None, None, None] and present != first.history
+        assert (event.event, event.position.history) == (customer(4), present)
+
     def test_it_wakes_up_for_news_and_goes_on_after_it_was_closed(self) -> None:
-        async def woken(feed: Feed) -> list[Event]:
-            await feed.read(START, 1)
+        async def woken(feed: Any) -> list[Event]:
+            await feed.read(await begin(feed), 1)
             await feed.wait(0.01)  # in vain
             waiting = asyncio.ensure_future(feed.wait(30))
             await asyncio.sleep(0)
@@ -164,7 +198,7 @@ class FeedSuite(ABC):
             async with asyncio.timeout(10):
                 await waiting
             await feed.close()
-            return [one.event for one in (await feed.read(START, 10)).events]
+            return [one.event for one in (await feed.read(await begin(feed), 10)).events]
 
         assert self.ask(woken) == [customer(1)]
 
@@ -192,13 +226,31 @@ class TestOutbox(FeedSuite):
     def record(self, connection: psycopg.Connection, event: Event) -> None:
         body = msgspec.json.encode(event).decode()
         row = [event.stream, event.version, body, self.name]
-        connection.execute(
-            "WITH row AS (INSERT INTO outbox (stream, version, body) VALUES (%s, %s, %s)) SELECT pg_notify(%s, '')", row
-        )
+        insert = "INSERT INTO outbox (stream, version, body) VALUES (%s, %s, %s)"
+        connection.execute(f"{insert} RETURNING outbox_history(), pg_notify(%s, '')".encode(), row)
 
     def spoil(self, event: Event) -> None:
         with self.transaction() as connection:
             connection.execute("UPDATE outbox SET body = '{' || body WHERE stream = %s", [event.stream])
+
+    def restore(self, events: int) -> None:
+        with self.transaction() as connection:
+            kept = f"CREATE TEMPORARY TABLE kept AS SELECT * FROM outbox ORDER BY xid, id LIMIT {events}"
+            connection.execute(kept.encode())
+            connection.execute("TRUNCATE outbox; INSERT INTO outbox TABLE kept")
+
+    def test_rows_of_a_server_that_is_ahead_are_read_in_their_order_and_before_new_ones(self) -> None:
+        for number in (1, 2, 3):
+            self.commit(customer(number))
+        before = self.read()[-1].position
+        with self.transaction() as connection:
+            connection.execute("CREATE TEMPORARY TABLE kept AS TABLE outbox")
+            connection.execute("UPDATE kept SET xid = (xid::text::bigint + 1000000)::text::xid8")
+            connection.execute("TRUNCATE outbox; INSERT INTO outbox TABLE kept")
+        self.commit(customer(4))
+        assert self.events() == [customer(number) for number in (1, 2, 3, 4)]
+        with pytest.raises(AnotherHistory):
+            history_of(self.url, self.name, before, 3)
 
     @pytest.mark.parametrize("statement", [READ, LAST], ids=["a batch", "the last event"])
     def test_it_is_read_in_the_order_of_its_index(self, statement: str) -> None:
@@ -212,9 +264,3 @@ class TestOutbox(FeedSuite):
         explain = f"EXPLAIN {statement}".encode()
         plan = "\n".join(line for (line,) in connection.execute(explain, {"xid": "3", "id": 0, "limit": 500}))
         assert "outbox_by_position" in plan and "Sort" not in plan
-
-    def test_its_identity_is_its_own_and_stays(self) -> None:
-        async def identity(log: EventLog) -> str:
-            return await log.identity()
-
-        assert self.ask(identity) == self.ask(identity) == identity_of(self.url, self.name) != ""

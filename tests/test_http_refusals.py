@@ -13,6 +13,7 @@ from contract.errors import Unavailable
 from contract.http.request import Request
 from contract.messages import Command, CommandResult, Query, QueryResult, Readiness
 from contract.ports import utc_now
+from contract.position import Position
 from ladder.noop.system import MemoryOrders
 from ladder.rung import rungs
 from tests.service import Shop, client_of, fresh_id, settle, wait_until
@@ -93,7 +94,8 @@ def header(name: str, *values: str | bytes) -> list[Any]:
 
 
 LIMITS = ("", "0", "101", "-1", "+1", "1.0", "x", "%201", "1%00", "5&limit=5", "%D9%A3", "%FF", "9" * 5000)
-TOKENS = header("Consistency-Token", "", "x", "1", "1-", "1-1-1", "-1-1", "1-x", b"\xb2-1", "1-1, 1-1", "1-1.")
+NO_TOKENS = ("", "x", "1", "1-", "1-1-1", "-1-1", "1-x", b"\xb2-1", "1-1, 1-1", "1-1.", ".1-1", "a-1.1-1", "a.")
+TOKENS = header("Consistency-Token", *NO_TOKENS)
 VERSIONS = header("Expected-Version", "", "x", "-1", "+1", "1.0", '"1"', "1, 1", b"\xb2")
 
 # Decided before the system is asked, so alike on every rung.
@@ -330,7 +332,7 @@ class Scripted(MemoryOrders):
         if not self.available:
             raise Unavailable("The read store cannot be reached.")
         self.at += 1
-        return QueryResult((await super().answer(query)).body, ((0, self.at),))
+        return QueryResult((await super().answer(query)).body, Position(((0, self.at),)))
 
     async def readiness(self) -> Readiness:
         self.asked += 1
@@ -358,6 +360,10 @@ def test_a_query_waits_for_its_token_and_is_refused_as_behind_before_its_404() -
         reached = ask("/reports/top-products", "0-8", "foo, wait=5")
         assert reached.status_code == 200 and reached.headers["consistency-token"] == "0-8"
         assert refusal(ask(f"/orders/{ID}", "0-9", "")) == (404, "urn:crossover:not-found", None)
+        another = ask("/reports/top-products", "a1B2.0-1", "wait=5")
+        assert refusal(another) == BEHIND and another.elapsed.total_seconds() < 4, "waiting would not help"
+        assert another.json()["detail"].startswith("The Consistency-Token belongs to another history of the data")
+        assert ask("/reports/top-products", "a1B2.0-0", "wait=0").status_code == 200, "all begin with nothing"
 
 
 PREFERENCES = {

@@ -18,7 +18,7 @@ import redis
 from contract.messages import Event
 from cqrs_impl.checkpoint import Checkpoint
 from cqrs_impl.documents.redis import Keys
-from cqrs_impl.feeds.outbox.recorder import LAST
+from cqrs_impl.feeds.outbox.recorder import LAST, place
 from crossover.targets import Target, process_env, target_env
 from servers.supervisor import Processes
 from tests.service import wait_until
@@ -94,7 +94,7 @@ def test_kills_leave_every_total_exact(
 
         def behind() -> bool:
             found = store.get(keys.checkpoint)
-            return found is None or Checkpoint.of(found).position < (truth.execute(LAST).fetchone() or (),)
+            return found is None or Checkpoint.of(found).position < place(*(truth.execute(LAST).fetchone() or ()))
 
         for _ in range(KILLS):
             wait_until(lambda: working() == 2)

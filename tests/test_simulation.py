@@ -4,6 +4,7 @@
 """
 
 import os
+from operator import itemgetter
 from typing import Any
 
 import msgspec
@@ -35,12 +36,14 @@ def test_what_the_schedules_are_held_against_is_counted_by_hand_too(number: int)
         assert total.items() <= msgspec.json.decode(views[key]).items()
 
 
+first = itemgetter(0)
+
+
 class Polling(Feed):
     def select(self, after: Position, limit: int) -> Batch:
-        rows = sorted(
-            (RecordedEvent(((0, at[0][1]),), event) for at, event, *_ in self.truth.rows), key=lambda row: row[0]
-        )
-        rows = [row for row in rows if row.position > ((0, after[0][1]),)][:limit]
+        by_number = [(at.components[0][1], event) for at, event, *_ in self.truth.rows]
+        rows = [RecordedEvent(Position(((0, number),)), event) for number, event in sorted(by_number, key=first)]
+        rows = [row for row in rows if row.position.components > ((0, after.components[0][1]),)][:limit]
         return Batch(rows, more_soon=len(rows) == limit)
 
 

@@ -70,14 +70,15 @@ def order_gone(torture: Torture) -> None:
     sql(torture, f"DELETE FROM order_lines WHERE order_id = {first}", f"DELETE FROM orders WHERE id = {first}")
 
 
-def event_dropped(torture: Torture) -> None:
-    sql(torture, "DELETE FROM outbox WHERE id = (SELECT max(id) FROM outbox WHERE body LIKE '%OrderPlaced%')")
+def event_altered(torture: Torture) -> None:
+    last = "(SELECT max(id) FROM outbox WHERE body LIKE '%OrderPlaced%')"
+    sql(torture, f"""UPDATE outbox SET body = replace(body, '"total_cents":', '"total_cents":1') WHERE id = {last}""")
 
 
 LIES: list[tuple[Callable[[Torture], None], Callable[[Torture], object], str]] = [
     (document_altered, lambda t: t.check("a lie"), "GET /customers/"),
     (order_gone, lambda t: t.check("a lie"), "repeat"),  # views still show it: only the write side tells
-    (event_dropped, Torture.rebuild, "after a rebuild"),  # live views still show it: only a rebuild tells
+    (event_altered, Torture.rebuild, "after a rebuild"),  # live views still show it: only a rebuild tells
 ]
 
 

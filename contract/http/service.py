@@ -15,7 +15,7 @@ from contract.http.metrics import Metrics
 from contract.http.operation import Operation, Response
 from contract.http.request import Request
 from contract.messages import Command, Query, QueryResult
-from contract.ports import OrderSystem
+from contract.ports import Leading, OrderSystem
 from contract.position import START, Position, covers, token_of
 
 _JSON = (b"content-type", b"application/json")
@@ -33,24 +33,33 @@ class Service:
             request.finish()
             result = await self._system.answer(asked)
             if wanted is not None and not _reflects(result, wanted):
-                result = await self._catch_up(asked, wanted, request.wait_s())
+                result = await self._catch_up(asked, result, wanted, request.wait_s())
             if result.body is None:
                 raise NotFound("There is no such resource.")
             return Response(200, [_JSON, _token(result.position or wanted or START)], result.body)
 
         return Operation(run, self._metrics.histogram(name))
 
-    async def _catch_up(self, query: Query, wanted: Position, wait_s: int) -> QueryResult:
+    async def _catch_up(self, query: Query, result: QueryResult, wanted: Position, wait_s: int) -> QueryResult:
         """Ask again until the answer reflects the wanted position, or refuse after `wait_s`."""
         loop = asyncio.get_running_loop()
         deadline, pause_s = loop.time() + wait_s, _FIRST_PAUSE_S
-        while (left_s := deadline - loop.time()) > 0:
+        while not _reflects(result, await self._led(wanted, result)):
+            if (left_s := deadline - loop.time()) <= 0:
+                raise Behind("The read side has not caught up with the Consistency-Token yet.")
             await asyncio.sleep(min(pause_s, left_s))
             result = await self._system.answer(query)
-            if _reflects(result, wanted):
-                return result
             pause_s = min(pause_s * 1.5, _LONGEST_PAUSE_S)
-        raise Behind("The read side has not caught up with the Consistency-Token yet.")
+        return result
+
+    async def _led(self, wanted: Position, result: QueryResult) -> Position:
+        """A token as a position of the answer's history, to which it must lead."""
+        shown, system = result.position, self._system
+        if shown is None or shown.history == wanted.history:
+            return wanted
+        if not covers(START, wanted) and not (isinstance(system, Leading) and await system.leads(wanted, shown)):
+            raise Behind("The Consistency-Token belongs to another history of the data, such as before a restore.")
+        return wanted._replace(history=shown.history)
 
     def command(self, name: str, read: Callable[[Request], Command]) -> Operation:
         async def run(request: Request) -> Response:
@@ -121,7 +130,8 @@ class Backlog:
 
 
 def _reflects(result: QueryResult, wanted: Position) -> bool:
-    return result.position is None or covers(result.position, wanted)
+    shown = result.position
+    return shown is None or (shown.history == wanted.history and covers(shown, wanted))
 
 
 def _token(position: Position) -> tuple[bytes, bytes]:

@@ -10,7 +10,8 @@ from typing import Any
 
 import msgspec
 
-from cqrs_impl.checkpoint import CLEARING, AnotherSource, Checkpoint, clearing
+from contract.position import Position
+from cqrs_impl.checkpoint import CLEARING, AnotherHistory, Checkpoint, clearing, history_of
 from cqrs_impl.documents.redis_client import Command, RedisClient, step_client
 from cqrs_impl.fold import KINDS, key_of
 from cqrs_impl.ports import Changes, Contents
@@ -32,35 +33,39 @@ class Keys:
         return self.prefix + key_of(kind, id)
 
 
-def claim(url: str, keys: Keys, source: str) -> None:
-    """Make the store follow this log. Documents of another log are dropped, and that log's projector is refused."""
+def claim(url: str, keys: Keys, history: Callable[[Position | None, int], str]) -> None:
+    """Make the store follow this log. Documents that do not lead to its present history are dropped, and the projector
+    of another log is refused. `history` is as in the port `Histories`, and gives the present one if asked for none."""
     with step_client(url) as client:
         found: Any = client.get(keys.checkpoint)
         if found is None:
-            client.set(keys.checkpoint, Checkpoint.begin(source).text, nx=True)
-        elif not found.decode().endswith(source):
-            client.set(keys.checkpoint, clearing(source))  # the projector finds it and empties the store
+            client.set(keys.checkpoint, Checkpoint.begin(history(None, 0)).text, nx=True)
+            return
+        checkpoint = Checkpoint.of(found)
+        try:
+            history(checkpoint.position, checkpoint.counted)
+        except AnotherHistory:
+            client.set(keys.checkpoint, clearing(history(None, 0)))  # the projector finds it and empties the store
 
 
 class RedisDocuments:
     """A `DocumentStore`. Needs a client of its own, because all users of a client share its watched key."""
 
-    def __init__(self, client: RedisClient, keys: Keys, source: Callable[[], Awaitable[str]] | None = None) -> None:
-        """`source` returns the id of the log to follow; leave it out where there is only one."""
-        self._client, self._keys, self._source = client, keys, source
+    def __init__(self, client: RedisClient, keys: Keys, present: Callable[[], Awaitable[str]] | None = None) -> None:
+        """`present` returns the id of the log's present history; leave it out where there is only one."""
+        self._client, self._keys, self._present = client, keys, present
 
     async def open(self) -> Contents:
-        checkpoint, source = self._keys.checkpoint, await self._source() if self._source else ""
+        checkpoint = self._keys.checkpoint
         while True:
             ((found, parked),) = await self._client.watch(checkpoint, ("MGET", checkpoint, self._keys.parked))
             if found is None:  # an empty store: start from the beginning; NX, as another projector may do the same
-                await self._client.ask(("SET", checkpoint, Checkpoint.begin(source).text, "NX"))
+                begin = Checkpoint.begin(await self._present() if self._present else "").text
+                await self._client.ask(("SET", checkpoint, begin, "NX"))
             elif found.startswith(CLEARING):
                 await self._empty(found)
-            elif (at := Checkpoint.of(found)).source != source:
-                raise AnotherSource
             else:
-                return Contents(at, parked)
+                return Contents(Checkpoint.of(found), parked)
 
     async def fetch(self, keys: Mapping[str, type]) -> Mapping[str, Any]:
         (found,) = await self._client.ask(("MGET", *(self._keys.prefix + key for key in keys)))
@@ -91,7 +96,7 @@ class RedisDocuments:
         yield "SET", self._keys.applied, changes.ages
 
     async def clear(self) -> None:
-        mark = clearing(await self._source() if self._source else "")
+        mark = clearing(await self._present() if self._present else "")
         await self._client.ask(("SET", self._keys.checkpoint, mark))
         await self._empty(mark)
 
@@ -108,6 +113,6 @@ class RedisDocuments:
             work: list[Command] = [("UNLINK", *gone)] if gone else []
             cursor = int(cursor)
             if not cursor:
-                work.append(("SET", checkpoint, Checkpoint.begin(mark.split(b" ")[2].decode()).text))
+                work.append(("SET", checkpoint, Checkpoint.begin(history_of(mark)).text))
             if (work and not await self._client.write(*work)) or not cursor:
                 return

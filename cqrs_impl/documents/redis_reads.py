@@ -4,7 +4,8 @@ The checkpoint is read in the same command as the document, or before it. It is 
 unless the store is emptied, only moves forward: the answer reflects at least the position in the checkpoint.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 
 import msgspec
 
@@ -12,7 +13,7 @@ from contract.errors import StoreGone, Unavailable
 from contract.messages import OrderItem, Readiness
 from contract.position import Position, position_of
 from cqrs_impl import dead_letters
-from cqrs_impl.checkpoint import CLEARING, Checkpoint
+from cqrs_impl.checkpoint import CLEARING, AnotherHistory, Checkpoint
 from cqrs_impl.documents.redis import Keys
 from cqrs_impl.documents.redis_client import RedisClient
 from cqrs_impl.fold import with_word
@@ -42,16 +43,21 @@ if #items > 0 then items = redis.call('MGET', unpack(items)) end
 return {redis.call('GET', KEYS[1]), items}
 """
 
+TOKENS_MAX = 1000
+FOREIGN = "The read store shows another history of the data than the database has: its projector must rebuild it."
 _ages = msgspec.json.Decoder(tuple[list[int], float]).decode
 
 
 class RedisReads:
     def __init__(self, client: RedisClient, keys: Keys, backlog: Backlog) -> None:
         self._client, self._keys, self._backlog = client, keys, backlog
+        self._known = set[str]()  # histories in which the store's checkpoint was found to be the log's
+        self._counted: bytes | None = None  # the checkpoint whose events were counted last
+        self._lead = set[tuple[Position, str]]()  # tokens of earlier histories that lead to these
 
     async def document(self, kind: type, id: str) -> tuple[bytes | None, Position | None]:
         ((checkpoint, body),) = await self._client.ask(("MGET", self._keys.checkpoint, self._keys.document(kind, id)))
-        return body, _position(checkpoint)
+        return body, await self._shown(checkpoint)
 
     async def first(self, name: str, limit: int) -> tuple[Sequence[bytes], Position | None]:
         return await self._range(name, limit)
@@ -63,7 +69,7 @@ class RedisReads:
         checkpoint, entries = await self._client.ask(
             ("GET", self._keys.checkpoint), ("ZRANGE", self._keys.prefix + name, 0, limit - 1, *reverse)
         )
-        return entries, _position(checkpoint)
+        return entries, await self._shown(checkpoint)
 
     async def page(
         self, name: str, before: str | None, limit: int, *, kind: type, id: str
@@ -74,19 +80,23 @@ class RedisReads:
             ("ZRANGE", self._keys.prefix + name, start, "-", "BYLEX", "REV", "LIMIT", 0, limit),
             ("EXISTS", self._keys.document(kind, id)),
         )
-        return entries if exists else None, _position(checkpoint)
+        return entries if exists else None, await self._shown(checkpoint)
 
     async def search(self, words: Iterable[str], limit: int) -> tuple[Sequence[bytes], Position | None]:
         keys = [self._keys.checkpoint, *(self._keys.prefix + with_word(word) for word in words)]
         ((checkpoint, items),) = await self._client.ask(
             ("EVAL", SEARCH, len(keys), *keys, self._keys.document(OrderItem, ""), limit)
         )
-        return items, _position(checkpoint)
+        return items, await self._shown(checkpoint)
 
     async def readiness(self) -> Readiness:
         keys = self._keys
-        ((checkpoint, parked, applied),) = await self._client.ask(("MGET", keys.checkpoint, keys.parked, keys.applied))
-        lag_events, lag_seconds = await self._backlog.behind(Checkpoint.of(_built(checkpoint)).position)
+        ((text, parked, applied),) = await self._client.ask(("MGET", keys.checkpoint, keys.parked, keys.applied))
+        checkpoint = Checkpoint.of(_built(text))
+        with self._of_its_history():
+            counted = None if text == self._counted else checkpoint.counted
+            lag_events, lag_seconds = await self._backlog.behind(checkpoint.position, counted)
+            self._counted = text
         parked_events, ages = dead_letters.count(parked), applied and _ages(applied)
         return Readiness(lag_events, lag_seconds, parked_events, ages, await self._unwritable())
 
@@ -98,10 +108,38 @@ class RedisReads:
             return gone.reason
         return None
 
+    async def leads(self, token: Position, shown: Position) -> bool:
+        """Whether a token leads to the same history as the position of an answer. Both can be of earlier ones."""
+        if (token, shown.history) in self._lead:
+            return True
+        try:
+            present = await self._backlog.history(token)
+        except AnotherHistory:
+            return False
+        if present == shown.history:
+            self._lead = {*self._lead, (token, present)} if len(self._lead) < TOKENS_MAX else {(token, present)}
+        else:  # nothing was projected since the present history began
+            with self._of_its_history():
+                await self._backlog.history(shown)
+        return True
 
-def _position(checkpoint: bytes | None) -> Position:
-    """The low-water mark, which is the first word of the checkpoint."""
-    return position_of(_built(checkpoint).split(b" ", 1)[0].decode())
+    async def _shown(self, text: bytes | None) -> Position:
+        """The position that an answer reports: the low-water mark, which is the first word of the checkpoint."""
+        low_water = position_of(_built(text).split(b" ", 1)[0].decode())
+        if low_water.history not in self._known:  # once for each history
+            checkpoint = Checkpoint.of(_built(text))
+            with self._of_its_history():
+                await self._backlog.history(checkpoint.position, checkpoint.counted)
+            self._known.add(low_water.history)
+        return low_water
+
+    @contextmanager
+    def _of_its_history(self) -> Iterator[None]:
+        try:
+            yield
+        except AnotherHistory:
+            self._known.clear()
+            raise Unavailable(FOREIGN) from None
 
 
 def _built(checkpoint: bytes | None) -> bytes:

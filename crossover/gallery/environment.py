@@ -111,7 +111,7 @@ class DemoEnvironment:
     async def project(self, keys: Keys | None = None, *, apply: Apply = apply, replay: bool = False) -> None:
         """Let a fresh projector work until nothing is left, and if asked replay the dead letters."""
         feed, client = OutboxFeed(connect(self.ladder), self.namespace), redis_client(self.ladder)
-        projector = Projector(feed, feed, RedisDocuments(client, keys or self.keys), apply=apply)
+        projector = Projector(feed, feed, RedisDocuments(client, keys or self.keys, feed.present), apply=apply)
         try:
             async with asyncio.timeout(20):
                 while any(await projector.step()):

@@ -15,7 +15,7 @@ from random import uniform
 import msgspec
 
 from contract.messages import Event, RegisterCustomer
-from contract.position import START, Position
+from contract.position import BEGINNING, Position
 from cqrs_impl.feeds.outbox.feed import READ, OutboxFeed
 from cqrs_impl.feeds.outbox.recorder import Outbox
 from cqrs_impl.ports import Batch, RecordedEvent
@@ -28,11 +28,11 @@ WRITERS, EACH = 4, 60
 
 class Polling(OutboxFeed):
     async def read(self, after: Position, limit: int) -> Batch:
-        ((_, sequence),) = after
+        ((_, sequence),) = after.components
         rows = await self._rows(
             "SELECT id, body FROM outbox WHERE id > %(id)s ORDER BY id LIMIT %(limit)s", id=sequence, limit=limit
         )
-        found = [RecordedEvent(((0, id),), msgspec.json.decode(body, type=Event)) for id, body in rows]
+        found = [RecordedEvent(Position(((0, id),)), msgspec.json.decode(body, type=Event)) for id, body in rows]
         return Batch(found, more_soon=bool(found))
 
 
@@ -49,7 +49,8 @@ class BusyOutbox(Outbox):
 
 
 async def show(env: DemoEnvironment, feed_class: type[OutboxFeed]) -> Evidence:
-    feed, seen, at = feed_class(connect(env.ladder), env.namespace), 0, START
+    feed, seen = feed_class(connect(env.ladder), env.namespace), 0
+    at = Position(BEGINNING, await feed.present())
     execute = env.commands(BusyOutbox(env.namespace)).execute
     writing = asyncio.ensure_future(crowd(WRITERS, EACH, lambda _: execute(RegisterCustomer(fresh_id(), "Ann"))))
     while True:

@@ -29,8 +29,9 @@ class FaultyFeed:
         return getattr(self._feed, name)
 
     async def read(self, after: Position, limit: int) -> Batch:
-        goes_back = self._fault in ("duplicate", "reorder") and self._positions
-        batch: Batch = await self._feed.read(random.choice(self._positions) if goes_back else after, limit)
+        earlier = [one for one in self._positions if one.history == after.history]
+        goes_back = self._fault in ("duplicate", "reorder") and earlier
+        batch: Batch = await self._feed.read(random.choice(earlier) if goes_back else after, limit)
         if not self._positions:
             print("reading", flush=True)
         self._positions = [*self._positions, after, *(event.position for event in batch.events)][-EARLIER:]

@@ -9,7 +9,7 @@ from cqrs_impl.commands import Commands
 from cqrs_impl.documents.redis import Keys, RedisDocuments, claim
 from cqrs_impl.documents.redis_reads import RedisReads
 from cqrs_impl.feeds.outbox.feed import OutboxFeed
-from cqrs_impl.feeds.outbox.recorder import OUTBOX, Outbox, OutboxBacklog, copy_events, identity_of
+from cqrs_impl.feeds.outbox.recorder import OUTBOX, Outbox, OutboxBacklog, copy_events, history_of
 from cqrs_impl.projector import Projector
 from cqrs_impl.queries import DocumentQueries
 from cqrs_impl.system import CqrsOrders
@@ -36,16 +36,17 @@ class Cqrs(Views):
 
     def prepare(self, env: Environment) -> None:
         POSTGRES.create_schema(env.url(POSTGRES), env.namespace, self.schema)
-        claim(env.url(REDIS), Keys(env.namespace), identity_of(env.url(POSTGRES), env.namespace))
+        claim(env.url(REDIS), Keys(env.namespace), partial(history_of, env.url(POSTGRES), env.namespace))
 
     def system(self, env: Environment) -> OrderSystem:
         tables = database(env)
         reads = RedisReads(redis_client(env), Keys(env.namespace), OutboxBacklog(tables.rows))
-        return CqrsOrders(tables, Commands(tables, Outbox(env.namespace), env.clock), DocumentQueries(reads))
+        commands = Commands(tables, Outbox(env.namespace), env.clock)
+        return CqrsOrders(tables, commands, DocumentQueries(reads), reads.leads)
 
     def workers(self, env: Environment) -> Mapping[str, Projector]:
         feed = OutboxFeed(connect(env), env.namespace)
-        documents = RedisDocuments(redis_client(env), Keys(env.namespace), feed.identity)
+        documents = RedisDocuments(redis_client(env), Keys(env.namespace), feed.present)
         return {"projector": Projector(feed, feed, documents)}
 
     def rebuild(self, env: Environment, progress: Progress) -> int:

@@ -10,6 +10,7 @@ from msgspec.structs import replace
 from contract import messages as m
 from contract import rules
 from contract.ports import Clock, recorded_at
+from contract.position import Position
 from cqrs_impl.documents.memory import MemoryDocuments
 from cqrs_impl.fold import fold
 from cqrs_impl.queries import DocumentQueries
@@ -33,7 +34,7 @@ class MemoryOrders:
             self._evolve(event)
             await fold(event, self._documents)
         created = isinstance(event, m.CustomerRegistered | m.ProductAdded | m.StockDelivered | m.OrderPlaced)
-        return m.CommandResult(m.Receipt(command.id, self._version(command)), created, ((0, self._events),))
+        return m.CommandResult(m.Receipt(command.id, self._version(command)), created, Position(((0, self._events),)))
 
     async def answer(self, query: m.Query) -> m.QueryResult:
         return await self._queries.answer(query)

@@ -11,7 +11,8 @@ import psycopg
 from contract import stores
 from contract.messages import Event
 from contract.position import Position
-from cqrs_impl.feeds.outbox.recorder import OutboxPosition, beyond
+from cqrs_impl.checkpoint import AnotherHistory
+from cqrs_impl.feeds.outbox.recorder import HOLDS, beyond, held, named, place
 from cqrs_impl.ports import Batch, RecordedEvent, Unreadable
 from crud_impl.connections import Connect, Connection
 from crud_impl.session import words_of
@@ -21,7 +22,7 @@ from crud_impl.session import words_of
 # column, and each batch would sort all rows that follow.
 READ = """
 SELECT o.xid::text::bigint, id, body, extract(epoch FROM recorded_at)::float8,
-xid < pg_snapshot_xmin(pg_current_snapshot()) AS settled
+xid < pg_snapshot_xmin(pg_current_snapshot()) AS settled, (SELECT outbox_history())
 FROM outbox o WHERE (xid, id) > (%(xid)s::text::xid8, %(id)s) ORDER BY o.xid, o.id LIMIT %(limit)s"""
 STREAM = """
 SELECT xid::text::bigint, id, body FROM outbox WHERE stream = %(stream)s AND version >= %(version)s
@@ -37,16 +38,18 @@ class OutboxFeed:
     def __init__(self, connect: Connect, channel: str) -> None:
         self._connect, self._channel = connect, channel
         self._connection: Connection | None = None
-        self._identity = ""
         self._news = asyncio.Event()
 
     async def read(self, after: Position, limit: int) -> Batch:
         rows = await self._rows(READ, limit=limit, **beyond(after))
+        present = rows[0][5] if rows else await self.present()
+        if after.history != present:
+            raise AnotherHistory
         events: list[RecordedEvent] = []
-        for xid, sequence, body, recorded_s, settled in rows:
+        for xid, sequence, body, recorded_s, settled, _ in rows:
             if not settled:
                 return Batch(events, more_soon=True)
-            events.append(await self._recorded(xid, sequence, body, recorded_s))
+            events.append(await self._recorded(place(xid, sequence, present), body, recorded_s))
         return Batch(events, more_soon=len(rows) == limit)
 
     async def wait(self, timeout_s: float) -> None:
@@ -71,10 +74,13 @@ class OutboxFeed:
         if connection is not None:
             await connection.close()
 
-    async def identity(self) -> str:
-        """The id of the outbox when the connection was opened."""
-        await self._connected()
-        return self._identity
+    async def present(self) -> str:
+        ((present,),) = await self._rows("SELECT outbox_history()")
+        return str(present)
+
+    async def history(self, position: Position, counted: int | None = None) -> str:
+        ((present,),) = await self._rows(HOLDS, **named(position, counted))
+        return held(present)
 
     async def count(self) -> int:
         ((events,),) = await self._rows("SELECT count(*) FROM outbox")
@@ -82,15 +88,14 @@ class OutboxFeed:
 
     async def stream(self, stream: str, version: int, upto: Position) -> Sequence[RecordedEvent]:
         rows = await self._rows(STREAM, stream=stream, version=version, **beyond(upto))
-        return [await self._recorded(*row) for row in rows]
+        return [await self._recorded(place(xid, id, upto.history), body) for xid, id, body in rows]
 
-    async def _recorded(self, xid: int, sequence: int, body: str, recorded_s: float | None = None) -> RecordedEvent:
-        position = (OutboxPosition(xid, sequence),)
+    async def _recorded(self, at: Position, body: str, recorded_s: float | None = None) -> RecordedEvent:
         try:
-            return RecordedEvent(position, _decode(body), recorded_s)
+            return RecordedEvent(at, _decode(body), recorded_s)
         except msgspec.DecodeError as error:
-            ((stream, version),) = await self._rows(NAME, **beyond(position))
-            return RecordedEvent(position, Unreadable(stream, version, f"its body is no event ({error})"))
+            ((stream, version),) = await self._rows(NAME, **beyond(at))
+            return RecordedEvent(at, Unreadable(stream, version, f"its body is no event ({error})"))
 
     async def _rows(self, statement: str, **params: Any) -> Sequence[Any]:
         connection = await self._connected()
@@ -107,8 +112,6 @@ class OutboxFeed:
         connection = await self._connect(writing=False)
         connection.driver.add_notify_handler(lambda _: self._news.set())  # that arrive with a response
         await connection.rows(f'LISTEN "{self._channel}"', {})
-        rows = await connection.rows("SELECT id::text FROM outbox_identity", {})
-        self._identity = rows[0][0] if rows else ""
         return connection
 
 
