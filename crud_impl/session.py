@@ -21,7 +21,6 @@ NETWORK: dict[str, Any] = {
     "tcp_user_timeout": 10_000,
 }
 SETTINGS = {
-    "client_encoding": "UTF8",
     "TimeZone": "UTC",
     "DateStyle": "ISO, MDY",
     "IntervalStyle": "postgres",
@@ -48,8 +47,9 @@ class WrongServer(psycopg.OperationalError):
 
 
 def address_of(url: str) -> dict[str, Any]:
-    """psycopg's parameters of an address; ours where it names none."""
-    return NETWORK | conninfo_to_dict(url)
+    """psycopg's parameters of an address; ours where it names none. The encoding from the start: in another, the
+    answer that verifies it could not be read."""
+    return NETWORK | conninfo_to_dict(url) | {"client_encoding": "UTF8"}
 
 
 async def open_session(address: Mapping[str, Any], schema: str) -> psycopg.AsyncConnection:

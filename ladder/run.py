@@ -139,7 +139,7 @@ def main(argv: list[str] | None = None) -> None:
 def sentence(error: Exception, one: Rung) -> str:
     """What a server said, whatever it was, and which one it was."""
     cause = error.__cause__ or error
-    reason = error.reason if isinstance(error, StoreGone) else one_line(words_of(error))
+    reason = error.reason or error.detail if isinstance(error, StoreGone) else one_line(words_of(error))
     for server in one.servers:
         if isinstance(cause, server.errors):
             return (

@@ -61,7 +61,7 @@ SETTINGS: dict[str, str] = {
 # Of our own statements, whatever the role's defaults are; what a rung's connections set is in `crud_impl.session`.
 OURS_FIRST = """
 SELECT set_config('default_transaction_read_only', 'off', false), set_config('statement_timeout', '0', false),
-       set_config('client_encoding', 'UTF8', false), set_config('search_path', 'pg_catalog', false)"""
+       set_config('search_path', 'pg_catalog', false)"""
 # A role may be read-only by default, which is overruled; a server or a database is so because somebody closed it.
 STATE = """
 SELECT current_setting('server_encoding'), pg_is_in_recovery(), pg_backend_pid(), session_user, current_database(),
@@ -280,7 +280,7 @@ class Postgres:
         except psycopg.ProgrammingError:
             raise Unusable("DATABASE_URL is no address: give postgresql://user:password@host:5432/database.") from None
         try:
-            return psycopg.connect(url, autocommit=True, connect_timeout=5)
+            return psycopg.connect(url, autocommit=True, connect_timeout=5, client_encoding="UTF8")
         except psycopg.Error as error:
             reason = without_secrets(str(error).strip().splitlines()[-1], url)
             advice = "correct what it names" if "FATAL" in reason else "start the server or correct the address"

@@ -84,7 +84,7 @@ class Service:
         try:
             readiness = await self._system.readiness()
         except StoreGone as gone:
-            raise Unavailable(gone.detail, reason=gone.reason) from gone
+            raise Unavailable(gone.detail, reason=gone.reason or gone.detail) from gone
         if readiness.unwritable is not None:
             raise Unavailable("The read store takes no writes right now.", reason=readiness.unwritable)
         self._backlog.update(readiness.lag_events)
