@@ -90,7 +90,8 @@ class Views:
 
     async def hidden(self, request: Request, *, heeds_tokens: bool = True) -> bool:
         still_s = self.shown_from.get(thing_of(request), 0) - time.monotonic()
-        if heeds_tokens and "consistency-token" in request.headers:
+        asked_to_wait = heeds_tokens or "prefer" in request.headers  # the check before the load asks so, the load not
+        if asked_to_wait and "consistency-token" in request.headers:
             await asyncio.sleep(still_s)
             return False
         return request.method == "GET" and still_s > 0
