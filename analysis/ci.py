@@ -87,7 +87,7 @@ def read_benchmarks(file: Path) -> list[Benchmark]:
         return msgspec.json.decode(file.read_bytes(), type=BenchmarkFile).benchmarks
     except OSError as error:
         raise UnusableRun(f"{file} cannot be read: {error.strerror}.") from None
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:
         raise UnusableRun(f"{file} is not what `pytest --benchmark-json` writes: {error}.") from None
 
 

@@ -84,7 +84,7 @@ def read_any_manifest(path: Path) -> Manifest:
         raise UnusableRun(f"{path} is no run: it holds no manifest.json.")
     try:
         head = all_legible(msgspec.json.decode(file.read_bytes()))
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:
         raise UnusableRun(f"{path} is damaged: manifest.json is no valid JSON ({error}).") from error
     version = head.get("format") if isinstance(head, dict) else None
     if not isinstance(version, int) or isinstance(version, bool) or version < 1:

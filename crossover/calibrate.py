@@ -66,7 +66,9 @@ class Repeat(NamedTuple):
 def calibrate(out: Path | None, *, quick: bool, repeats: int) -> None:
     """Each repeat is a run in `out`, where those of before count. `Fallen` when this machine cannot be trusted."""
     out = (out or Path("results") / f"{datetime.now(UTC):%Y%m%d-%H%M%S}-calibrate").absolute()
-    if not (out / "pairs-01").exists():
+    if (out / "pairs-01").exists():
+        read_any_manifest(out / "pairs-01")  # refuses what is no run
+    else:
         free_folder(out)
     try:
         with Steps("calibrate") as steps:

@@ -189,8 +189,9 @@ def free_folder(folder: Path) -> Path:
             raise UserError(f"{folder} holds something already: give another --out, so that no run is overwritten.")
         made = [path for path in (folder, *folder.parents) if not path.exists()]
         folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=folder, buffering=0) as probe:
+        with tempfile.TemporaryFile(dir=folder) as probe:
             probe.write(bytes(PROBE_BYTES))
+            probe.flush()
     except OSError as error:
         raise UserError(f"{folder} cannot be written to ({error.strerror}): give --out a folder that can.") from None
     finally:

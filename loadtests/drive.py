@@ -219,7 +219,7 @@ class Run:
             endpoints = {endpoint.name: endpoint for endpoint in msgspec.json.decode(line, type=_Fresh).endpoints}
             for target in self.targets:
                 target.attach(endpoints[target.name])
-        except (msgspec.DecodeError, KeyError) as error:
+        except (ValueError, KeyError) as error:
             raise BadPlan("A restart needs one line with all endpoints on stdin.") from error
         for target in self.targets:
             require_contract(target.name, target.client, self.plan.workload.operations)

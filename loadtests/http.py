@@ -115,7 +115,7 @@ def lag_in(status: int, body: bytes) -> int | None:
     """The backlog as `GET /ready` tells it; above its limit a target answers 503 with the same body."""
     try:
         return msgspec.json.decode(body, type=_Lag).lag_events if status in (200, 503) else None
-    except msgspec.DecodeError:
+    except ValueError:
         return None
 
 

@@ -173,5 +173,5 @@ def read_job(path: str) -> Job:
         return msgspec.json.decode(Path(path).read_bytes(), type=Job)
     except OSError as error:
         raise BadPlan(f"The job {path} cannot be read: {error.strerror}.") from error
-    except msgspec.DecodeError as error:
+    except ValueError as error:
         raise BadPlan(f"The job {path} does not fit: {error}") from error

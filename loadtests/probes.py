@@ -97,4 +97,8 @@ class _Versioned(msgspec.Struct):
 
 
 def _version(body: bytes) -> int:
-    return msgspec.json.decode(body, type=_Versioned).version
+    """0 where the body shows none."""
+    try:
+        return msgspec.json.decode(body, type=_Versioned).version
+    except ValueError:
+        return 0

@@ -1,5 +1,6 @@
 """Whatever stands at a path that a user names, each command says one sentence about it, and before it measures."""
 
+import resource
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,8 @@ from typer.main import get_command
 
 from analysis.legible import legible
 from crossover.cli import app
+from crossover.errors import UserError
+from crossover.planning import free_folder
 from tests.synthetic_runs import write_run
 from tests.test_cli import outcome_of
 
@@ -81,3 +84,14 @@ def test_each_path_of_each_command_is_refused_in_one_sentence(
     assert code in (1, 2) and said.strip().count("\n") == 0 and "\x1b" not in said and "bug" not in said, said
     assert any(name in said for name in named), said
     assert sorted(tmp_path.rglob("*")) in (before, sorted([*before, *free.rglob("*"), free])), "nothing is left of it"
+
+
+def test_a_disk_without_room_is_told_before_anything_is_measured(tmp_path: Path) -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (4096, hard))
+    try:
+        with pytest.raises(UserError, match=r"out cannot be written to \(File too large\): give --out"):
+            free_folder(tmp_path / "deep" / "out")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert not list(tmp_path.iterdir())
