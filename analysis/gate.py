@@ -86,8 +86,10 @@ def _control(findings: Findings) -> Comparison | None:
 
 
 def require_history(history: str | Path | None) -> None:
-    if history and not Path(history).is_dir():
-        raise UnusableRun(f"{history} is not a folder: give --history the folder that holds the runs of earlier gates.")
+    """A folder, or none yet: the first gate has nothing behind it."""
+    path = Path(history or ".")
+    if not path.is_dir() and (path.exists() or not path.parent.is_dir()):
+        raise UnusableRun(f"{path} is not a folder: give --history the folder that holds the runs of earlier gates.")
 
 
 def _controls(findings: Findings, history: str | Path | None) -> list[float]:

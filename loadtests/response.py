@@ -44,7 +44,9 @@ def parse(received: bytes, *, ended: bool = False, bodiless: bool = False) -> Re
         stop = end + 4 + int(length)
         if len(received) >= stop:
             return Response(int(status), received[:end], received[end + 4 : stop], len(received) == stop)
-    response = _whole(received, ended, bodiless)
+        response = None
+    else:
+        response = _whole(received, ended, bodiless)
     if response is None and ended:
         raise BadResponse("the connection ended within it")
     return response

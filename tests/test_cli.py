@@ -115,7 +115,7 @@ def refused(*words: str, **env: str) -> str:
         ("compare --target mine=http://there?token=secret", "and nothing else"),
         ("compare --target \x1b[31m=http://there", "printable characters"),
         ("compare --token sécret", "is printable ASCII without spaces"),
-        ("gate --base HEAD --history nope", "nope is not a folder: give --history"),
+        ("gate --base HEAD --history Makefile", "Makefile is not a folder: give --history"),
         ("compare --url nope=redis://there", "--url is NAME=URL, where NAME is one of postgres, redis."),
         ("compare --url redis", "--url is NAME=URL"),
         ("compare --target mine=ftp://there", "--target is NAME=URL"),

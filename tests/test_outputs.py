@@ -22,7 +22,11 @@ NEEDED = {  # what a command needs besides the path that is tried
     "torture": "crud", "delta": "{run} {run}", "publish": "{run}",
 }  # fmt: skip
 FOLDER, WRITERS = "with a line break", ("ci-report", "map")  # which add to a folder that holds something
-RIGHT = {("out", "missing"), ("out", FOLDER), ("history", "not ours")}
+RIGHT = {
+    ("out", "missing"),
+    ("out", FOLDER),
+    *(("history", kind) for kind in ("missing", FOLDER, "unwritable", "not ours")),
+}
 
 
 def paths() -> Iterator[tuple[str, str]]:
