@@ -96,9 +96,10 @@ def conditions(run: Run) -> dict[str, str]:
             (100 * measured["generator_cpu_us"] / measured["wall_us"]).max(),
         ),
         "CPU steal, worst slice": ("{:.1f}%", (100 * measured["steal_share"]).fill_nan(None).max()),
-        "CPU throttled, worst slice": ("{:.1f}%", (100 * measured["throttled_share"]).fill_nan(None).max()),
         "longest drain": ("{:,.0f} ms", (measured["drain_us"] / 1000).max()),
     }
+    if measured["throttled_share"].count():  # early runs did not look
+        figures["CPU throttled, worst slice"] = ("{:.1f}%", (100 * measured["throttled_share"]).fill_nan(None).max())
     return {name: "unknown" if value is None else text.format(value) for name, (text, value) in figures.items()}
 
 

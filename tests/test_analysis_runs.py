@@ -164,8 +164,19 @@ def test_a_round_that_was_measured_again_counts_for_nothing_and_is_said(tmp_path
 
 
 def test_unknown_steal_and_throttling_void_nothing(tmp_path: Path) -> None:
-    folder = write_run(tmp_path / "run", slice_edits=[spoil(steal_share=None, throttled_share=None)], **SMALL)
-    assert validity.judge(runs.open_run(folder)).counts() == {}
+    edit = {"steal_share": None, "throttled_share": None}
+    run = runs.open_run(write_run(tmp_path / "run", slice_edits=[lambda row: row.update(edit)], **SMALL))
+    assert validity.judge(run).counts() == {}
+    conditions = validity.conditions(run)
+    assert conditions["CPU steal, worst slice"] == "unknown" and "CPU throttled, worst slice" not in conditions
+
+
+def test_a_quota_that_stopped_the_targets_is_said_with_what_to_do(tmp_path: Path) -> None:
+    edits = [lambda row: row["read_share_pct"] == 50.0 and row.update(throttled_share=0.3)]
+    folder = write_run(tmp_path / "run", slice_edits=edits, **SMALL)
+    assert validity.conditions(runs.open_run(folder))["CPU throttled, worst slice"] == "30.0%"
+    why = "the CPU quota of the container stopped it (throttled); raise the quota, or lower --rate"
+    assert validity.judge(runs.open_run(folder)).too_many_gone(50.0) == f"100% of the rounds are void: {why}"
 
 
 def test_more_than_a_fifth_of_void_rounds_is_inconclusive_whatever_the_rest_says(tmp_path: Path) -> None:
