@@ -77,7 +77,7 @@ def ask(rung_name: str, env: Mapping[str, str], question: Callable[[DeadLetters]
     except WorkerError as reason:
         raise UserError(str(reason)) from None
     except StoreGone as error:
-        raise Fallen(f"A server of {rung_name} went away meanwhile ({type(error).__name__}): try again.") from None
+        raise Fallen(f"A server of {rung_name} went away meanwhile ({error.reason}): try again.") from None
 
 
 def parked_table(rung_name: str, parked: Sequence[Any]) -> Table:

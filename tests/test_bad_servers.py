@@ -217,6 +217,20 @@ def test_a_database_that_cannot_hold_it_is_refused(
             assert says in tried("crud", {"postgres": make_conninfo(url, user=user)}, level)
 
 
+@pytest.mark.parametrize("level", LEVELS)
+def test_a_standby_is_refused_and_of_several_hosts_the_primary_is_found(level: str, postgres_url: str) -> None:
+    with Processes() as processes:
+        standby = POSTGRES.start(processes, durability="none")
+        processes.stop("postgres")
+        (POSTGRES.data_folder(processes) / "standby.signal").touch()
+        POSTGRES.restart(processes, durability="none")
+        assert "leads to a standby" in tried("crud", {"postgres": standby}, level)
+        both = ",".join(socket_and_port(url)[0] for url in (standby, postgres_url))
+        url = f"postgresql://crossover@/postgres?host={both}"
+        assert "add target_session_attrs=read-write" in tried("crud", {"postgres": url}, level)
+        assert tried("crud", {"postgres": f"{url}&target_session_attrs=read-write"}, level) == ""
+
+
 @pytest.mark.parametrize("port_of", ["redis", "http"])
 def test_what_is_no_such_server_is_refused(port_of: str, postgres_url: str) -> None:
     def answer(connection: Any) -> None:
