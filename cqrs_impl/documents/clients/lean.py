@@ -47,7 +47,7 @@ class SharedConnection:
 
     async def close(self) -> None:
         if self._open is not None:
-            self._open.transport.abort()
+            self._open.retire(at_once=True)
 
     async def _ask(self, commands: Sequence[Command], on: "_Connection | None" = None) -> list[Any]:
         connection = self._open
@@ -104,23 +104,18 @@ class _Connection(asyncio.Protocol):
         self._answers: list[Any] = []  # so far, for the first of them
         self._refusal: Exception | None = None
         self._reader = hiredis.Reader(replyError=self._refused)
-        self._retired = False
         self._last_words = "the connection was lost"
-
-    @property
-    def fit(self) -> bool:
-        """For new commands."""
-        return not (self._retired or self.transport.is_closing())
+        self.fit = True  # for new commands
 
     def check(self) -> None:
         """Raise if it was closed as soon as it was opened."""
-        if self.transport.is_closing():
+        if not self.fit:
             raise ConnectionResetError(self._last_words)
 
     def retire(self, *, at_once: bool = False) -> None:
         """Take no more commands, and close when those that wait have their replies: a store that refuses one may lead
         elsewhere when it is connected to again."""
-        self._retired = True
+        self.fit = False
         if at_once or not self._waiting:
             self.transport.abort()
 
@@ -140,12 +135,12 @@ class _Connection(asyncio.Protocol):
                 self._answers.append(answer)
                 if not self._waiting:  # it refuses us unasked
                     self._last_words = str(answer)
-                    return self.transport.abort()
+                    return self.retire(at_once=True)
                 if len(self._answers) == self._waiting[0][1]:
                     self._answered()
         except hiredis.HiredisError as error:
             self._last_words = f"it does not speak Redis's protocol ({error})"
-            self.transport.abort()
+            self.retire(at_once=True)
 
     def _answered(self) -> None:
         answered, _ = self._waiting.popleft()
@@ -156,10 +151,11 @@ class _Connection(asyncio.Protocol):
                 answered.set_result(answers)
             else:
                 answered.set_exception(refusal)
-        if self._retired and not self._waiting:
+        if not (self.fit or self._waiting):
             self.transport.abort()
 
     def connection_lost(self, error: Exception | None) -> None:
+        self.fit = False
         for answered, _ in self._waiting:
             if not answered.done():
                 answered.set_exception(ConnectionResetError(self._last_words))
