@@ -7,6 +7,7 @@ from crud_impl.clients.idiomatic import SqlAlchemy
 from crud_impl.clients.lean import Psycopg
 from crud_impl.connections import Connect, Database
 from ladder.environment import Environment
+from ladder.rung import Rung
 from servers.postgres import POSTGRES
 from servers.redis import REDIS
 
@@ -26,13 +27,12 @@ def database(env: Environment) -> Database:
     return Database(connect(env), connections=POOL_CONNECTIONS, timeout_s=POOL_TIMEOUT_S)
 
 
-def connections_of(env: Environment, *, feeds: int = 0, redis_clients: int = 0) -> dict[str, int]:
-    """How many a target opens at most on each server: the pool, one for each feed, and those of its Redis clients."""
-    each = 1 if env.clients == "lean" else REDIS_CONNECTIONS
-    opened = {POSTGRES.name: 2 * POOL_CONNECTIONS + feeds}
-    if redis_clients:  # of which one serves requests; others do one thing at a time
-        opened[REDIS.name] = each + 2 * (redis_clients - 1)
-    return opened
+def connections_of(one: Rung, env: Environment) -> dict[str, int]:
+    """How many connections a target opens at most, by server: those of its pools, and those of its workers, each of
+    which does one thing at a time."""
+    workers, pooled = len(one.worker_names), 1 if env.clients == "lean" else REDIS_CONNECTIONS
+    most = {POSTGRES.name: 2 * POOL_CONNECTIONS + workers, REDIS.name: pooled + 2 * workers}
+    return {server.name: most.get(server.name, 0) for server in one.servers}
 
 
 def redis_client(env: Environment) -> RedisClient:

@@ -23,6 +23,7 @@ from contract.http.app import make_app
 from contract.stores import one_line
 from crud_impl.session import words_of
 from ladder.arrival import Arrival
+from ladder.connections import connections_of
 from ladder.environment import NAMESPACE, PRIVATE, TOKEN, Environment
 from ladder.rung import Rung, errors_of, has_views, names, rung
 from ladder.trial import trial
@@ -69,9 +70,9 @@ def prepare(one: Rung, env: Environment, beside: list[str]) -> None:
 
 def try_out(one: Rung, env: Environment, beside: list[str]) -> None:
     """`beside`: the rungs that will be served on the same servers too."""
-    sharing = [one, *map(rung, beside)]
+    opened = [connections_of(sharing, env) for sharing in (one, *map(rung, beside))]
     for server in one.servers:
-        needed = sum(other.connections(env).get(server.name, 0) for other in sharing)
+        needed = sum(most.get(server.name, 0) for most in opened)
         server.check(env.url(server), needed + 1)  # one for questions like this one
     if one.servers:
         trial(one, env)

@@ -14,7 +14,7 @@ from cqrs_impl.projector import Projector
 from cqrs_impl.queries import DocumentQueries
 from cqrs_impl.system import CqrsOrders
 from crud_impl.connections import SCHEMA
-from ladder.connections import connect, connections_of, database, redis_client
+from ladder.connections import connect, database, redis_client
 from ladder.environment import Environment
 from ladder.rung import Progress
 from ladder.views import Views
@@ -30,9 +30,6 @@ class Cqrs(Views):
     schema = SCHEMA + OUTBOX
     worker_names = ("projector",)
     record = staticmethod(copy_events)
-
-    def connections(self, env: Environment) -> Mapping[str, int]:
-        return connections_of(env, feeds=1, redis_clients=2)
 
     def prepare(self, env: Environment) -> None:
         POSTGRES.create_schema(env.url(POSTGRES), env.namespace, self.schema)

@@ -1,11 +1,9 @@
 """The baseline: one normalised model in one database, read where it was written."""
 
-from collections.abc import Mapping
-
 from contract.ports import OrderSystem
 from crud_impl.connections import SCHEMA
 from crud_impl.system import CrudOrders
-from ladder.connections import connections_of, database
+from ladder.connections import database
 from ladder.environment import Environment
 from ladder.rung import Rung
 from servers.postgres import POSTGRES
@@ -18,9 +16,6 @@ class Crud(Rung):
     cost = "Every read joins and aggregates again."
     servers: tuple[Server, ...] = (POSTGRES,)
     schema = SCHEMA
-
-    def connections(self, env: Environment) -> Mapping[str, int]:
-        return connections_of(env)
 
     def prepare(self, env: Environment) -> None:
         POSTGRES.create_schema(env.url(POSTGRES), env.namespace, self.schema)
