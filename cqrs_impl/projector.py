@@ -131,6 +131,9 @@ class Projector:
             done += len(batch.events)
             progress(min(done, total), total)
 
+    async def close(self) -> None:
+        await self.feed.close()
+
     async def blocked_streams(self) -> Sequence[BlockedStream]:
         """The blocked streams in the order of their first waiting events."""
         letters = DeadLetters((await self._contents()).dead_letters)

@@ -70,7 +70,10 @@ def ask(rung_name: str, env: Mapping[str, str], question: Callable[[DeadLetters]
         letters = [worker for worker in one.workers(built).values() if isinstance(worker, DeadLetters)]
         if not letters:
             raise UserError(f"{rung_name} has no worker that applies events, so none can be parked.")
-        return await question(letters[0])
+        try:
+            return await question(letters[0])
+        finally:
+            await letters[0].close()
 
     try:
         return asyncio.run(answer())

@@ -239,6 +239,19 @@ class TestOutbox(FeedSuite):
             connection.execute(kept.encode())
             connection.execute("TRUNCATE outbox; INSERT INTO outbox TABLE kept")
 
+    def test_a_number_that_is_given_again_is_no_position_of_before(self) -> None:
+        for number in (1, 2, 3):
+            self.commit(customer(number))
+        third = self.read()[-1].position
+        self.restore(2)
+        with self.transaction() as connection:
+            connection.execute("SELECT outbox_history()")
+            row = [*map(str, third.components[0]), customer(4).stream, msgspec.json.encode(customer(4)).decode()]
+            connection.execute("INSERT INTO outbox (xid, id, stream, version, body) VALUES (%s, %s, %s, 1, %s)", row)
+        assert self.events() == [customer(1), customer(2), customer(4)]
+        with pytest.raises(AnotherHistory):
+            history_of(self.url, self.name, third, 3)
+
     def test_rows_of_a_server_that_is_ahead_are_read_in_their_order_and_before_new_ones(self) -> None:
         for number in (1, 2, 3):
             self.commit(customer(number))

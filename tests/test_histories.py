@@ -60,7 +60,7 @@ class World:
     def close(self) -> None:
         for system in self.systems:
             self.runner.run(system.close())
-        self.runner.run(self.projector.feed.close())
+        self.runner.run(self.projector.close())
         self.runner.close()
 
     def sent(self, client: httpx.AsyncClient, method: str, path: str, **settings: Any) -> httpx.Response:
@@ -102,7 +102,7 @@ class World:
                 self.projector = rung("cqrs").workers(self.env)["projector"]
                 continue
             except StoreGone:
-                self.runner.run(self.projector.feed.close())
+                self.runner.run(self.projector.close())
                 continue
             yield
             if not any(moved):
