@@ -60,6 +60,7 @@ def enter() -> None:
         del os.environ[name]  # for libraries in C too
     os.environ.update(kept)
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # if it is ignored, nobody learns how a child ended
+    signal.pthread_sigmask(signal.SIG_SETMASK, ())  # what is blocked here is blocked in every child too
     logging.getLogger("matplotlib").setLevel(logging.ERROR)  # it has no home it can write to, or a style it cannot read
 
 

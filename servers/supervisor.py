@@ -29,7 +29,9 @@ PRCTL = ctypes.CDLL(None).prctl if sys.platform == "linux" else None
 
 def _private(path: str, flags: int) -> int:
     """Opens a file that only its owner can read, whatever the umask."""
-    return os.open(path, flags, 0o600)
+    file = os.open(path, flags, 0o600)
+    os.fchmod(file, 0o600)
+    return file
 
 
 class Processes:
