@@ -95,9 +95,13 @@ def read_any_manifest(path: Path) -> Manifest:
             "update crossover."
         )
     try:
-        return msgspec.convert(head, Manifest)
+        manifest = msgspec.convert(head, Manifest)
     except msgspec.ValidationError as error:
         raise UnusableRun(f"{path} is damaged: manifest.json does not fit format {FORMAT} ({error}).") from error
+    for name, value in msgspec.structs.asdict(manifest.thresholds).items():
+        if not 0 <= value <= (1 if isinstance(value, float) else 10**12):
+            raise UnusableRun(f"{path} is damaged: the threshold {name} in manifest.json is out of range.")
+    return manifest
 
 
 def differences(one: Manifest, other: Manifest) -> dict[str, str]:

@@ -14,7 +14,7 @@ import msgspec
 from msgspec import Struct
 
 from loadtests.format import Conformance
-from loadtests.http import HttpClient, HttpResponse
+from loadtests.http import HttpClient, HttpResponse, one_line
 from loadtests.script import DEAR_CENTS, NOT_FOUND, Script, Step
 
 TEMPOS = ("settled", "burst")
@@ -216,7 +216,7 @@ def _contrast(one: str, seen: bytes, other: str, found: bytes) -> str:
     start = max(0, at - 60)
 
     def shown(text: bytes) -> str:
-        return "…" * (start > 0) + text[start : at + 100].decode("utf-8", "replace") + "…" * (len(text) > at + 100)
+        return "…" * (start > 0) + one_line(text[start : at + 100]) + "…" * (len(text) > at + 100)
 
     return f"{one} answered {shown(seen)} but {other} answered {shown(found)}"
 

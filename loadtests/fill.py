@@ -6,7 +6,7 @@ from collections.abc import Callable
 import msgspec
 
 from loadtests.dataset import Dataset, OrderRow
-from loadtests.http import HttpClient, HttpResponse, concurrently
+from loadtests.http import HttpClient, HttpResponse, concurrently, one_line
 
 BUSY_S = 30.0  # how long a target may answer 503 before the fill gives up
 Progress = Callable[[int, int, str], None]  # done, total, note
@@ -65,7 +65,7 @@ def _patiently(client: HttpClient, method: str, path: str, body: bytes | None) -
         if answer.status in (200, 201):
             return answer
         if answer.status != 503 or time.monotonic() > deadline:
-            text = answer.body[:200].decode("utf-8", "replace")
-            raise FillRefused(f"{client.url} refused to be filled: {method} {path} got {answer.status} {text}")
+            told = f"{answer.status} {one_line(answer.body[:200])}"
+            raise FillRefused(f"{client.url} refused to be filled: {method} {path} got {told}")
         time.sleep(pause_s)
         pause_s = min(pause_s * 2, 1.0)

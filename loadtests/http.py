@@ -107,6 +107,12 @@ class HttpClient:
         return drained(self.lag_events, timeout_s) == 0
 
 
+def one_line(body: bytes) -> str:
+    """What a target answered, to be quoted: line breaks and other controls as escapes."""
+    text = body.decode("utf-8", "replace")
+    return "".join(mark if mark.isprintable() else mark.encode("unicode_escape").decode() for mark in text)
+
+
 class _Lag(msgspec.Struct):
     lag_events: int
 

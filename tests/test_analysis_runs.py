@@ -61,12 +61,21 @@ DIFFERENCE, GONE = "GET /orders/7: 200 against 404", "order 7 was acknowledged a
     [
         (lambda m: m.update(complete=False), ["incomplete"]),
         (lambda m: m["thresholds"].pop("steal_share_max"), ["steal_share_max"]),
+        (lambda m: m["thresholds"].update(start_sd=-1), ["start_sd in manifest.json is out of range"]),
         (lambda m: m["files"].update({"../secret.parquet": "0"}), ["outside"]),
         (lambda m: m["checks"].update(ledger=None), ["never made"]),
         (lambda m: m["checks"]["conformance"].update(ok=False, first_difference=DIFFERENCE), [DIFFERENCE]),
         (lambda m: m["checks"]["ledger"].update(ok=False, lost=1, first=GONE), [GONE, "1 lost"]),
     ],
-    ids=["stopped", "no threshold", "path outside", "unchecked", "conformance failed", "ledger failed"],
+    ids=[
+        "stopped",
+        "no threshold",
+        "wild threshold",
+        "path outside",
+        "unchecked",
+        "conformance failed",
+        "ledger failed",
+    ],
 )
 def test_a_manifest_that_permits_no_figures_is_refused_with_its_reason(
     run_dir: Path, change: Callable[[dict[str, Any]], None], facts: list[str]

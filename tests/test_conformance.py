@@ -89,6 +89,7 @@ WRONG_ALIKE: dict[str, tuple[Callable[[], ASGIApp], str]] = {
     "another code": (lambda: lying(targets.other_code), "409 conflict, not 200 or 409 wrong-state"),
     "white space": (lambda: lying(targets.white_space), "201 in another form, not 201"),
     "another order of fields": (lambda: lying(targets.other_order_of_bytes), "201 in another form, not 201"),
+    "a line break": (lambda: lying(lambda what, status, body: body + b"\r\n"), "201 in another form, not 201"),
     "no JSON": (lambda: lying(targets.replacing(rb"(?s).+", b"<html>", asked="GET /orders")), "without a JSON object"),
     "a redirect": (lambda: refusing(307, "PUT /customers"), "307 None in another form, not 201"),
 }
