@@ -84,7 +84,7 @@ SHARED = (
     "DATABASE_URL leads to a connection pooler that shares its sessions between clients (transaction or statement"
     " mode): set it to session mode, or give the address of PostgreSQL itself."
 )
-POOLER_S_MAX = 5.0
+POOLER_S_MAX = 3.0
 REPORTED = [name for name in SETTINGS if name not in ("listen_addresses", "unix_socket_permissions")]
 DURABILITY = ("fsync", "synchronous_commit", "full_page_writes")
 

@@ -116,6 +116,7 @@ def database(postgres_url: str, made: str = "", **defaults: str) -> Iterator[str
         admin.execute(f"DROP DATABASE {name} WITH (FORCE)".encode())
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", DEFAULTS)
 def test_no_default_of_a_role_changes_an_answer(name: str, role: Callable[..., str], redis_url: str) -> None:
     urls = {"postgres": role(**{name: DEFAULTS[name]}), "redis": redis_url}

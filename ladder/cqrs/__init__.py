@@ -37,9 +37,8 @@ class Cqrs(Views):
 
     def system(self, env: Environment) -> OrderSystem:
         tables = database(env)
-        reads = RedisReads(redis_client(env), Keys(env.namespace), OutboxBacklog(tables.rows))
-        commands = Commands(tables, Outbox(env.namespace), env.clock)
-        return CqrsOrders(tables, commands, DocumentQueries(reads), reads.leads)
+        read = RedisReads(redis_client(env), Keys(env.namespace), OutboxBacklog(tables.rows))
+        return CqrsOrders(tables, Commands(tables, Outbox(env.namespace), env.clock), DocumentQueries(read), read.leads)
 
     def workers(self, env: Environment) -> Mapping[str, Projector]:
         feed = OutboxFeed(connect(env), env.namespace)
