@@ -401,6 +401,8 @@ def test_views_and_tokens_are_of_the_history_that_the_database_has(
         if url != moved.url:
             world = World(url, redis_url, namespace, prepare=store != "another's")
         world.check(written + seen)
+        for token in ("0-1", "a.1-1.2-2", "a.1-1", f"a.{'9' * 19}-{'9' * 19}", seen[0].token + "9" * 9):
+            assert world.read(seen[0]._replace(token=token)).status_code == 503, "no token of this data"
         later = world.write(1)
         world.check(written + seen + later)
         for _ in world.steps():

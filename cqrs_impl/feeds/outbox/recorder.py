@@ -30,6 +30,7 @@ BEHIND = f"""
 SELECT ({HOLDS}), count(*), coalesce(extract(epoch FROM clock_timestamp() - min(recorded_at)), 0)::float8
 FROM (SELECT recorded_at FROM outbox WHERE (xid, id) > (%(xid)s::text::xid8, %(id)s) LIMIT 100001) AS waiting"""
 
+SEQUENCE_MAX = 2**63 - 1
 _encode = msgspec.json.Encoder().encode
 
 
@@ -45,7 +46,9 @@ def beyond(position: Position) -> dict[str, Any]:
 
 
 def named(position: Position, counted: int | None) -> dict[str, Any]:
-    """The parameters of HOLDS."""
+    """The parameters of HOLDS; `AnotherHistory` if an outbox has no such position: clients send tokens of any shape."""
+    if len(position.components) != 1 or position.components[0][1] > SEQUENCE_MAX:
+        raise AnotherHistory
     return beyond(position) | {"history": position.history, "counted": counted}
 
 
