@@ -77,6 +77,22 @@ def test_a_read_store_that_lost_everything_comes_back_by_itself(fresh_target: Ca
         assert [client.get(path, headers=seen).raise_for_status().content for path in paths] == before
 
 
+def test_a_database_that_is_restored_under_its_projector_is_noticed(fresh_target: Callable[..., Any]) -> None:
+    target = fresh_target("cqrs")
+    with httpx.Client(base_url=target.url) as client:
+        ann, bob = Shop(client).customer("Ann"), f"/customers/{uuid.uuid4()}"
+        lost = {"Consistency-Token": client.put(bob, json={"name": "Bob"}).headers["Consistency-Token"]}
+        wait_until(lambda: client.get(bob, headers=lost).status_code == 200)
+        options = f"-c search_path={target.env['CROSSOVER_NAMESPACE']}"
+        with psycopg.connect(target.env["DATABASE_URL"], options=options) as connection:
+            connection.execute("DELETE FROM outbox WHERE body LIKE '%Bob%'; DELETE FROM customers WHERE name = 'Bob'")
+        wait_until(lambda: client.get(bob).status_code == 404)
+        settle(client)
+        assert client.get(f"/customers/{ann}").json()["name"] == "Ann"
+        refused = client.get(bob, headers=lost)
+        assert refused.status_code == 503 and "another history" in refused.json()["detail"]
+
+
 def test_the_projectors_own_times_are_told_by_the_app(
     serve: Callable[..., Any], fresh_target: Callable[..., Any]
 ) -> None:
