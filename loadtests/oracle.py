@@ -21,6 +21,7 @@ from loadtests.http import HttpClient, HttpResponse, concurrently
 Progress = Callable[[int, int], None]
 KINDS = ("lost", "phantom", "duplicate", "differing", "stale", "trouble")
 STATUSES = (0, 200, 201, 404, 409, 412, 422, 503)  # what well-formed requests are answered; 0 is no answer
+Span = tuple[float, float]  # from, to
 T = TypeVar("T", Order, Customer, Product)
 
 
@@ -344,25 +345,44 @@ def counts_that_sum_to(quantities: Sequence[int], total: int) -> list[int]:
     return [n for n in range(len(quantities) + 1) if 0 <= total < base and reached >> (base * n + total) & 1]
 
 
-def judge_sessions(entries: Iterable[Entry]) -> tuple[list[Finding], int, int]:
+def judge_sessions(entries: Iterable[Entry], restored: Sequence[Span] = ()) -> tuple[list[Finding], int, int]:
     """With a token a client reads its own writes, and never goes back. Returns the violations, and of the reads
-    without a token how many went back and how many could have."""
+    without a token how many went back and how many could have.
+
+    What was seen in one of the spans may have been restored away since: then only a token of its own history still
+    asks for it.
+    """
     findings: list[Finding] = []
     stale = reads = 0
-    seen: defaultdict[tuple[str, str, str], int] = defaultdict(int)
+    seen: defaultdict[tuple[str, str, str, str], int] = defaultdict(int)  # by the only history that must show it; or ""
     for entry in entries:
-        key = (entry.client, entry.collection, entry.id)
+        resource, histories = (entry.client, entry.collection, entry.id), dict.fromkeys(("", entry.asked))
         if entry.version is None or not entry.id:
             continue
-        if entry.name not in COMMANDS and seen[key]:
-            went_back = entry.version < seen[key]
+        before = max(seen[*resource, history] for history in histories)
+        if entry.name not in COMMANDS and before:
+            went_back = entry.version < before
             if entry.tokens and went_back:
-                what = f"{entry.client} saw version {seen[key]} of {entry.collection}/{entry.id}, then {entry.version}"
+                what = f"{entry.client} saw version {before} of {entry.collection}/{entry.id}, then {entry.version}"
                 findings.append(Finding("stale", what))
             reads += not entry.tokens
             stale += went_back and not entry.tokens
-        seen[key] = max(seen[key], entry.version)
+        if not within(entry, restored):
+            seen[*resource, ""] = max(seen[*resource, ""], entry.version)
+        elif entry.told:
+            seen[*resource, entry.told] = max(seen[*resource, entry.told], entry.version)
     return findings, stale, reads
+
+
+def within(entry: Entry, spans: Sequence[Span]) -> bool:
+    """Whether any moment of it falls into one of these spans of time."""
+    return any(entry.sent_s < end_s and entry.done_s > start_s for start_s, end_s in spans)
+
+
+def doubt(entry: Entry, restored: Sequence[Span]) -> Entry:
+    """What was acknowledged within such a span may have been restored away since, so its outcome is unknown."""
+    is_doubtful = entry.outcome == "ok" and within(entry, restored)
+    return msgspec.structs.replace(entry, status=0, version=None) if is_doubtful else entry
 
 
 def judge_statuses(entries: Iterable[Entry]) -> list[Finding]:

@@ -12,6 +12,7 @@ import os
 import pwd
 import shutil
 import signal
+import subprocess
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -92,6 +93,7 @@ DURABILITY = ("fsync", "synchronous_commit", "full_page_writes")
 class Postgres:
     name, title, variable, one_core = "postgres", "PostgreSQL", "DATABASE_URL", False
     errors: tuple[type[Exception], ...] = (psycopg.Error,)
+    refusals = ("read-only",)
     # Full loses nothing that was acknowledged; relaxed can lose the last moments before a crash, each write wholly.
     durabilities: Mapping[str, Mapping[str, str]] = {
         "full": {},
@@ -310,6 +312,31 @@ class Postgres:
         """Forced to begin another log file, a server without space stops."""
         with contextlib.suppress(psycopg.OperationalError), psycopg.connect(url, autocommit=True) as connection:
             connection.execute("SELECT pg_switch_wal()")
+
+    @contextlib.contextmanager
+    def refusing_writes(self, run: Processes, how: str) -> Iterator[None]:
+        """As a standby, which is promoted afterwards: a setting would be overruled by sessions that set their own."""
+        run.stop(self.name)
+        mark, account = self.data_folder(run) / "standby.signal", self._account()
+        mark.touch()
+        if account:
+            os.chown(mark, account.pw_uid, account.pw_gid)
+        url = self.restart(run)
+        yield
+        with psycopg.connect(url, autocommit=True) as connection:
+            connection.execute("SELECT pg_promote()")
+
+    def copy_data(self, run: Processes) -> Path:
+        copy = run.folder / f"{self.name}-copy"
+        subprocess.run(["cp", "-a", self.data_folder(run), copy], check=True)  # with their owners
+        return copy
+
+    def put_data(self, run: Processes, copy: Path) -> None:
+        folder = self.data_folder(run)  # may be a disk of its own, and stays
+        for path in folder.iterdir():
+            shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
+        subprocess.run(["mv", "-t", folder, *copy.iterdir()], check=True)
+        copy.rmdir()
 
     def a_backend(self, url: str) -> int | None:
         """One that is busy, if any is."""

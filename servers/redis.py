@@ -35,6 +35,10 @@ VERSION_MIN = (6, 2)  # ZRANGE by name, from the end
 class Redis:
     name, title, variable, one_core = "redis", "Redis", "REDIS_URL", True
     errors: tuple[type[Exception], ...] = (redis.RedisError,)
+    refusals: Mapping[str, tuple[tuple[str, ...], tuple[str, ...]]] = {  # what begins it, what ends it
+        "read-only": (("REPLICAOF", "127.0.0.1", "1"), ("REPLICAOF", "NO", "ONE")),  # of a master that is not there
+        "out-of-memory": (("CONFIG", "SET", "maxmemory", "1"), ("CONFIG", "SET", "maxmemory", "0")),
+    }
     durabilities: Mapping[str, Mapping[str, str]] = {"full": {}}  # it writes nothing to disk: what it loses is replayed
 
     # A private one
@@ -172,6 +176,23 @@ class Redis:
     def flush(self, url: str) -> None:
         with redis.Redis.from_url(url) as client:
             client.flushall()
+
+    @contextlib.contextmanager
+    def refusing_writes(self, run: Processes, how: str) -> Iterator[None]:
+        begin, end = self.refusals[how]
+        with self._client(self.url_in(run.sockets / self.name)) as client:
+            client.execute_command(*begin)
+            yield
+            client.execute_command(*end)
+
+    @contextlib.contextmanager
+    def failing_over(self, run: Processes) -> Iterator[None]:
+        with self._client(self.url_in(run.sockets / self.name)) as client:
+            client.save()
+        yield
+        run.stop(self.name)
+        self.start(run)
+        (run.folder / "dump.rdb").unlink()  # the next one comes back empty
 
 
 REDIS = Redis()

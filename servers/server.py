@@ -2,7 +2,8 @@
 
 import re
 import secrets
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, Protocol, runtime_checkable
 from urllib.parse import unquote
@@ -116,6 +117,30 @@ class DiskFillable(Protocol):
     def data_folder(self, run: "Processes") -> Path: ...
     def need_space(self, url: str) -> None:
         """Make it write more than it has room for, which may well be its end."""
+
+
+@runtime_checkable
+class Refusing(Protocol):
+    """Can refuse writes in each of these ways, and take them again afterwards with nothing lost."""
+
+    refusals: Collection[str]
+
+    def refusing_writes(self, run: "Processes", how: str) -> AbstractContextManager[None]: ...
+
+
+@runtime_checkable
+class Copyable(Protocol):
+    """Holds all of its data in files: while it is stopped, they can be copied, and a copy can take their place."""
+
+    def copy_data(self, run: "Processes") -> Path: ...
+    def put_data(self, run: "Processes", copy: Path) -> None: ...
+
+
+@runtime_checkable
+class FailingOver(Protocol):
+    """Can be replaced, when the context ends, by another that holds what it held when the context began."""
+
+    def failing_over(self, run: "Processes") -> AbstractContextManager[None]: ...
 
 
 @runtime_checkable

@@ -10,7 +10,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from itertools import islice
 from pathlib import Path
 
@@ -22,7 +22,7 @@ from crossover.errors import UserError
 from crossover.progress import Steps
 from crossover.torture.deployment import Deployment
 from crossover.torture.links import DELAY_S, Links
-from crossover.torture.nemesis import Scheduled, kinds_of, schedule, wanted_kinds
+from crossover.torture.nemesis import EVERY_S, Scheduled, faults_of, kinds_of, schedule, wanted_kinds
 from crossover.torture.run import Torture, torture
 from ladder.rung import Rung, rung, rungs
 from servers.postgres import POSTGRES
@@ -75,6 +75,9 @@ def event_altered(torture: Torture) -> None:
     sql(torture, f"""UPDATE outbox SET body = replace(body, '"total_cents":', '"total_cents":1') WHERE id = {last}""")
 
 
+TIME_FOR_ONE_S = EVERY_S + 0.5  # fault
+
+
 LIES: list[tuple[Callable[[Torture], None], Callable[[Torture], object], str]] = [
     (document_altered, lambda t: t.check("a lie"), "GET /customers/"),
     (order_gone, lambda t: t.check("a lie"), "repeat"),  # views still show it: only the write side tells
@@ -95,6 +98,39 @@ def test_lies_told_to_the_servers_of_a_system_are_found() -> None:
             assert not any(found in finding.what for finding in torture.results.findings)
             look(torture)
             assert any(found in finding.what for finding in torture.results.findings), lie.__name__
+
+
+def test_a_server_that_refuses_is_told_of_in_ready_and_takes_writes_again() -> None:
+    """And a /ready that stays green is found."""
+    faults = [fault for fault in faults_of(rung("cqrs")) if fault.refuses]
+    with tortured("cqrs") as torture:
+        for fault in faults:
+            torture.faults("refusing", [fault], TIME_FOR_ONE_S)
+        torture.check("refusing")
+        assert torture.results.findings == []
+        told = {fault.kind: fault.reason for fault in torture.results.faults}
+        assert "it is a standby" in str(told["read-only-postgres"])
+        assert "read only replica" in str(told["read-only-redis"]) and "maxmemory" in str(told["out-of-memory-redis"])
+        assert all(told.values()) and len(told) == len(faults) == 5
+        torture.faults("green", [Scheduled("nothing", "app", lambda _: nullcontext(), refuses=True)], TIME_FOR_ONE_S)
+        assert "/ready gave no reason" in torture.results.findings[0].what
+        assert torture.results.report(rung="cqrs", seed=1, seconds=1).reasons == "5 of 6"
+
+
+@pytest.mark.long
+def test_views_that_outlive_a_restore_are_found() -> None:
+    """Where nobody looks at the history of a position, a projector keeps its checkpoint after a restore."""
+    (restored,) = (fault for fault in faults_of(rung("cqrs")) if fault.restores)
+    with tortured("cqrs") as torture:
+        torture.faults("restored", [restored], TIME_FOR_ONE_S)
+        torture.check("restored")
+        assert torture.results.findings == [], "what was lost is no finding"
+        assert len(torture.results.restored) == 1 and torture.results.report(rung="cqrs", seed=1, seconds=1).unknown
+        holds = "outbox_holds(named text, at xid8, last bigint, counted bigint) RETURNS text LANGUAGE sql"
+        sql(torture, f"CREATE OR REPLACE FUNCTION {holds} AS 'SELECT outbox_history()'")
+        torture.faults("restored again", [restored], TIME_FOR_ONE_S)
+        torture.check("restored again")
+        assert any(finding.kind in ("phantom", "lost", "differing") for finding in torture.results.findings)
 
 
 def test_ctrl_c_in_the_middle_leaves_nothing_but_the_history(tmp_path: Path) -> None:
@@ -132,13 +168,21 @@ def test_faults_follow_from_the_capabilities_of_servers_and_from_workers() -> No
         def flush(self, url: str) -> None: ...
         def restart(self, run: object, *, durability: str = "full") -> str: ...
 
+        refusals = ("closed",)
+
+        def refusing_writes(self, run: object, how: str) -> None: ...
+        def failing_over(self, run: object) -> None: ...
+
     class Queued(Rung):
         name, idea, servers, worker_names = "queued", "", (Queue(),), ("sender",)
 
     kinds = kinds_of(Queued())
     assert {"kill-queue", "flush", "kill-sender", "second-sender", "duplicate", "poison"} <= set(kinds)
-    assert not {"pause-queue", "kill-backend", "disk-full"} & set(kinds)
-    assert len(kinds_of(rung("cqrs"))) == 20
+    assert {"closed-queue", "failed-over-queue"} <= set(kinds)
+    assert not {"pause-queue", "kill-backend", "disk-full", "copied-queue", "restored-queue"} & set(kinds)
+    assert len(kinds_of(rung("cqrs"))) == 26
+    assert {"read-only-postgres", "copied-postgres", "restored-postgres"} <= set(kinds_of(rung("crud")))
+    assert {"read-only-redis", "out-of-memory-redis", "failed-over-redis"} <= set(kinds_of(rung("cqrs")))
 
 
 def test_kinds_that_no_rung_can_suffer_are_refused_by_name() -> None:

@@ -12,6 +12,7 @@ from typing import Any
 
 import msgspec
 
+from contract.position import position_of
 from loadtests.history import COMMANDS, CREATIONS, Entry
 from loadtests.http import HttpClient, HttpResponse, Unreachable
 from loadtests.script import Step
@@ -96,6 +97,8 @@ class Session:
             self.name,
             self.tokens,
             str(shown.get("type", "")).removeprefix("urn:crossover:") if answer.status >= 400 else "",
+            history_of(headers.get("Consistency-Token")),
+            history_of(answer.headers.get("consistency-token")),
         )
         if entry.outcome == "ok":
             self._token = answer.headers.get("consistency-token", self._token)
@@ -257,6 +260,11 @@ def deliver(rng: random.Random, product: str, quantity: int) -> Step:
 
 def read(name: str, key: str) -> Step:
     return Step(name, "GET", READS[name].format(key))
+
+
+def history_of(token: str | None) -> str:
+    """The history of the data that a token belongs to, if it names one."""
+    return position_of(token).history if token else ""
 
 
 def version_in(step: Step, status: int, shown: dict[str, Any]) -> int | None:

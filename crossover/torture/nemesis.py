@@ -5,11 +5,12 @@ that moment: recovery, until a fresh write is acknowledged, and convergence, unt
 process the moment is when it is started again, so its whole start counts.
 """
 
+import json
 import random
 import signal
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, suppress
 from functools import partial
 from typing import NamedTuple
 
@@ -19,18 +20,24 @@ from crossover.errors import UserError
 from crossover.torture.deployment import RESTART_S_MAX, Deployment
 from crossover.torture.links import FAULTS as LINK_FAULTS
 from crossover.torture.load import Load
-from ladder.rung import Rung, rungs
-from servers.server import DiskFillable, Flushable, Forking, Killable, Pausable
+from ladder.rung import Rung, has_views, rungs
+from loadtests.http import Unreachable
+from servers.server import Copyable, DiskFillable, FailingOver, Flushable, Forking, Killable, Pausable, Refusing
 
 EVERY_S = 1.5
 PROBE_S = 0.05
 RECOVERY_S_MAX = 15.0
+READY_S_MAX = 1.0  # until /ready says that a server refuses
 FEED_FAULTS = ("duplicate", "reorder")
 CLOCK_SHIFTS_S = (3600, -3600)
 
 
 class Fault(Struct, frozen=True):
-    """One fault, from its start until its cause was over, and when what came back; None where it never did."""
+    """One fault, from its start until its cause was over, and when what came back; None where it never did.
+
+    `reason` is what /ready said of a server that refused, "" if it was green or said nothing, None where no server
+    refused. What was answered between the start and `restored_s` may be of the data before a restore.
+    """
 
     kind: str
     where: str
@@ -38,16 +45,21 @@ class Fault(Struct, frozen=True):
     end_s: float
     recovery_s: float | None
     convergence_s: float | None
+    reason: str | None = None
+    restored_s: float | None = None
 
 
 class Scheduled(NamedTuple):
-    """A fault that can be applied; `rebuilds`: the views replay themselves after it, which would hide a loss."""
+    """A fault that can be applied; `rebuilds`: the views replay themselves after it, which would hide a loss;
+    `refuses`: a server refuses while it lasts; `restores`: the data goes back to when it began."""
 
     kind: str
     where: str
     apply: Callable[[Deployment], AbstractContextManager[None]]
     hold_s: tuple[float, float] = (0.2, 0.7)
     rebuilds: bool = False
+    refuses: bool = False
+    restores: bool = False
 
 
 def faults_of(one: Rung) -> list[Scheduled]:
@@ -60,7 +72,7 @@ def faults_of(one: Rung) -> list[Scheduled]:
     for server in one.servers:
         name, loses = server.name, isinstance(server, Flushable)
         if isinstance(server, Killable):
-            found.append(Scheduled(f"kill-{name}", name, partial(_killed, name), rebuilds=loses))
+            found.append(Scheduled(f"kill-{name}", name, partial(_killed, name), rebuilds=loses, refuses=True))
         if isinstance(server, Pausable):
             found.append(Scheduled(f"pause-{name}", name, partial(_paused, name)))
         if isinstance(server, Forking):
@@ -69,6 +81,15 @@ def faults_of(one: Rung) -> list[Scheduled]:
             found.append(Scheduled("flush", name, partial(_flushed, server, name), (0.0, 0.1), rebuilds=True))
         if isinstance(server, DiskFillable):
             found.append(Scheduled("disk-full", name, partial(_disk_full, name)))
+        if isinstance(server, Refusing):
+            refusals = ((how, partial(_refusing, server, how)) for how in server.refusals)
+            found += [Scheduled(f"{how}-{name}", name, apply, refuses=True) for how, apply in refusals]
+        if isinstance(server, Copyable):
+            back = Scheduled(f"restored-{name}", name, partial(_restored, server, name), restores=True)
+            found.append(back._replace(rebuilds=has_views(one)))
+            found.append(Scheduled(f"copied-{name}", name, partial(_copied, server, name), (0.0, 0.1)))
+        if isinstance(server, FailingOver):
+            found.append(Scheduled(f"failed-over-{name}", name, partial(_failed_over, server), rebuilds=True))
     for link in ("client-app", *(f"{process}-{server.name}" for process in processes for server in one.servers)):
         found += [Scheduled(fault, link, partial(_disturbed, link, fault)) for fault in LINK_FAULTS]
     found += [Scheduled("clock", f"app {shift_s:+d} s", partial(_clock_wrong, shift_s)) for shift_s in CLOCK_SHIFTS_S]
@@ -121,12 +142,26 @@ def torment(
         if start_s + EVERY_S > until_s:
             break
         with fault.apply(deployment):
+            reason = reason_in_ready(load) if fault.refuses else None
             time.sleep(hold_s)
             end_s = load.now_s()
-        report(Fault(fault.kind, fault.where, start_s, end_s, *recovery(load, end_s)))
+        back = recovery(load, end_s)  # with the views of the present history
+        report(Fault(fault.kind, fault.where, start_s, end_s, *back, reason, load.now_s() if fault.restores else None))
         deployment.check()
         time.sleep(max(0.0, start_s + pause_s - load.now_s()))
     time.sleep(max(0.0, until_s - load.now_s()))
+
+
+def reason_in_ready(load: Load) -> str:
+    """What /ready says of a server that refuses right now."""
+    deadline_s = load.now_s() + READY_S_MAX
+    while load.now_s() < deadline_s:
+        with suppress(Unreachable):
+            answer = load.client.get("/ready")
+            if answer.status == 503 and (reason := json.loads(answer.body).get("reason")):
+                return str(reason)
+        time.sleep(0.02)
+    return ""
 
 
 def recovery(load: Load, end_s: float) -> tuple[float | None, float | None]:
@@ -184,6 +219,35 @@ def _disk_full(name: str, deployment: Deployment) -> Iterator[None]:
     deployment.fill_disk(name)
     yield
     deployment.free_disk(name)
+
+
+def _refusing(server: Refusing, how: str, deployment: Deployment) -> AbstractContextManager[None]:
+    return server.refusing_writes(deployment.supervisor, how)
+
+
+def _failed_over(server: FailingOver, deployment: Deployment) -> AbstractContextManager[None]:
+    return server.failing_over(deployment.supervisor)
+
+
+@contextmanager
+def _copied(server: Copyable, name: str, deployment: Deployment) -> Iterator[None]:
+    """A copy goes on in place of the original."""
+    deployment.supervisor.stop(name)
+    server.put_data(deployment.supervisor, server.copy_data(deployment.supervisor))
+    yield
+    deployment.start(name)
+
+
+@contextmanager
+def _restored(server: Copyable, name: str, deployment: Deployment) -> Iterator[None]:
+    """By its owner, to a copy of its data: what was acknowledged since is lost."""
+    deployment.supervisor.stop(name)
+    copy = server.copy_data(deployment.supervisor)
+    deployment.start(name)
+    yield
+    deployment.supervisor.stop(name)
+    server.put_data(deployment.supervisor, copy)
+    deployment.start(name)
 
 
 @contextmanager

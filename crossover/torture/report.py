@@ -13,7 +13,7 @@ from rich.markup import escape
 
 from crossover.torture.nemesis import Fault
 from loadtests.history import COMMANDS, Entry
-from loadtests.oracle import KINDS, Finding
+from loadtests.oracle import KINDS, Finding, Span
 
 FIRST_SHOWN = 5
 
@@ -53,6 +53,7 @@ class Report(Struct, frozen=True):
     left_out: list[str]
     found: dict[str, int]
     parked: str
+    reasons: str  # seen in /ready, of faults in which a server refused
     stale_share: float | None  # of reads without a token after an own write or read
     recovery_s: Spread
     convergence_s: Spread
@@ -74,6 +75,11 @@ class Results:
         self.parked, self.resolved, self.stale, self.stale_of = "–", 0, 0, 0
         self.rebuild_s: float | None = None
 
+    @property
+    def restored(self) -> list[Span]:
+        """In what was answered then, later data may be missing."""
+        return [(fault.start_s, fault.restored_s) for fault in self.faults if fault.restored_s is not None]
+
     def find(self, phase: str, findings: Iterable[Finding]) -> None:
         """What an earlier phase has found already is not counted again."""
         known = {(finding.kind, finding.what) for finding in self.findings}
@@ -82,6 +88,7 @@ class Results:
     def report(self, *, rung: str, seed: int, seconds: float) -> Report:
         outcomes = Counter(entry.outcome for entry in self.entries if entry.name in COMMANDS)
         found = Counter(finding.kind for finding in self.findings)
+        reasons = [fault.reason for fault in self.faults if fault.reason is not None]
         return Report(
             rung=rung,
             seed=seed,
@@ -96,6 +103,7 @@ class Results:
             left_out=self.left_out,
             found={kind: found[kind] for kind in KINDS},
             parked=self.parked,
+            reasons=f"{len(list(filter(None, reasons)))} of {len(reasons)}" if reasons else "–",
             stale_share=self.stale / self.stale_of if self.stale_of else None,
             recovery_s=spread([fault.recovery_s for fault in self.faults]),
             convergence_s=spread([fault.convergence_s for fault in self.faults]),
@@ -128,7 +136,8 @@ def show(console: Console, report: Report, results: Results, folder: Path) -> Re
         f"{report.faults} faults × {len(report.kinds)} kinds"
         + (f" (left out: {', '.join(report.left_out)})" if report.left_out else ""),
         f"[{'green' if report.clean else 'red'}]{found}[/] (stale: despite a token)",
-        f"stale without a token {stale} · parked {report.parked} · recovery p50/p95/max {report.recovery_s} · "
+        f"stale without a token {stale} · parked {report.parked} · reasons seen in /ready: {report.reasons} · "
+        f"recovery p50/p95/max {report.recovery_s} · "
         f"convergence {report.convergence_s} · rebuild {rebuilt}",
         *(f"[red]{f.kind}[/red], {escape(f.phase)}: {escape(f.what[:400])}" for f in results.findings[:FIRST_SHOWN]),
         f"The history is in {escape(str(folder))}.",

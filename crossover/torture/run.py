@@ -17,13 +17,14 @@ from crossover.torture.deployment import Deployment
 from crossover.torture.faulty_feed import POISONED
 from crossover.torture.links import Links
 from crossover.torture.load import WORDS, Load
+from crossover.torture.nemesis import READY_S_MAX as REASON_S_MAX
 from crossover.torture.nemesis import Fault, Scheduled, faults_of, is_possible, recovery, torment, wanted_kinds
 from crossover.torture.report import Report, Results, show
 from ladder.environment import LEVELS
 from ladder.rung import has_views
 from ladder.rung import rung as rung_of
 from loadtests.http import HttpClient, HttpResponse
-from loadtests.oracle import Finding, Oracle, judge_everything, judge_rebuild, judge_sessions, judge_statuses
+from loadtests.oracle import Finding, Oracle, doubt, judge_everything, judge_rebuild, judge_sessions, judge_statuses
 from servers.supervisor import Processes
 
 POISONED_EVENTS, POISON_S = 3, 3.0
@@ -103,7 +104,7 @@ class Torture:
         if has_views(self.deployment.rung):
             self.rebuild()
         self.results.left_out = [kind for kind in self.kinds if kind not in applied]
-        violations, self.results.stale, self.results.stale_of = judge_sessions(self.load.entries)
+        violations, self.results.stale, self.results.stale_of = judge_sessions(self.load.entries, self.results.restored)
         self.results.find("all phases", violations)
 
     def faults(self, phase: str, faults: Sequence[Scheduled], seconds: float) -> None:
@@ -112,6 +113,9 @@ class Torture:
 
         def report(fault: Fault) -> None:
             self.results.faults.append(fault)
+            if fault.reason == "":
+                what = f"/ready gave no reason for 503 within {REASON_S_MAX:g} s of {fault.kind}"
+                self.results.find(phase, [Finding("trouble", f"{what}, {fault.start_s:.1f} s after the start")])
             back = ", ".join("never" if s is None else f"{s:.2f} s" for s in (fault.recovery_s, fault.convergence_s))
             self.steps.console.print(
                 f"{fault.start_s:6.1f} s  {fault.kind} ({fault.where}) for {fault.end_s - fault.start_s:.1f} s: {back}",
@@ -127,7 +131,7 @@ class Torture:
         """Settle, then ask for everything and judge it."""
         self.steps(f"checking after {phase}", 0, 0)
         new, self._recorded = self.load.entries[self._recorded :], len(self.load.entries)
-        self._oracle.record(new)
+        self._oracle.record(doubt(entry, self.results.restored) for entry in new)
         self.results.find(phase, judge_statuses(new))
         self.settle(phase)
         evidence = self._oracle.ask_everything(WORDS)
