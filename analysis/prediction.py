@@ -1,6 +1,7 @@
 """The cost of a mix, predicted from the costs of its operations, and its distance from a run that measured the mix."""
 
 import math
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -8,13 +9,14 @@ import polars as pl
 
 from analysis.costs import Cost
 from analysis.crossover import Crossover
-from analysis.findings import Cell, Findings
+from analysis.findings import Cell, Findings, find
 from analysis.operations import MIX, Mix, OperationCosts, crossover, growth_lines
-from analysis.runs import Run, UnusableRun, difference, differences, require_alike
+from analysis.runs import Run, UnusableRun, difference, differences, read_manifest, require_alike
 from analysis.statistics import Comparison, Floats, Interval, verdict_of
 from loadtests.format import Fingerprint, Manifest
 
 ERROR_MAX = 0.10  # a prediction holds within this, or when what was measured lies in its interval
+NO_COSTS = "{} holds no costs of operations: give a run of `crossover costs`."
 RATE_MAX = 1.10  # between two rates that count as one
 ALIKE = {"size", "placement", "durability", "servers", "machine", "clients"}
 MAY_DIFFER = frozenset(Fingerprint.__struct_fields__) - ALIKE
@@ -153,9 +155,16 @@ def _one_rate(one: float | None, other: float) -> bool:
     return one is not None and 1 / RATE_MAX <= one / other <= RATE_MAX
 
 
+def find_costs(folder: Path) -> Findings:
+    """The findings of a run of costs; another kind of run is refused before it is read."""
+    if read_manifest(folder).kind != "costs":
+        raise UnusableRun(NO_COSTS.format(folder))
+    return find(folder)
+
+
 def costs_in(findings: Findings) -> OperationCosts:
     if findings.operations is None:
-        raise UnusableRun(f"{findings.run.folder} holds no costs of operations: give a run of `crossover costs`.")
+        raise UnusableRun(NO_COSTS.format(findings.run.folder))
     return findings.operations
 
 

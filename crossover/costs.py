@@ -30,7 +30,7 @@ def predict(
     from analysis import prediction, tables
     from analysis.findings import find
 
-    findings = find(folder)
+    findings = prediction.find_costs(folder)
     mix = mix_of(findings, workload, rate_per_s)
     shown = prediction.predict(findings, mix, shares_of(read_shares))
     own = prediction.check_of(findings, mix)

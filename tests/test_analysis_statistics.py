@@ -16,6 +16,7 @@ from analysis.statistics import Interval, NotComputable, compare
 from loadtests.format import TABLES
 from tests.synthetic_runs import CRUD, MEETING_PCT, Plan, Truth, slice_costs, times
 
+LONG = pytest.mark.long
 ratios = st.lists(st.floats(-3, 3, allow_nan=False), min_size=5, max_size=30).map(np.array)
 
 
@@ -39,7 +40,14 @@ def of_starts(ids: np.ndarray, middle: float, start_sd: float, round_sd: float, 
     return found
 
 
-@pytest.mark.parametrize("strata", [one(8), one(30), np.repeat(np.arange(3), 6)], ids=["8", "30", "3 restarts of 6"])
+@pytest.mark.parametrize(
+    "strata",
+    [
+        pytest.param(one(8), id="8"),
+        pytest.param(one(30), id="30", marks=LONG),
+        pytest.param(np.repeat(np.arange(3), 6), id="3 restarts of 6", marks=LONG),
+    ],
+)
 def test_the_95_percent_interval_covers_the_truth_in_90_to_99_percent_of_200_data_sets(strata: np.ndarray) -> None:
     covered = 0
     for seed in range(200):
@@ -50,7 +58,8 @@ def test_the_95_percent_interval_covers_the_truth_in_90_to_99_percent_of_200_dat
 
 
 @pytest.mark.parametrize(
-    ("starts", "rounds", "start_sd"), [(1, 8, 0.03), (8, 5, 0.03), pytest.param(8, 5, 0.0, marks=pytest.mark.long)]
+    ("starts", "rounds", "start_sd"),
+    [(1, 8, 0.03), pytest.param(8, 5, 0.03, marks=LONG), pytest.param(8, 5, 0.0, marks=LONG)],
 )
 def test_starts_that_differ_do_not_make_identical_targets_better_or_worse(
     starts: int, rounds: int, start_sd: float
@@ -63,7 +72,7 @@ def test_starts_that_differ_do_not_make_identical_targets_better_or_worse(
 
 
 @pytest.mark.parametrize(("starts", "rounds", "planted", "found_min"), [(8, 5, 1.10, 38), (8, 8, 1.05, 32)])
-@pytest.mark.long
+@LONG
 def test_many_short_starts_find_what_the_profiles_promise(
     starts: int, rounds: int, planted: float, found_min: int
 ) -> None:
@@ -73,6 +82,7 @@ def test_many_short_starts_find_what_the_profiles_promise(
     assert sum(one.interval.low > 1 for one in found) >= found_min
 
 
+@LONG
 def test_the_crossover_interval_covers_the_truth_in_90_to_99_percent_of_200_data_sets() -> None:
     covered = 0
     for seed in range(200):
@@ -82,7 +92,7 @@ def test_the_crossover_interval_covers_the_truth_in_90_to_99_percent_of_200_data
     assert 180 <= covered <= 198
 
 
-@pytest.mark.parametrize(("factor", "verdict"), [(1.10, "worse"), (0.90, "better")])
+@pytest.mark.parametrize(("factor", "verdict"), [(1.10, "worse"), pytest.param(0.90, "better", marks=LONG)])
 def test_a_difference_of_ten_percent_is_found_and_none_is_made_up(factor: float, verdict: str) -> None:
     assert [judged(factor, seed).verdict for seed in range(20)].count(verdict) >= 19  # type: ignore[arg-type]
     same = [judged(1.0, seed).verdict for seed in range(60)]
@@ -161,7 +171,7 @@ def test_estimate_interval_and_p_follow_the_data(values: np.ndarray, shift: floa
     assert there == pytest.approx((here.low + shift, here.high + shift), abs=1e-9)
 
 
-@pytest.mark.parametrize("rounds", [61, 180])
+@pytest.mark.parametrize("rounds", [61, pytest.param(180, marks=LONG)])
 def test_many_rounds_give_the_interval_that_all_pairs_give(rounds: int, monkeypatch: pytest.MonkeyPatch) -> None:
     values, strata = np.random.default_rng(7).normal(-0.2, 0.1, rounds), np.arange(rounds) % 3
     binned = statistics.bootstrap_interval(values, strata, seed=1)

@@ -96,6 +96,7 @@ def test_a_run_says_of_identical_and_of_planted_targets_what_they_are(tmp_path: 
     assert more.low <= 1.1 <= more.high and more.verdict == "worse"
 
 
+@pytest.mark.long
 def test_a_long_run_holds_a_shorter_one_that_sees_less(tmp_path: Path) -> None:
     folder = write_pairs(tmp_path)
     (_, short), (_, long) = (
