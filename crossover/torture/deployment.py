@@ -22,6 +22,7 @@ from servers.supervisor import Processes
 
 DISK_MIB = 512
 RESTART_S_MAX = 20.0
+DISK_RECOVERY_S_MAX = 5.0  # of a server whose disk has space again
 COMMAND_S_MAX = 120.0
 
 
@@ -190,9 +191,9 @@ class Deployment:
         cast(DiskFillable, self.servers[name]).need_space(self.urls[name])
 
     def free_disk(self, name: str) -> None:
-        """A server that gave up is started again; one that did not is waited for."""
+        """A server that gave up, or hangs, is started again; one that did not is waited for."""
         self._filler(name).unlink()
-        deadline_s = time.monotonic() + RESTART_S_MAX
+        deadline_s = time.monotonic() + DISK_RECOVERY_S_MAX
         while True:
             self.supervisor.poll()
             if name in self.supervisor.ended:
@@ -201,8 +202,8 @@ class Deployment:
                 self.servers[name].check(self.urls[name])
                 return None
             except Unusable:
-                if time.monotonic() > deadline_s:
-                    raise
+                if time.monotonic() > deadline_s:  # without space its recovery can end, and the server hang for ever
+                    self.kill(name)
 
     def _filler(self, name: str) -> Path:
         return cast(DiskFillable, self.servers[name]).data_folder(self.supervisor) / "filler"
