@@ -85,7 +85,7 @@ def faults_of(one: Rung) -> list[Scheduled]:
             refusals = ((how, partial(_refusing, server, how)) for how in server.refusals)
             found += [Scheduled(f"{how}-{name}", name, apply, refuses=True) for how, apply in refusals]
         if isinstance(server, Copyable):
-            back = Scheduled(f"restored-{name}", name, partial(_restored, server, name), restores=True)
+            back = Scheduled(f"restored-{name}", name, partial(_restored, server, name), (0.5, 1.0), restores=True)
             found.append(back._replace(rebuilds=has_views(one)))
             found.append(Scheduled(f"copied-{name}", name, partial(_copied, server, name), (0.0, 0.1)))
         if isinstance(server, FailingOver):
