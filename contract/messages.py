@@ -324,10 +324,14 @@ class QueryResult(NamedTuple):
 
 class Readiness(Struct, frozen=True, omit_defaults=True):
     """How far the views lag. `applied`, for /metrics: the events' ages when applied, as a histogram and a sum in s.
-    `unwritable`: why the read store, which answers, takes no writes."""
+    `unwritable`: why the read store, which answers, takes no writes. The rest: how far a replica is behind, why it is
+    not read from, if it is not, and how many reads the primary has answered in its place."""
 
     lag_events: int
     lag_seconds: float
     parked_events: int
     applied: tuple[list[int], float] | None = None
     unwritable: str | None = None
+    lag_bytes: int | None = None
+    reads_on_primary: int | None = None
+    replica_unused: str | None = None

@@ -44,6 +44,14 @@ class Leading(Protocol):
         """Whether a token of another history leads to that of an answer's position, so that both can be compared."""
 
 
+@runtime_checkable
+class Following(Protocol):
+    """A system that can use what position an answer must reflect. Asked for by isinstance."""
+
+    async def answer_at(self, query: Query, wanted: Position) -> QueryResult:
+        """As `answer`. The answer of a position before the wanted one is not looked at."""
+
+
 class Worker(Protocol):
     """Background work that a rung needs, run as a process of its own so that its CPU is counted."""
 

@@ -63,8 +63,9 @@ class Connect(Protocol):
 class Database:
     """The write model's database, with as many connections for reading as for writing."""
 
-    def __init__(self, connect: Connect, *, connections: int, timeout_s: float) -> None:
-        self._connect, self._size, self._timeout_s = connect, connections, timeout_s
+    def __init__(self, connect: Connect, *, connections: int, timeout_s: float, away: str = AWAY) -> None:
+        """`away` is what clients are told when it cannot be asked."""
+        self._connect, self._size, self._timeout_s, self._away = connect, connections, timeout_s, away
         self._idle: dict[bool, asyncio.LifoQueue[Connection | None]] = {}
         for writing in (False, True):
             self._idle[writing] = asyncio.LifoQueue()
@@ -77,7 +78,7 @@ class Database:
             async with self._kept(writing=False) as connection:
                 return await connection.rows(sql, params)
         except psycopg.Error as error:  # a collision, which a statement alone does not try again
-            raise gone(AWAY, words_of(error)) from error
+            raise gone(self._away, words_of(error)) from error
 
     async def transact(self, work: Callable[[Transaction], Awaitable[T]]) -> T:
         """Run `work` in one transaction. After a collision with another transaction, try again: five times in all."""
@@ -124,7 +125,7 @@ class Database:
                 raise
             if connection is not None and (connection.driver.closed or sqlstate == READ_ONLY):
                 await self._forget()  # the others have probably been closed too, or lead to the same standby
-            raise gone(AWAY, words_of(error)) from error
+            raise gone(self._away, words_of(error)) from error
         finally:
             if connection is not None and not sound:
                 await connection.close()

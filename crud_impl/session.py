@@ -52,13 +52,13 @@ def address_of(url: str) -> dict[str, Any]:
     return NETWORK | conninfo_to_dict(url) | {"client_encoding": "UTF8"}
 
 
-async def open_session(address: Mapping[str, Any], schema: str) -> psycopg.AsyncConnection:
-    """A connection in autocommit that finds its tables in `schema`."""
+async def open_session(address: Mapping[str, Any], schema: str, *, standby: bool = False) -> psycopg.AsyncConnection:
+    """A connection in autocommit that finds its tables in `schema`, on a primary unless a `standby` is wanted."""
     driver = await psycopg.AsyncConnection.connect(**address, autocommit=True, prepare_threshold=1)
     try:
         async with asyncio.timeout(CONNECT_S_MAX):  # a pooler may let us in and then have no session for us
             cursor = await driver.execute(*_settings(driver, schema, {}), prepare=False)
-            _verify(await cursor.fetchone())
+            _verify(await cursor.fetchone(), standby)
     except BaseException:
         await driver.close()
         raise
@@ -86,12 +86,12 @@ def _settings(driver: psycopg.BaseConnection[Any], schema: str, other: dict[str,
     return f"SELECT {STATE}{', set_config(%s, %s, false)' * len(settings)}".encode(), words
 
 
-def _verify(row: Any) -> None:
+def _verify(row: Any, wanted_standby: bool = False) -> None:
     encoding, standby, role = row[:3]
     if encoding != "UTF8":
         raise WrongServer(f"the database is encoded in {encoding}, not in UTF8")
-    if standby:
-        raise WrongServer("it is a standby, which takes no writes")
+    if standby != wanted_standby:
+        raise WrongServer("it is a standby, which takes no writes" if standby else "it is no standby")
     if role != "origin":
         raise WrongServer(f"session_replication_role is {role}, so foreign keys are not checked")
 

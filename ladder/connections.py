@@ -6,25 +6,31 @@ from cqrs_impl.documents.redis_client import RedisClient
 from crud_impl.clients.idiomatic import SqlAlchemy
 from crud_impl.clients.lean import Psycopg
 from crud_impl.connections import Connect, Database
+from crud_impl.replicated import Standby
 from ladder.environment import Environment
 from ladder.rung import Rung
-from servers.postgres import POSTGRES
+from servers.postgres import POSTGRES, Postgres
 from servers.redis import REDIS
 
 ISOLATION = "READ COMMITTED"
 POOL_CONNECTIONS = 4
 POOL_TIMEOUT_S = 1.0
+STANDBY_CONNECTIONS = POOL_CONNECTIONS + 1  # nobody writes there, and one looks at it
 REDIS_CONNECTIONS = 256  # maximum of the idiomatic client, which runs one command at a time on each
 REDIS_TIMEOUT_S = 1.0
 
 
-def connect(env: Environment) -> Connect:
+def connect(env: Environment, server: Postgres = POSTGRES) -> Connect:
     client = SqlAlchemy if env.clients == "idiomatic" else Psycopg
-    return client(env.url(POSTGRES), env.namespace, isolation=ISOLATION)
+    return client(env.url(server), env.namespace, isolation=ISOLATION, standby=server.standby)
 
 
 def database(env: Environment) -> Database:
     return Database(connect(env), connections=POOL_CONNECTIONS, timeout_s=POOL_TIMEOUT_S)
+
+
+def standby(env: Environment, server: Postgres) -> Standby:
+    return Standby(connect(env, server), connections=POOL_CONNECTIONS, timeout_s=POOL_TIMEOUT_S)
 
 
 def connections_of(one: Rung, env: Environment) -> dict[str, int]:

@@ -43,6 +43,7 @@ SETTINGS: dict[str, str] = {
     "synchronous_commit": "on",
     "full_page_writes": "on",
     "wal_level": "replica",
+    "max_slot_wal_keep_size": "1GB",  # a standby that stays away is given up before the disk is full
     # Neither a checkpoint nor a vacuum of the server's own choosing falls into a slice: that would be one target's.
     # Each target's tables are vacuumed, analyzed and checkpointed once they are filled.
     "max_wal_size": "4GB",
@@ -82,11 +83,12 @@ SELECT name, most, most - used + 1 FROM (
         false, (SELECT sum(numbackends) FROM pg_stat_database)) AS limits (name, most, exempt, used)
 WHERE most >= 0 AND NOT exempt ORDER BY most - used LIMIT 1"""
 SHARED = (
-    "DATABASE_URL leads to a connection pooler that shares its sessions between clients (transaction or statement"
+    "{variable} leads to a connection pooler that shares its sessions between clients (transaction or statement"
     " mode): set it to session mode, or give the address of PostgreSQL itself."
 )
 POOLER_S_MAX = 3.0
-REPORTED = [name for name in SETTINGS if name not in ("listen_addresses", "unix_socket_permissions")]
+NOT_REPORTED = ("listen_addresses", "unix_socket_permissions", "max_slot_wal_keep_size")
+REPORTED = [name for name in SETTINGS if name not in NOT_REPORTED]
 DURABILITY = ("fsync", "synchronous_commit", "full_page_writes")
 
 
@@ -98,8 +100,15 @@ class Postgres:
     durabilities: Mapping[str, Mapping[str, str]] = {
         "full": {},
         "relaxed": {"synchronous_commit": "off"},
-        "none": {"fsync": "off", "synchronous_commit": "off", "full_page_writes": "off"},  # for tests
+        "none": {"fsync": "off", "full_page_writes": "off"},  # for tests
     }
+    # What a standby of it has otherwise
+    standby = False
+    settings: Mapping[str, str] = SETTINGS
+    wrong_role = (
+        "DATABASE_URL leads to a standby, which takes no writes: give the address of the primary, or with"
+        " several hosts add target_session_attrs=read-write."
+    )
 
     # A private one
 
@@ -111,6 +120,15 @@ class Postgres:
 
     def start(self, run: Processes, *, durability: str = "full") -> str:
         """Takes about a second."""
+        account = self._make_folders(run)
+        initdb: list[str | Path] = [self._binaries() / "initdb", "-D", self.data_folder(run), "-U", "crossover"]
+        initdb += ["--auth=trust", "--encoding=UTF8", "--locale=C", "--no-sync"]
+        if run.run("initdb", initdb, env=SERVER_ENV, account=account) != 0:
+            raise Failed(f"PostgreSQL could not be set up:\n{run.last_lines('initdb')}")
+        return self.restart(run, durability=durability)
+
+    def _make_folders(self, run: Processes) -> pwd.struct_passwd | None:
+        """Returns the account that owns them."""
         for name in [name for name in os.environ if name.startswith("PG")]:
             del os.environ[name]  # its URL says everything: libpq would add what is meant for another server
         account = self._account()
@@ -118,16 +136,12 @@ class Postgres:
             folder.mkdir(mode=0o700, exist_ok=True)  # a disk of its own may be mounted there
             if account:
                 os.chown(folder, account.pw_uid, account.pw_gid)
-        initdb: list[str | Path] = [self._binaries() / "initdb", "-D", self.data_folder(run), "-U", "crossover"]
-        initdb += ["--auth=trust", "--encoding=UTF8", "--locale=C", "--no-sync"]
-        if run.run("initdb", initdb, env=SERVER_ENV, account=account) != 0:
-            raise Failed(f"PostgreSQL could not be set up:\n{run.last_lines('initdb')}")
-        return self.restart(run, durability=durability)
+        return account
 
     def restart(self, run: Processes, *, durability: str = "full") -> str:
         """Start it over the data that is there, after a crash too."""
         folder = run.sockets / self.name
-        settings = SETTINGS | dict(self.durabilities[durability]) | {"unix_socket_directories": str(folder)}
+        settings = dict(self.settings) | dict(self.durabilities[durability]) | {"unix_socket_directories": str(folder)}
         words = [word for key, value in settings.items() for word in ("-c", f"{key}={value}")]
         # SIGQUIT is PostgreSQL's "immediate": no checkpoint for data about to be removed, and shared memory is freed.
         argv: list[str | Path] = [self._binaries() / "postgres", "-D", self.data_folder(run), *words]
@@ -203,36 +217,33 @@ class Postgres:
         with self._open(url) as connection:
             number, version = connection.info.server_version, connection.info.parameter_status("server_version")
             if number < VERSION_MIN * 10_000:
-                raise Unusable(f"DATABASE_URL is PostgreSQL {version}: {VERSION_MIN} or newer is needed.")
+                raise Unusable(f"{self.variable} is PostgreSQL {version}: {VERSION_MIN} or newer is needed.")
             state = connection.execute(STATE).fetchone()
             assert state is not None, "one row"
             encoding, standby, pid, role, database, closed, may_create = state
             if encoding != "UTF8":
                 raise Unusable(
-                    f"The database {database} at DATABASE_URL is encoded in {encoding}: give one that was made with"
+                    f"The database {database} at {self.variable} is encoded in {encoding}: give one that was made with"
                     " ENCODING 'UTF8'."
                 )
-            if standby:
-                raise Unusable(
-                    "DATABASE_URL leads to a standby, which takes no writes: give the address of the primary, or with"
-                    " several hosts add target_session_attrs=read-write."
-                )
-            if closed:
+            if standby != self.standby:
+                raise Unusable(self.wrong_role)
+            if closed and not standby:
                 raise Unusable(
                     f"The database {database} at DATABASE_URL is set read-only (default_transaction_read_only): set it"
                     " off, or give another database."
                 )
-            if not may_create:
+            if not may_create and not standby:
                 raise Unusable(
                     f"The role {role} may create no schema in the database {database} at DATABASE_URL:"
                     f" GRANT CREATE ON DATABASE {database} TO {role}, or give another database."
                 )
             if pid != connection.info.backend_pid:  # not the one it greeted us with: something stands between
-                asyncio.run(_refuse_shared_sessions(url, max(2, connections)))
+                asyncio.run(_refuse_shared_sessions(self.variable, url, max(2, connections)))
             elif connections and (left := connection.execute(LEFT).fetchone()) and left[2] < connections:
                 raise Unusable(
-                    f"The server at DATABASE_URL has {max(0, left[2])} of {left[1]} connections left ({left[0]}), and"
-                    f" {connections} are needed: raise that limit, end other clients, or run fewer targets."
+                    f"The server at {self.variable} has {max(0, left[2])} of {left[1]} connections left ({left[0]}),"
+                    f" and {connections} are needed: raise that limit, end other clients, or run fewer targets."
                 )
             settings: dict[str, str] = dict(
                 connection.execute(
@@ -280,13 +291,15 @@ class Postgres:
         try:
             conninfo_to_dict(url)
         except psycopg.ProgrammingError:
-            raise Unusable("DATABASE_URL is no address: give postgresql://user:password@host:5432/database.") from None
+            raise Unusable(
+                f"{self.variable} is no address: give postgresql://user:password@host:5432/database."
+            ) from None
         try:
             return psycopg.connect(url, autocommit=True, connect_timeout=5, client_encoding="UTF8")
         except psycopg.Error as error:
             reason = without_secrets(str(error).strip().splitlines()[-1], url)
             advice = "correct what it names" if "FATAL" in reason else "start the server or correct the address"
-            raise Unusable(f"DATABASE_URL cannot be reached ({reason}): {advice}.") from None
+            raise Unusable(f"{self.variable} cannot be reached ({reason}): {advice}.") from None
 
     def mentions(self, url: str, namespace: str, text: str) -> Iterator[tuple[str, str]]:
         """Rows, by table."""
@@ -348,7 +361,7 @@ class Postgres:
             return int(found[0]) if found else None
 
 
-async def _refuse_shared_sessions(url: str, count: int) -> None:
+async def _refuse_shared_sessions(variable: str, url: str, count: int) -> None:
     """Behind a pooler: each of so many connections must have a session, and keep it when others begin transactions."""
     opened: list[psycopg.AsyncConnection] = []
 
@@ -371,14 +384,14 @@ async def _refuse_shared_sessions(url: str, count: int) -> None:
     except (psycopg.Error, TimeoutError) as error:
         reason = without_secrets(str(error).strip(), url) or "it does not answer"
         raise Unusable(
-            f"DATABASE_URL leads to a connection pooler that does not give {count} sessions at once ({reason}): raise"
+            f"{variable} leads to a connection pooler that does not give {count} sessions at once ({reason}): raise"
             " its pool size, or give the address of PostgreSQL itself."
         ) from None
     finally:
         for one in opened:
             await one.close()
     if len(set(first)) < count or not kept:
-        raise Unusable(SHARED)
+        raise Unusable(SHARED.format(variable=variable))
 
 
 POSTGRES = Postgres()

@@ -24,7 +24,11 @@ def test_a_rung_says_its_one_idea_and_its_cost_and_has_a_parent_before_it(name: 
 def test_the_servers_of_a_rung_are_servers_and_its_workers_those_it_names(name: str) -> None:
     one = rung(name)
     assert all(isinstance(server, Server) for server in one.servers)
-    addresses = {"postgres": "postgresql://a@127.0.0.1:1/b", "redis": "redis://127.0.0.1:1"}  # nobody is asked
+    addresses = {
+        "postgres": "postgresql://a@127.0.0.1:1/b",
+        "redis": "redis://127.0.0.1:1",
+        "replica": "postgresql://a@127.0.0.1:1/b",
+    }  # nobody is asked
     env = Environment(target_env(name, addresses, namespace="crossover_test"))
     assert tuple(one.workers(env)) == one.worker_names
 

@@ -74,6 +74,12 @@ class Metrics(Collector):
                 "projection_lag_seconds", "Age of the oldest event not projected yet.", ready.lag_seconds
             )
             yield GaugeMetricFamily("projection_parked_events", "Events in the dead-letter queue.", ready.parked_events)
+            if ready.lag_bytes is not None:
+                yield GaugeMetricFamily("replica_lag_bytes", "Log not replayed by the replica yet.", ready.lag_bytes)
+            if ready.reads_on_primary is not None:
+                yield CounterMetricFamily(
+                    "replica_reads_on_primary", "Reads that the primary answered.", ready.reads_on_primary
+                )
             if ready.applied:
                 counts, seconds = ready.applied
                 told = "Age of events, since they were recorded, when they were applied to the views."

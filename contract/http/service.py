@@ -15,7 +15,7 @@ from contract.http.metrics import Metrics
 from contract.http.operation import Operation, Response
 from contract.http.request import Request
 from contract.messages import Command, Query, QueryResult
-from contract.ports import Leading, OrderSystem
+from contract.ports import Following, Leading, OrderSystem
 from contract.position import START, Position, covers, token_of
 
 _JSON = (b"content-type", b"application/json")
@@ -26,12 +26,13 @@ _encode = msgspec.json.Encoder().encode
 class Service:
     def __init__(self, system: OrderSystem, metrics: Metrics, backlog_limit: int) -> None:
         self._system, self._metrics, self._backlog = system, metrics, Backlog(system, backlog_limit)
+        self._following = system if isinstance(system, Following) else None
 
     def query(self, name: str, read: Callable[[Request], Query]) -> Operation:
         async def run(request: Request) -> Response:
             asked, wanted = read(request), request.token()
             request.finish()
-            result = await self._system.answer(asked)
+            result = await (self._system.answer(asked) if wanted is None else self._answer_at(asked, wanted))
             if wanted is not None and not _reflects(result, wanted):
                 result = await self._catch_up(asked, result, wanted, request.wait_s())
             if result.body is None:
@@ -39,6 +40,10 @@ class Service:
             return Response(200, [_JSON, _token(result.position or wanted or START)], result.body)
 
         return Operation(run, self._metrics.histogram(name))
+
+    async def _answer_at(self, query: Query, wanted: Position) -> QueryResult:
+        following = self._following
+        return await (following.answer_at(query, wanted) if following else self._system.answer(query))
 
     async def _catch_up(self, query: Query, result: QueryResult, wanted: Position, wait_s: int) -> QueryResult:
         """Ask again until the answer reflects the wanted position, or refuse after `wait_s`."""
@@ -48,7 +53,7 @@ class Service:
             if (left_s := deadline - loop.time()) <= 0:
                 raise Behind("The read side has not caught up with the Consistency-Token yet.")
             await asyncio.sleep(min(pause_s, left_s))
-            result = await self._system.answer(query)
+            result = await self._answer_at(query, wanted)
             pause_s = min(pause_s * 1.5, _LONGEST_PAUSE_S)
         return result
 

@@ -17,13 +17,13 @@ from crud_impl.connections import T, Transaction
 from crud_impl.session import address_of, open_session
 
 
-def open_engine(url: str, schema: str, **settings: Any) -> AsyncEngine:
+def open_engine(url: str, schema: str, *, standby: bool = False, **settings: Any) -> AsyncEngine:
     """An engine whose connections find their tables in `schema`. It connects at first use. SQLAlchemy does not parse
     the address: it knows neither a socket in the host part nor several hosts."""
     address = address_of(url)
 
     async def connect() -> psycopg.AsyncConnection:
-        driver = await open_session(address, schema)
+        driver = await open_session(address, schema, standby=standby)
         await driver.set_autocommit(False)  # how SQLAlchemy expects one
         return driver
 
@@ -34,8 +34,8 @@ class SqlAlchemy:
     """Opens connections for a `Database`, which pools them: SQLAlchemy's own pool costs as much as a statement for
     each checkout."""
 
-    def __init__(self, url: str, schema: str, *, isolation: str) -> None:
-        self._engine = open_engine(url, schema, poolclass=NullPool)
+    def __init__(self, url: str, schema: str, *, isolation: str, standby: bool = False) -> None:
+        self._engine = open_engine(url, schema, standby=standby, poolclass=NullPool)
         self._isolation = isolation
 
     async def __call__(self, *, writing: bool) -> "SqlAlchemyConnection":

@@ -15,12 +15,12 @@ from crud_impl.session import address_of, open_session
 class Psycopg:
     """Opens connections for a `Database`."""
 
-    def __init__(self, url: str, schema: str, *, isolation: str) -> None:
-        self._address, self._schema = address_of(url), schema
+    def __init__(self, url: str, schema: str, *, isolation: str, standby: bool = False) -> None:
+        self._address, self._schema, self._standby = address_of(url), schema, standby
         self._begin = f"BEGIN ISOLATION LEVEL {isolation}"
 
     async def __call__(self, *, writing: bool) -> "PsycopgConnection":
-        return PsycopgConnection(await open_session(self._address, self._schema), self._begin)
+        return PsycopgConnection(await open_session(self._address, self._schema, standby=self._standby), self._begin)
 
 
 class PsycopgConnection:

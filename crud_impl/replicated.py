@@ -1,0 +1,304 @@
+"""CRUD with a streaming standby: the primary executes commands, the standby answers queries.
+
+A position is one in the primary's log: what a commit has flushed, what the standby has replayed. The history is the
+cluster and its timeline, which a promotion begins. An answer claims what was known to be replayed before it was read.
+
+Whatever is wrong with the standby, and too long a lag, sends reads to the primary. They come back once it has replayed
+all that the primary had flushed after that: nobody who was answered by the primary sees the past.
+"""
+
+import asyncio
+import contextlib
+import os
+import socket
+from collections import deque
+from collections.abc import Sequence
+from time import monotonic
+from typing import Any
+
+import psycopg
+
+from contract.errors import StoreGone
+from contract.messages import Command, CommandResult, Query, QueryResult, Readiness
+from contract.ports import Clock
+from contract.position import Position, covers
+from crud_impl.connections import Connect, Connection, Database
+from crud_impl.session import WrongServer
+from crud_impl.system import CrudOrders, answer
+
+AWAY = "The replica cannot be asked right now."
+LAG_S_MAX, LAG_BYTES_MAX = 0.5, 16 << 20
+LOOK_EVERY_S, LOOK_S_MAX, OPEN_S_MAX = 0.1, 0.3, 1.0
+POLLS = 3  # in a row, of what the standby has replayed, before the HTTP layer pauses
+CONFLICTS = ("40001", "40P01")
+# What is flushed after a commit contains it. A commit that does not wait for the disk is only in what was inserted;
+# that may end in what nobody flushes yet, so it is no position to wait for otherwise.
+NOW = """
+SELECT to_hex(system_identifier) || 't' || lower(ltrim(left(pg_walfile_name(lsn), 8), '0')), (lsn - '0/0')::bigint
+FROM pg_control_system(), (SELECT CASE current_setting('synchronous_commit')
+    WHEN 'off' THEN pg_current_wal_insert_lsn() ELSE pg_current_wal_flush_lsn() END AS lsn) AS now"""
+REPLAYED = "SELECT (coalesce(pg_last_wal_replay_lsn(), '0/0') - '0/0')::bigint"
+INSTANCE = "SELECT pg_postmaster_start_time()::text"
+LOOK = """
+SELECT pg_is_in_recovery(), pg_postmaster_start_time()::text, to_hex(system_identifier) || 't' ||
+       to_hex(coalesce((SELECT received_tli FROM pg_stat_wal_receiver), timeline_id)),
+       (coalesce(pg_last_wal_replay_lsn(), '0/0') - '0/0')::bigint
+FROM pg_control_system(), pg_control_checkpoint()"""
+
+
+async def now(primary: Database) -> Position:
+    """A position that contains every commit acknowledged before."""
+    ((history, lsn),) = await primary.rows(NOW, {})
+    return Position(((lsn, 0),), history)
+
+
+class ReplicatedOrders(CrudOrders):
+    def __init__(self, primary: Database, standby: "Standby", clock: Clock) -> None:
+        super().__init__(primary, clock)
+        self._standby, self._on_primary = standby, 0
+
+    async def execute(self, command: Command) -> CommandResult:
+        done = await super().execute(command)
+        position = await now(self._database)
+        self._standby.committed(position)
+        return done._replace(position=position)
+
+    async def answer(self, query: Query) -> QueryResult:
+        return await self.answer_at(query, None)
+
+    async def answer_at(self, query: Query, wanted: Position | None) -> QueryResult:
+        standby = self._standby
+        await standby.watched(self._database)
+        if not standby.unused:
+            try:
+                return await standby.answer(query, wanted)
+            except StoreGone as gone:
+                if not gone.reason:  # all connections are busy, as on any rung
+                    raise
+        self._on_primary += 1
+        result = await super().answer(query)
+        return QueryResult(result.body, await now(self._database))  # taken after it: the standby is not asked earlier
+
+    async def readiness(self) -> Readiness:
+        standby = self._standby
+        await standby.watched(self._database)
+        standby.flushed(await now(self._database))
+        if not standby.unused:
+            with contextlib.suppress(StoreGone):
+                await standby.ask_replayed()
+        events, lag_s, lag_bytes = standby.lag()
+        return Readiness(
+            0 if standby.unused else events,  # otherwise reads do not lag
+            lag_s,
+            0,
+            lag_bytes=lag_bytes,
+            reads_on_primary=self._on_primary,
+            replica_unused=standby.unused or None,
+        )
+
+    def pool_use(self) -> tuple[int, int]:
+        (in_use, size), (reading, both) = super().pool_use(), self._standby.in_use()
+        return in_use + reading, size + both // 2  # nobody writes there
+
+    async def close(self) -> None:
+        await self._standby.close()
+        await super().close()
+
+
+class Standby:
+    """A standby as one service knows it. It is looked at in the background; `unused` says why reads go elsewhere."""
+
+    def __init__(self, connect: Connect, *, connections: int, timeout_s: float) -> None:
+        self._connect = connect
+        self._reads = Database(self._open, connections=connections, timeout_s=timeout_s, away=AWAY)
+        self._looks = Database(self._open_unasked, connections=1, timeout_s=timeout_s, away=AWAY)
+        self._opened = set[StandbyConnection]()
+        self._looked = asyncio.Event()
+        self._watch: asyncio.Task[None] | None = None
+        self.unused = "it was not looked at yet"
+        # What the process that runs there is known to have replayed: started again after a crash, it begins earlier.
+        self._instance, self._history, self._replayed = "", "", 0
+        self._diverged = ""  # the instance that was once ahead of the primary
+        self._due: int | None = None  # to be replayed before it is used again
+        self._primary = Position(((0, 0),))
+        self._flushed = deque[tuple[float, int]](maxlen=1_000)  # when a position that is not replayed was first seen
+        self._commands = deque[int](maxlen=100_000)  # the positions of ours that are not replayed
+
+    # Reading
+
+    async def answer(self, query: Query, wanted: Position | None) -> QueryResult:
+        if wanted is not None and not await self._reached(wanted):
+            return QueryResult(None, self._position)
+        known = self._position  # before the snapshot
+        try:
+            result = await answer(self._reads.rows, query)
+        except StoreGone as gone:
+            if not cancelled(gone):
+                self._gone(gone)
+                raise
+            result = await answer(self._reads.rows, query)
+        return QueryResult(result.body, known)
+
+    async def ask_replayed(self) -> None:
+        try:
+            ((replayed,),) = await self._reads.rows(REPLAYED, {})
+        except StoreGone as gone:
+            self._gone(gone)
+            raise
+        self._note(replayed)
+
+    async def _reached(self, wanted: Position) -> bool:
+        if wanted.history != self._history:
+            return True  # for the HTTP layer to judge
+        for _ in range(POLLS):
+            if covers(self._position, wanted):
+                return True
+            await self.ask_replayed()
+        return covers(self._position, wanted)
+
+    @property
+    def _position(self) -> Position:
+        return Position(((self._replayed, 0),), self._history)
+
+    def in_use(self) -> tuple[int, int]:
+        return self._reads.in_use()
+
+    # What is known of the lag
+
+    def committed(self, position: Position) -> None:
+        self._commands.append(position.components[0][0])
+        self.flushed(position)
+
+    def flushed(self, position: Position) -> None:
+        lsn = position.components[0][0]
+        self._primary = position
+        if lsn > self._replayed and len(self._flushed) < 1_000:
+            self._flushed.append((monotonic(), lsn))
+
+    def _note(self, replayed: int) -> None:
+        self._replayed = max(self._replayed, replayed)
+        while self._flushed and self._flushed[0][1] <= self._replayed:
+            self._flushed.popleft()
+        while self._commands and self._commands[0] <= self._replayed:
+            self._commands.popleft()
+
+    def lag(self) -> tuple[int, float, int]:
+        """Commands of this service, seconds, bytes."""
+        lag_s = monotonic() - self._flushed[0][0] if self._flushed else 0.0
+        return len(self._commands), round(lag_s, 3), max(0, self._primary.components[0][0] - self._replayed)
+
+    # Watching
+
+    async def watched(self, primary: Database) -> None:
+        if self._watch is None:
+            self._watch = asyncio.create_task(self._look_again_and_again(primary))
+        elif self._watch.done():
+            self._watch.result()
+        if not self._looked.is_set():
+            await self._looked.wait()
+
+    async def _look_again_and_again(self, primary: Database) -> None:
+        while True:
+            replayed, flushed = self._replayed, None
+            with contextlib.suppress(StoreGone):  # without a primary, what is replayed is all there is
+                self.flushed(flushed := await now(primary))
+            if flushed is not None and replayed > flushed.components[0][0] and flushed.history == self._history:
+                self._diverged = self._instance
+            await self._look(flushed)
+            self._looked.set()
+            await asyncio.sleep(LOOK_EVERY_S)
+
+    async def _look(self, primary: Position | None) -> None:
+        limit = asyncio.get_running_loop().call_later(LOOK_S_MAX, self._cut)
+        try:
+            ((standby, instance, history, replayed),) = await self._looks.rows(LOOK, {})
+        except StoreGone as gone:
+            return self._leave(gone.reason or gone.detail)
+        finally:
+            limit.cancel()
+        if instance != self._instance:
+            self._leave("it was started again")
+            self._instance, self._replayed = instance, 0
+        self._history = history
+        self._note(replayed)
+        _, lag_s, lag_bytes = self.lag()
+        if not standby:
+            self._leave("it was promoted")
+        elif self._diverged == instance:
+            self._leave("it is ahead of the primary")
+        elif history != self._primary.history:
+            self._leave("it follows another history")
+        elif lag_s > LAG_S_MAX or lag_bytes > LAG_BYTES_MAX:
+            if not self.unused or self._due is None:
+                self._leave(f"it is {lag_s:.1f} s and {lag_bytes:,} bytes behind")
+        elif self.unused:
+            if self._due is None and primary is not None:
+                self._due = primary.components[0][0]
+            if self._due is not None and replayed >= self._due:
+                self.unused = ""
+
+    def _gone(self, gone: StoreGone) -> None:
+        if gone.reason:  # without one, all connections are busy
+            self._leave(gone.reason)
+
+    def _leave(self, reason: str) -> None:
+        self.unused, self._due = reason, None
+
+    # Connections
+
+    async def _open(self, *, writing: bool) -> Connection:
+        """For reads: only of the instance that was looked at, and not while it is unused."""
+        async with asyncio.timeout(OPEN_S_MAX):
+            connection = await self._open_unasked(writing=False)
+        try:
+            ((instance,),) = await connection.rows(INSTANCE, {})
+            if self.unused or instance != self._instance:
+                raise WrongServer(self.unused or "it was started again")
+        except BaseException:
+            await connection.close()
+            raise
+        return connection
+
+    async def _open_unasked(self, *, writing: bool) -> Connection:
+        connection = StandbyConnection(await self._connect(writing=False), self._opened)
+        self._opened.add(connection)
+        return connection
+
+    def _cut(self) -> None:
+        """End what waits for it: a server that stands still says nothing, and a query that is cancelled asks it."""
+        for connection in [*self._opened]:
+            connection.cut()
+
+    async def close(self) -> None:
+        if self._watch is not None:
+            self._watch.cancel()
+            await asyncio.gather(self._watch, return_exceptions=True)
+        await self._reads.close()
+        await self._looks.close()
+
+
+class StandbyConnection:
+    """A connection that notices a promotion: the server reports that setting with the answer of each statement."""
+
+    def __init__(self, inner: Connection, opened: "set[StandbyConnection]") -> None:
+        self._inner, self._opened, self.driver = inner, opened, inner.driver
+        self.transact = inner.transact
+
+    async def rows(self, sql: str, params: dict[str, Any]) -> Sequence[Any]:
+        found = await self._inner.rows(sql, params)
+        if self.driver.info.parameter_status("in_hot_standby") == "off":
+            raise WrongServer("it was promoted")
+        return found
+
+    def cut(self) -> None:
+        with contextlib.suppress(OSError, psycopg.Error), socket.socket(fileno=os.dup(self.driver.fileno())) as end:
+            end.shutdown(socket.SHUT_RDWR)
+
+    async def close(self) -> None:
+        self._opened.discard(self)
+        await self._inner.close()
+
+
+def cancelled(gone: StoreGone) -> bool:
+    """Whether recovery on the standby stood in the way of the statement."""
+    return isinstance(gone.__cause__, psycopg.Error) and gone.__cause__.sqlstate in CONFLICTS
