@@ -11,11 +11,11 @@ from ladder.environment import Environment
 from ladder.rung import Rung
 from servers.postgres import POSTGRES, Postgres
 from servers.redis import REDIS
+from servers.replica import REPLICA
 
 ISOLATION = "READ COMMITTED"
 POOL_CONNECTIONS = 4
 POOL_TIMEOUT_S = 1.0
-STANDBY_CONNECTIONS = POOL_CONNECTIONS + 1  # nobody writes there, and one looks at it
 REDIS_CONNECTIONS = 256  # maximum of the idiomatic client, which runs one command at a time on each
 REDIS_TIMEOUT_S = 1.0
 
@@ -29,8 +29,8 @@ def database(env: Environment) -> Database:
     return Database(connect(env), connections=POOL_CONNECTIONS, timeout_s=POOL_TIMEOUT_S)
 
 
-def standby(env: Environment, server: Postgres) -> Standby:
-    return Standby(connect(env, server), connections=POOL_CONNECTIONS, timeout_s=POOL_TIMEOUT_S)
+def standby(env: Environment) -> Standby:
+    return Standby(connect(env, REPLICA), connections=POOL_CONNECTIONS, timeout_s=POOL_TIMEOUT_S)
 
 
 def connections_of(one: Rung, env: Environment) -> dict[str, int]:
@@ -38,6 +38,7 @@ def connections_of(one: Rung, env: Environment) -> dict[str, int]:
     which does one thing at a time."""
     workers, pooled = len(one.worker_names), 1 if env.clients == "lean" else REDIS_CONNECTIONS
     most = {POSTGRES.name: 2 * POOL_CONNECTIONS + workers, REDIS.name: pooled + 2 * workers}
+    most[REPLICA.name] = POOL_CONNECTIONS + 1  # nobody writes there, and one looks at it
     return {server.name: most.get(server.name, 0) for server in one.servers}
 
 

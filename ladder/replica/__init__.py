@@ -1,11 +1,10 @@
 """New: a streaming standby answers the queries; a token is a position in the primary's log."""
 
-from collections.abc import Mapping
 from datetime import datetime
 
 from contract.ports import DataSet, OrderSystem
 from crud_impl.replicated import ReplicatedOrders
-from ladder.connections import STANDBY_CONNECTIONS, database, standby
+from ladder.connections import database, standby
 from ladder.crud import Crud
 from ladder.environment import Environment
 from ladder.rung import Progress
@@ -20,15 +19,12 @@ class Replica(Crud):
     cost = "Reads lag behind writes; every write is done twice."
     servers: tuple[Server, ...] = (POSTGRES, REPLICA)
 
-    def connections(self, env: Environment) -> Mapping[str, int]:
-        return super().connections(env) | {REPLICA.name: STANDBY_CONNECTIONS}
-
     def prepare(self, env: Environment) -> None:
         super().prepare(env)
         REPLICA.follow(env.url(REPLICA), env.url(POSTGRES))
 
     def system(self, env: Environment) -> OrderSystem:
-        return ReplicatedOrders(database(env), standby(env, REPLICA), env.clock)
+        return ReplicatedOrders(database(env), standby(env), env.clock)
 
     def load(self, env: Environment, data: DataSet, until: datetime, progress: Progress) -> None:
         super().load(env, data, until, progress)
