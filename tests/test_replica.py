@@ -1,0 +1,236 @@
+"""The rung `replica`: a token is waited for, and whatever is wrong with the standby sends reads to the primary."""
+
+import os
+import signal
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import httpx
+import psycopg
+import pytest
+
+from contract.ports import utc_now
+from crud_impl.connections import Connection
+from crud_impl.replicated import ReplicatedOrders, Standby
+from ladder.connections import connect, database
+from ladder.environment import CLIENTS, LEVELS, NAMESPACE, Environment
+from ladder.rung import rung
+from servers.postgres import POSTGRES
+from servers.replica import REPLICA
+from servers.server import Unusable
+from servers.supervisor import Processes
+from tests.service import Shop, client_of, fresh_id, wait_until
+
+UP_S_MAX = 10.0  # half a second on a quiet machine
+
+
+class Cluster:
+    """A primary and its standby, of these tests alone."""
+
+    def __init__(self, processes: Processes) -> None:
+        self.processes, self.primary = processes, POSTGRES.start(processes, durability="none")
+        begun_s = time.monotonic()
+        self.standby = REPLICA.start(processes, durability="none")
+        self.up_s = time.monotonic() - begun_s
+        self.namespace = "crossover_test_replica"
+
+    def env(self, level: str = LEVELS[0]) -> Environment:
+        addresses = {POSTGRES.variable: self.primary, REPLICA.variable: self.standby}
+        return Environment(addresses | {NAMESPACE: self.namespace, CLIENTS: level})
+
+    def tell(self, statement: str) -> Any:
+        """Have the standby do something."""
+        with psycopg.connect(self.standby, autocommit=True) as connection:
+            return connection.execute(statement.encode()).fetchone()
+
+    @contextmanager
+    def far_behind(self) -> Iterator[None]:
+        self.tell("SELECT pg_wal_replay_pause()")
+        wait_until(lambda: self.tell("SELECT pg_get_wal_replay_pause_state()") == ("paused",))
+        try:
+            yield
+        finally:
+            self.tell("SELECT pg_wal_replay_resume()")
+
+    @contextmanager
+    def killed(self) -> Iterator[None]:
+        os.kill(self.processes.pids[REPLICA.name], signal.SIGKILL)
+        self.processes.wait(lambda: REPLICA.name in self.processes.ended, "its end", 20.0)
+        yield
+        REPLICA.restart(self.processes, durability="none")
+
+    @contextmanager
+    def standing_still(self) -> Iterator[None]:
+        pids = REPLICA.process_ids(self.processes)
+        for pid in pids:
+            os.kill(pid, signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            for pid in pids:
+                os.kill(pid, signal.SIGCONT)
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[Cluster]:
+    with Processes() as processes:
+        try:
+            cluster = Cluster(processes)
+        except Unusable as reason:
+            pytest.skip(str(reason))
+        rung("replica").prepare(cluster.env())
+        yield cluster
+
+
+def ready(client: httpx.Client) -> dict[str, Any]:
+    answer = client.get("/ready")
+    assert answer.status_code == 200, answer.text
+    return dict(answer.json())
+
+
+def used_again(client: httpx.Client) -> None:
+    wait_until(lambda: client.get("/ready").json().get("replica_unused", "") == "" and ready(client)["lag_bytes"] == 0)
+
+
+def test_a_standby_is_up_soon_has_the_settings_of_its_primary_and_follows_it(cluster: Cluster) -> None:
+    assert cluster.up_s < UP_S_MAX
+    assert REPLICA.check(cluster.standby, 5).settings == POSTGRES.check(cluster.primary, 5).settings
+    REPLICA.follow(cluster.standby, cluster.primary)
+
+
+@pytest.mark.parametrize("level", LEVELS)
+def test_the_standby_answers_and_a_token_is_waited_for(cluster: Cluster, level: str) -> None:
+    env = cluster.env(level)
+    with client_of(rung("replica").system(env)) as client:
+        shop = Shop(client)
+        for _ in range(30):
+            written = client.put(f"/customers/{fresh_id()}", json={"name": "Ada"})
+            token = {"Consistency-Token": written.headers["consistency-token"]}
+            read = client.get(written.headers["location"], headers=token)
+            assert read.status_code == 200, read.text
+            again = {"Consistency-Token": read.headers["consistency-token"]}
+            assert client.get(written.headers["location"], headers=again).status_code == 200
+        used_again(client)
+        assert client.get(f"/customers/{shop.customer()}", headers={"Consistency-Token": "1t1.5-0"}).json()["type"] == (
+            "urn:crossover:behind"
+        )
+        before = ready(client)
+        assert (before["lag_events"], before["lag_bytes"], before["reads_on_primary"]) == (0, 0, 0)
+        assert b"replica_reads_on_primary_total 0.0" in client.get("/metrics").content
+
+
+@pytest.mark.parametrize("level", LEVELS)
+def test_beyond_the_lag_limit_the_primary_answers_which_is_counted_and_said(cluster: Cluster, level: str) -> None:
+    with client_of(rung("replica").system(cluster.env(level))) as client:
+        used_again(client)
+        with cluster.far_behind():
+            written = client.put(f"/customers/{fresh_id()}", json={"name": "Ada"})
+            where, token = written.headers["location"], written.headers["consistency-token"]
+            assert client.get(where).status_code == 404  # what the standby knows
+            read = client.get(where, headers={"Consistency-Token": token, "Prefer": "wait=5"})
+            assert read.status_code == 200
+            state = ready(client)
+            assert state["replica_unused"].endswith("bytes behind") and state["lag_events"] == 0
+            assert state["lag_bytes"] > 0 and state["lag_seconds"] >= 0.5 and state["reads_on_primary"] >= 1
+        used_again(client)
+        counted = ready(client)["reads_on_primary"]
+        assert client.get(where).status_code == 200 and ready(client)["reads_on_primary"] == counted
+
+
+@pytest.mark.parametrize("level", LEVELS)
+@pytest.mark.parametrize("fault", [Cluster.killed, Cluster.standing_still])
+def test_a_standby_that_is_gone_costs_a_moment_and_no_answer(
+    cluster: Cluster, level: str, fault: Callable[[Cluster], Any]
+) -> None:
+    with client_of(rung("replica").system(cluster.env(level))) as client:
+        used_again(client)
+        customer = Shop(client).customer()
+        with fault(cluster):
+            assert client.get(f"/customers/{customer}").status_code == 200
+            wait_until(lambda: "replica_unused" in ready(client))
+            for _ in range(5):  # and now at once
+                sent_s = time.monotonic()
+                assert client.get(f"/customers/{Shop(client).customer()}").status_code == 200
+                assert time.monotonic() - sent_s < 1.0
+            assert ready(client)["reads_on_primary"] >= 5
+        used_again(client)
+        counted = ready(client)["reads_on_primary"]
+        assert client.get(f"/customers/{customer}").status_code == 200 and ready(client)["reads_on_primary"] == counted
+
+
+class Cancelling:
+    """Opens connections on which recovery cancels so many reads of customers."""
+
+    def __init__(self, env: Environment) -> None:
+        self._connect, self.left = connect(env, REPLICA), 0
+
+    async def __call__(self, *, writing: bool) -> Connection:
+        connection = await self._connect(writing=writing)
+        rows = connection.rows
+
+        async def cancelled(sql: str, params: dict[str, Any]) -> Any:
+            if "FROM customers" in sql and self.left:
+                self.left -= 1
+                raise psycopg.errors.SerializationFailure("canceling statement due to conflict with recovery")
+            return await rows(sql, params)
+
+        connection.rows = cancelled  # type: ignore[method-assign]
+        return connection
+
+
+@pytest.mark.parametrize("level", LEVELS)
+def test_a_read_that_recovery_cancelled_is_asked_once_more_and_then_on_the_primary(
+    cluster: Cluster, level: str
+) -> None:
+    env = cluster.env(level)
+    cancelling = Cancelling(env)
+    standby = Standby(cancelling, connections=2, timeout_s=1.0)
+    with client_of(ReplicatedOrders(database(env), standby, utc_now)) as client:
+        customer = Shop(client).customer()
+        used_again(client)
+        for cancelled, on_primary in ((1, 0), (2, 1), (0, 1)):
+            cancelling.left = cancelled
+            assert client.get(f"/customers/{customer}").status_code == 200
+            assert ready(client)["reads_on_primary"] == on_primary and "replica_unused" not in ready(client)
+
+
+def refused(what: Callable[[], object]) -> str:
+    with pytest.raises(Unusable) as caught:
+        what()
+    return str(caught.value)
+
+
+def test_what_is_no_standby_of_this_database_is_refused_in_one_sentence(cluster: Cluster, postgres_url: str) -> None:
+    assert refused(lambda: REPLICA.check(cluster.primary)) == (
+        "REPLICA_URL leads to no standby: give the address of a streaming standby of the database at DATABASE_URL."
+    )
+    assert refused(lambda: REPLICA.follow(cluster.standby, postgres_url)) == (
+        "The standby at REPLICA_URL is of another cluster than the database at DATABASE_URL: give one that follows it."
+    )
+    with cluster.far_behind():
+        assert refused(lambda: REPLICA.follow(cluster.standby, cluster.primary, 0.2)) == (
+            "The standby at REPLICA_URL has not replayed within 0.2 s what was written to the database at DATABASE_URL:"
+            " start its replication, or give one that follows it."
+        )
+    assert refused(lambda: REPLICA.check("postgresql://nobody@127.0.0.1:1/x")).startswith("REPLICA_URL cannot be reach")
+    with Processes() as other:
+        assert refused(lambda: REPLICA.start(other)) == (
+            "Set REPLICA_URL too: a private standby follows a private primary only."
+        )
+
+
+def test_a_promoted_standby_is_not_read_from_any_more() -> None:
+    with Processes() as processes:
+        cluster = Cluster(processes)
+        rung("replica").prepare(cluster.env())
+        with client_of(rung("replica").system(cluster.env())) as client:
+            customer = Shop(client).customer()
+            used_again(client)
+            assert cluster.tell("SELECT pg_promote()") == (True,)
+            cluster.tell(f"DELETE FROM {cluster.namespace}.customers RETURNING id")
+            assert client.get(f"/customers/{customer}").status_code == 200
+            assert ready(client)["replica_unused"].startswith("it was promoted")
+            assert ready(client)["reads_on_primary"] == 1
+        assert refused(lambda: REPLICA.check(cluster.standby)).startswith("REPLICA_URL leads to no standby")
