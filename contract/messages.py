@@ -324,8 +324,8 @@ class QueryResult(NamedTuple):
 
 class Readiness(Struct, frozen=True, omit_defaults=True):
     """How far the views lag. `applied`, for /metrics: the events' ages when applied, as a histogram and a sum in s.
-    `unwritable`: why the read store, which answers, takes no writes. The rest: how far a replica is behind, why it is
-    not read from, if it is not, and how many reads the primary has answered in its place."""
+    `unwritable`: why the read store, which answers, takes no writes. The rest: how far a replica is behind, how many
+    reads the primary has answered in its place, and the reason while it does."""
 
     lag_events: int
     lag_seconds: float
@@ -334,4 +334,4 @@ class Readiness(Struct, frozen=True, omit_defaults=True):
     unwritable: str | None = None
     lag_bytes: int | None = None
     reads_on_primary: int | None = None
-    replica_unused: str | None = None
+    reason: str | None = None

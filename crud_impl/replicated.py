@@ -1,7 +1,8 @@
 """CRUD with a streaming standby: the primary executes commands, the standby answers queries.
 
-A position is one in the primary's log: what a commit has flushed, what the standby has replayed. The history is the
-cluster and its timeline, which a promotion begins. An answer claims what was known to be replayed before it was read.
+A position is one in the primary's log: what a commit has flushed, what the standby has replayed. A history is the
+cluster, its timeline, which a promotion begins, and the primary's start: it may have been restored to earlier. An
+answer claims what was known to be replayed before it was read.
 
 Whatever is wrong with the standby, and too long a lag, sends reads to the primary. They come back once it has replayed
 all that the primary had flushed after that: nobody who was answered by the primary sees the past.
@@ -34,10 +35,12 @@ CONFLICTS = ("40001", "40P01")
 # What is flushed after a commit contains it. A commit that does not wait for the disk is only in what was inserted;
 # that may end in what nobody flushes yet, so it is no position to wait for otherwise.
 NOW = """
-SELECT to_hex(system_identifier) || 't' || lower(ltrim(left(pg_walfile_name(lsn), 8), '0')), (lsn - '0/0')::bigint
+SELECT to_hex(system_identifier) || 't' || lower(ltrim(left(pg_walfile_name(lsn), 8), '0')) || 's' ||
+       to_hex((extract(epoch FROM pg_postmaster_start_time()) * 1000)::bigint), (lsn - '0/0')::bigint
 FROM pg_control_system(), (SELECT CASE current_setting('synchronous_commit')
     WHEN 'off' THEN pg_current_wal_insert_lsn() ELSE pg_current_wal_flush_lsn() END AS lsn) AS now"""
 REPLAYED = "SELECT (coalesce(pg_last_wal_replay_lsn(), '0/0') - '0/0')::bigint"
+BEGUN = "SELECT (checkpoint_lsn - '0/0')::bigint FROM pg_control_checkpoint()"  # with one, a recovery ends
 INSTANCE = "SELECT pg_postmaster_start_time()::text"
 LOOK = """
 SELECT pg_is_in_recovery(), pg_postmaster_start_time()::text, to_hex(system_identifier) || 't' ||
@@ -79,6 +82,9 @@ class ReplicatedOrders(CrudOrders):
         result = await super().answer(query)
         return QueryResult(result.body, await now(self._database))  # taken after it: the standby is not asked earlier
 
+    async def leads(self, token: Position, shown: Position) -> bool:
+        return self._standby.leads(token, shown)
+
     async def readiness(self) -> Readiness:
         standby = self._standby
         await standby.watched(self._database)
@@ -93,7 +99,7 @@ class ReplicatedOrders(CrudOrders):
             0,
             lag_bytes=lag_bytes,
             reads_on_primary=self._on_primary,
-            replica_unused=standby.unused or None,
+            reason=f"Reads go to the primary: {standby.unused}." if standby.unused else None,
         )
 
     def pool_use(self) -> tuple[int, int]:
@@ -117,10 +123,11 @@ class Standby:
         self._watch: asyncio.Task[None] | None = None
         self.unused = "it was not looked at yet"
         # What the process that runs there is known to have replayed: started again after a crash, it begins earlier.
-        self._instance, self._history, self._replayed = "", "", 0
+        self._instance, self._cluster, self._history, self._replayed = "", "", "", 0
         self._diverged = ""  # the instance that was once ahead of the primary
         self._due: int | None = None  # to be replayed before it is used again
         self._primary = Position(((0, 0),))
+        self._begun = dict[str, int]()  # where each history of the primary began, in their order
         self._flushed = deque[tuple[float, int]](maxlen=1_000)  # when a position that is not replayed was first seen
         self._commands = deque[int](maxlen=100_000)  # the positions of ours that are not replayed
 
@@ -163,6 +170,14 @@ class Standby:
     def in_use(self) -> tuple[int, int]:
         return self._reads.in_use()
 
+    def leads(self, token: Position, shown: Position) -> bool:
+        """What was flushed before a history began is in it; what was before the first one, nobody knows any more."""
+        known = [*self._begun]
+        if token.history not in known or shown.history not in known or len(token.components) != 1:
+            return False
+        between = known[known.index(token.history) + 1 : known.index(shown.history) + 1]
+        return bool(between) and all(token.components[0][0] <= self._begun[history] for history in between)
+
     # What is known of the lag
 
     def committed(self, position: Position) -> None:
@@ -201,9 +216,13 @@ class Standby:
         while True:
             replayed, flushed = self._replayed, None
             with contextlib.suppress(StoreGone):  # without a primary, what is replayed is all there is
-                self.flushed(flushed := await now(primary))
-            if flushed is not None and replayed > flushed.components[0][0] and flushed.history == self._history:
-                self._diverged = self._instance
+                flushed = await now(primary)
+                if flushed.history not in self._begun:
+                    ((self._begun[flushed.history],),) = await primary.rows(BEGUN, {})
+                    self._leave("the primary was started")
+                self.flushed(flushed)
+                if replayed > flushed.components[0][0] and self._cluster.split("t")[0] == flushed.history.split("t")[0]:
+                    self._diverged = self._instance
             await self._look(flushed)
             self._looked.set()
             await asyncio.sleep(LOOK_EVERY_S)
@@ -211,7 +230,7 @@ class Standby:
     async def _look(self, primary: Position | None) -> None:
         limit = asyncio.get_running_loop().call_later(LOOK_S_MAX, self._cut)
         try:
-            ((standby, instance, history, replayed),) = await self._looks.rows(LOOK, {})
+            ((standby, instance, cluster, replayed),) = await self._looks.rows(LOOK, {})
         except StoreGone as gone:
             return self._leave(gone.reason or gone.detail)
         finally:
@@ -219,14 +238,14 @@ class Standby:
         if instance != self._instance:
             self._leave("it was started again")
             self._instance, self._replayed = instance, 0
-        self._history = history
+        self._cluster = cluster
         self._note(replayed)
         _, lag_s, lag_bytes = self.lag()
         if not standby:
             self._leave("it was promoted")
         elif self._diverged == instance:
             self._leave("it is ahead of the primary")
-        elif history != self._primary.history:
+        elif cluster != self._primary.history.split("s")[0]:
             self._leave("it follows another history")
         elif lag_s > LAG_S_MAX or lag_bytes > LAG_BYTES_MAX:
             if not self.unused or self._due is None:
@@ -235,7 +254,7 @@ class Standby:
             if self._due is None and primary is not None:
                 self._due = primary.components[0][0]
             if self._due is not None and replayed >= self._due:
-                self.unused = ""
+                self.unused, self._history = "", self._primary.history
 
     def _gone(self, gone: StoreGone) -> None:
         if gone.reason:  # without one, all connections are busy

@@ -21,6 +21,7 @@ REPLAYED = "SELECT (coalesce(pg_last_wal_replay_lsn(), '0/0') - '0/0')::bigint"
 class Replica(Postgres):
     name, title, variable = "replica", "PostgreSQL standby", "REPLICA_URL"
     standby = True
+    refusals = ()  # it takes no writes as it is
     wrong_role = (
         "REPLICA_URL leads to no standby: give the address of a streaming standby of the database at DATABASE_URL."
     )

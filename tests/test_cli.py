@@ -116,7 +116,7 @@ def refused(*words: str, **env: str) -> str:
         ("compare --target \x1b[31m=http://there", "printable characters"),
         ("compare --token sécret", "is printable ASCII without spaces"),
         ("gate --base HEAD --history Makefile", "Makefile is not a folder: give --history"),
-        ("compare --url nope=redis://there", "--url is NAME=URL, where NAME is one of postgres, redis."),
+        ("compare --url nope=redis://there", "--url is NAME=URL, where NAME is one of postgres, replica, redis."),
         ("compare --url redis", "--url is NAME=URL"),
         ("compare --target mine=ftp://there", "--target is NAME=URL"),
         ("compare --target crud=http://127.0.0.1:1", "Two targets are called 'crud'"),

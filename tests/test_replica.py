@@ -91,7 +91,7 @@ def ready(client: httpx.Client) -> dict[str, Any]:
 
 
 def used_again(client: httpx.Client) -> None:
-    wait_until(lambda: client.get("/ready").json().get("replica_unused", "") == "" and ready(client)["lag_bytes"] == 0)
+    wait_until(lambda: client.get("/ready").json().get("reason", "") == "" and ready(client)["lag_bytes"] == 0)
 
 
 def test_a_standby_is_up_soon_has_the_settings_of_its_primary_and_follows_it(cluster: Cluster) -> None:
@@ -132,7 +132,7 @@ def test_beyond_the_lag_limit_the_primary_answers_which_is_counted_and_said(clus
             read = client.get(where, headers={"Consistency-Token": token, "Prefer": "wait=5"})
             assert read.status_code == 200
             state = ready(client)
-            assert state["replica_unused"].endswith("bytes behind") and state["lag_events"] == 0
+            assert state["reason"].endswith("bytes behind.") and state["lag_events"] == 0
             assert state["lag_bytes"] > 0 and state["lag_seconds"] >= 0.5 and state["reads_on_primary"] >= 1
         used_again(client)
         counted = ready(client)["reads_on_primary"]
@@ -149,7 +149,7 @@ def test_a_standby_that_is_gone_costs_a_moment_and_no_answer(
         customer = Shop(client).customer()
         with fault(cluster):
             assert client.get(f"/customers/{customer}").status_code == 200
-            wait_until(lambda: "replica_unused" in ready(client))
+            wait_until(lambda: "reason" in ready(client))
             for _ in range(5):  # and now at once
                 sent_s = time.monotonic()
                 assert client.get(f"/customers/{Shop(client).customer()}").status_code == 200
@@ -193,7 +193,7 @@ def test_a_read_that_recovery_cancelled_is_asked_once_more_and_then_on_the_prima
         for cancelled, on_primary in ((1, 0), (2, 1), (0, 1)):
             cancelling.left = cancelled
             assert client.get(f"/customers/{customer}").status_code == 200
-            assert ready(client)["reads_on_primary"] == on_primary and "replica_unused" not in ready(client)
+            assert ready(client)["reads_on_primary"] == on_primary and "reason" not in ready(client)
 
 
 def refused(what: Callable[[], object]) -> str:
@@ -231,6 +231,6 @@ def test_a_promoted_standby_is_not_read_from_any_more() -> None:
             assert cluster.tell("SELECT pg_promote()") == (True,)
             cluster.tell(f"DELETE FROM {cluster.namespace}.customers RETURNING id")
             assert client.get(f"/customers/{customer}").status_code == 200
-            assert ready(client)["replica_unused"].startswith("it was promoted")
+            assert ready(client)["reason"].startswith("Reads go to the primary: it was promoted")
             assert ready(client)["reads_on_primary"] == 1
         assert refused(lambda: REPLICA.check(cluster.standby)).startswith("REPLICA_URL leads to no standby")

@@ -158,7 +158,7 @@ def reason_in_ready(load: Load) -> str:
     while load.now_s() < deadline_s:
         with suppress(Unreachable):
             answer = load.client.get("/ready")
-            if answer.status == 503 and (reason := json.loads(answer.body).get("reason")):
+            if answer.status in (200, 503) and (reason := json.loads(answer.body).get("reason")):
                 return str(reason)
         time.sleep(0.02)
     return ""

@@ -114,7 +114,7 @@ class Torture:
         def report(fault: Fault) -> None:
             self.results.faults.append(fault)
             if fault.reason == "":
-                what = f"/ready gave no reason for 503 within {REASON_S_MAX:g} s of {fault.kind}"
+                what = f"/ready gave no reason within {REASON_S_MAX:g} s of {fault.kind}"
                 self.results.find(phase, [Finding("trouble", f"{what}, {fault.start_s:.1f} s after the start")])
             back = ", ".join("never" if s is None else f"{s:.2f} s" for s in (fault.recovery_s, fault.convergence_s))
             self.steps.console.print(
