@@ -61,9 +61,9 @@ diff: $(READY)
 	@$(BIN)/crossover diff $(RUNG)
 
 torture: $(READY)
-	@failed=0; for rung in crud handlers views cqrs; do for seed in 1 2 3; do \
+	@failed=0; for rung in crud cache handlers views cqrs; do for seed in 1 2 3; do \
 	    $(BIN)/crossover torture $$rung --seed $$seed $(ARGS) || failed=1; \
-	done; done; KILLS=25 EVENTS=20000 CASES=100 RUNGS=crud,handlers,views,cqrs \
+	done; done; KILLS=25 EVENTS=20000 CASES=100 RUNGS=crud,cache,handlers,views,cqrs \
 	$(BIN)/python -m pytest tests/test_kills.py tests/test_openapi.py || failed=1; exit $$failed
 
 # In an environment of its own, so that the audit's packages are not what is audited. Needs the network.

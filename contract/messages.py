@@ -325,7 +325,7 @@ class QueryResult(NamedTuple):
 class Readiness(Struct, frozen=True, omit_defaults=True):
     """How far the views lag. `applied`, for /metrics: the events' ages when applied, as a histogram and a sum in s.
     `unwritable`: why the read store, which answers, takes no writes. The rest: how far a replica is behind, how many
-    reads the primary has answered in its place, and the reason while it does."""
+    reads the primary has answered in its place, and the reason while it does. `counts`: further ones, for /metrics."""
 
     lag_events: int
     lag_seconds: float
@@ -335,3 +335,4 @@ class Readiness(Struct, frozen=True, omit_defaults=True):
     lag_bytes: int | None = None
     reads_on_primary: int | None = None
     reason: str | None = None
+    counts: dict[str, int] | None = None

@@ -10,7 +10,7 @@ from crud_impl.replicated import Standby
 from ladder.environment import Environment
 from ladder.rung import Rung
 from servers.postgres import POSTGRES, Postgres
-from servers.redis import REDIS
+from servers.redis import CACHE, REDIS, Redis
 from servers.replica import REPLICA
 
 ISOLATION = "READ COMMITTED"
@@ -18,6 +18,7 @@ POOL_CONNECTIONS = 4
 POOL_TIMEOUT_S = 1.0
 REDIS_CONNECTIONS = 256  # maximum of the idiomatic client, which runs one command at a time on each
 REDIS_TIMEOUT_S = 1.0
+CACHE_TIMEOUT_S = 0.25  # then the database is asked
 
 
 def connect(env: Environment, server: Postgres = POSTGRES) -> Connect:
@@ -37,12 +38,12 @@ def connections_of(one: Rung, env: Environment) -> dict[str, int]:
     """How many connections a target opens at most, by server: those of its pools, and those of its workers, each of
     which does one thing at a time."""
     workers, pooled = len(one.worker_names), 1 if env.clients == "lean" else REDIS_CONNECTIONS
-    most = {POSTGRES.name: 2 * POOL_CONNECTIONS + workers, REDIS.name: pooled + 2 * workers}
+    most = {POSTGRES.name: 2 * POOL_CONNECTIONS + workers, REDIS.name: pooled + 2 * workers, CACHE.name: pooled}
     most[REPLICA.name] = POOL_CONNECTIONS + 1  # nobody writes there, and one looks at it
     return {server.name: most.get(server.name, 0) for server in one.servers}
 
 
-def redis_client(env: Environment) -> RedisClient:
+def redis_client(env: Environment, server: Redis = REDIS, timeout_s: float = REDIS_TIMEOUT_S) -> RedisClient:
     if env.clients == "idiomatic":
-        return RedisPy(env.url(REDIS), connections=REDIS_CONNECTIONS, timeout_s=REDIS_TIMEOUT_S)
-    return SharedConnection(env.url(REDIS), timeout_s=REDIS_TIMEOUT_S)
+        return RedisPy(env.url(server), connections=REDIS_CONNECTIONS, timeout_s=timeout_s)
+    return SharedConnection(env.url(server), timeout_s=timeout_s)

@@ -28,12 +28,13 @@ SETTINGS: dict[str, str] = {
     "daemonize": "no",
 }
 REPORTED = ("maxmemory", "maxmemory-policy", "save", "appendonly", "io-threads")
-UNLINK_BATCH = 1_000
+UNLINK_BATCH, EVICT_BYTES = 1_000, 1 << 20
 VERSION_MIN = (6, 2)  # ZRANGE by name, from the end
 
 
 class Redis:
     name, title, variable, one_core = "redis", "Redis", "REDIS_URL", True
+    settings = SETTINGS  # of a private one
     errors: tuple[type[Exception], ...] = (redis.RedisError,)
     refusals: Mapping[str, tuple[tuple[str, ...], tuple[str, ...]]] = {  # what begins it, what ends it
         "read-only": (("REPLICAOF", "127.0.0.1", "1"), ("REPLICAOF", "NO", "ONE")),  # of a master that is not there
@@ -58,7 +59,7 @@ class Redis:
         """`settings`: in place of ours, for tests of what must not be."""
         folder = run.sockets / self.name
         folder.mkdir(mode=0o700, exist_ok=True)
-        chosen = SETTINGS | {"unixsocket": str(self.socket(folder)), "dir": str(run.folder)}
+        chosen = self.settings | {"unixsocket": str(self.socket(folder)), "dir": str(run.folder)}
         chosen |= {key.replace("_", "-"): value for key, value in settings.items()}
         words = [word for key, value in chosen.items() for word in (f"--{key}", value)]
         run.start(self.name, [self.binary(), *words], env=SERVER_ENV)
@@ -86,7 +87,6 @@ class Redis:
     # Any one
 
     def check(self, url: str, connections: int = 0) -> Facts:
-        """A read store that may evict loses views silently, so it is refused."""
         with self._client(url, timeout_s=5) as client:
             try:
                 client.ping()
@@ -96,35 +96,38 @@ class Redis:
                 advice = "start the server or correct the address"
                 if isinstance(error, redis.AuthenticationError | redis.ResponseError):
                     advice = "correct the user, the password, the database or what it names"
-                raise Unusable(f"REDIS_URL cannot be reached ({reason[:200]}): {advice}.") from None
+                raise Unusable(f"{self.variable} cannot be reached ({reason[:200]}): {advice}.") from None
         version = str(info.get("valkey_version") or info.get("redis_version") or "unknown")
         if (numbers := tuple(map(int, re.findall(r"\d+", version)[:2]))) and numbers < VERSION_MIN:
             needed = ".".join(map(str, VERSION_MIN))
-            raise Unusable(f"The Redis at REDIS_URL is {version}: {needed} or newer is needed.")
+            raise Unusable(f"The Redis at {self.variable} is {version}: {needed} or newer is needed.")
         if info.get("cluster_enabled") == 1:
             raise Unusable(
-                "The Redis at REDIS_URL is in cluster mode, where no command reaches keys of several slots: give one"
-                " with cluster-enabled no."
+                f"The Redis at {self.variable} is in cluster mode, where no command reaches keys of several slots: give"
+                " one with cluster-enabled no."
             )
         if info.get("role", "master") != "master":
             raise Unusable(
-                "The Redis at REDIS_URL is a replica, which takes no writes: give the address of its master."
+                f"The Redis at {self.variable} is a replica, which takes no writes: give the address of its master."
             )
         policy = info.get("maxmemory_policy") or settings.get("maxmemory-policy")
         if policy is None:
             raise Unusable(
-                "The user at REDIS_URL may ask neither INFO nor CONFIG, so nobody knows whether it evicts: allow it"
-                " INFO (ACL SETUSER … +info)."
+                f"The user at {self.variable} may ask neither INFO nor CONFIG, so nobody knows whether it evicts: allow"
+                " it INFO (ACL SETUSER … +info)."
             )
-        if policy != "noeviction":
-            raise Unusable(f"The Redis at REDIS_URL evicts ({policy}): set its maxmemory-policy to noeviction.")
+        self._check_memory(policy, int(info.get("maxmemory") or settings.get("maxmemory") or 0))
         left = int(info.get("maxclients", connections + 1)) - int(info.get("connected_clients", 1)) + 1  # one is ours
         if left < connections:
             raise Unusable(
-                f"The Redis at REDIS_URL has {left} of {info['maxclients']} connections left (maxclients), and up to"
-                f" {connections} are needed: raise maxclients, end other clients, or run fewer targets."
+                f"The Redis at {self.variable} has {left} of {info['maxclients']} connections left (maxclients), and up"
+                f" to {connections} are needed: raise maxclients, end other clients, or run fewer targets."
             )
         return Facts(f"{info.get('server_name', 'redis')} {version}", dict(sorted(settings.items())))
+
+    def _check_memory(self, policy: str, bound: int) -> None:
+        if policy != "noeviction":  # it would lose views silently
+            raise Unusable(f"The Redis at {self.variable} evicts ({policy}): set its maxmemory-policy to noeviction.")
 
     @staticmethod
     def _asked(client: Any) -> tuple[Mapping[str, Any], Mapping[str, Any]]:
@@ -137,15 +140,14 @@ class Redis:
             settings = client.config_get(*REPORTED)
         return info, settings
 
-    @staticmethod
-    def _client(url: str, *, timeout_s: float = 30) -> Any:
+    def _client(self, url: str, *, timeout_s: float = 30) -> Any:
         """A client that reads texts, whatever else the address asks for."""
         try:
             client = redis.Redis.from_url(url, socket_timeout=timeout_s, socket_connect_timeout=timeout_s)
             client.connection_pool.connection_kwargs |= {"decode_responses": True, "encoding": "utf-8"}
             client.connection_pool.make_connection()  # does not connect, but says whether there is such an option
         except (redis.RedisError, ValueError, TypeError, AttributeError):  # not in the library's words: they repeat it
-            raise Unusable("REDIS_URL is no address: give redis://:password@host:6379/0.") from None
+            raise Unusable(f"{self.variable} is no address: give redis://:password@host:6379/0.") from None
         return client
 
     def namespaces(self, url: str, beginning: str) -> set[str]:
@@ -195,4 +197,30 @@ class Redis:
         (run.folder / "dump.rdb").unlink()  # the next one comes back empty
 
 
-REDIS = Redis()
+class CacheRedis(Redis):
+    """The one that may evict: what it loses is read again."""
+
+    name, title, variable = "cache", "Redis cache", "CACHE_URL"
+    settings = SETTINGS | {"maxmemory": "64mb", "maxmemory-policy": "allkeys-lru"}
+    refusals = {
+        **Redis.refusals,
+        "out-of-memory": (("CONFIG", "SET", "maxmemory", "1"), ("CONFIG", "SET", "maxmemory", settings["maxmemory"])),
+    }
+
+    def _check_memory(self, policy: str, bound: int) -> None:
+        if policy == "noeviction" and not bound:
+            raise Unusable(
+                f"The Redis at {self.variable} never evicts and has no memory bound: set its maxmemory, and its"
+                " maxmemory-policy to allkeys-lru."
+            )
+
+    def evict(self, url: str) -> None:
+        """Fill it until it evicts what was there."""
+        with self._client(url) as client:
+            before, value = client.info("stats")["evicted_keys"], "x" * EVICT_BYTES
+            for number in range(2 + client.info("memory")["maxmemory"] // EVICT_BYTES):
+                client.set(f"{OURS}fill:{number}", value, ex=1)
+            assert client.info("stats")["evicted_keys"] > before, "what is full evicts"
+
+
+REDIS, CACHE = Redis(), CacheRedis()

@@ -111,6 +111,13 @@ class Flushable(Protocol):
 
 
 @runtime_checkable
+class Evicting(Protocol):
+    """Bounds its memory by giving up what it holds: without it everything is answered, only more slowly."""
+
+    def evict(self, url: str) -> None: ...
+
+
+@runtime_checkable
 class DiskFillable(Protocol):
     """Keeps its data in a folder, where a small disk can be mounted before it starts and filled later."""
 

@@ -86,6 +86,8 @@ class Metrics(Collector):
                 yield HistogramMetricFamily(
                     "projection_applied_seconds", told, buckets=buckets(counts), sum_value=seconds
                 )
+            for name, count in (ready.counts or {}).items():
+                yield CounterMetricFamily(name, name.replace("_", " ").capitalize() + ".", count)
         in_use, size = self._pool_use
         yield GaugeMetricFamily("database_pool_in_use", "Database connections in use.", in_use)
         yield GaugeMetricFamily("database_pool_size", "Size of the database connection pool.", size)

@@ -93,7 +93,7 @@ class Service:
         if readiness.unwritable is not None:
             raise Unavailable("The read store takes no writes right now.", reason=readiness.unwritable)
         self._backlog.update(readiness.lag_events)
-        return Response(200, [_JSON], _encode(replace(readiness, applied=None)))
+        return Response(200, [_JSON], _encode(replace(readiness, applied=None, counts=None)))
 
     async def scrape(self) -> Response:
         readiness = None

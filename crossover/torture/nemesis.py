@@ -22,7 +22,17 @@ from crossover.torture.links import FAULTS as LINK_FAULTS
 from crossover.torture.load import Load
 from ladder.rung import Rung, has_views, rungs
 from loadtests.http import Unreachable
-from servers.server import Copyable, DiskFillable, FailingOver, Flushable, Forking, Killable, Pausable, Refusing
+from servers.server import (
+    Copyable,
+    DiskFillable,
+    Evicting,
+    FailingOver,
+    Flushable,
+    Forking,
+    Killable,
+    Pausable,
+    Refusing,
+)
 
 EVERY_S = 1.5
 PROBE_S = 0.05
@@ -70,20 +80,22 @@ def faults_of(one: Rung) -> list[Scheduled]:
         found.append(Scheduled(f"kill-{process}", process, partial(_killed, process)))
         found.append(Scheduled(f"pause-{process}", process, partial(_paused, process)))
     for server in one.servers:
-        name, loses = server.name, isinstance(server, Flushable)
+        name, loses, needed = server.name, isinstance(server, Flushable), not isinstance(server, Evicting)
         if isinstance(server, Killable):
-            found.append(Scheduled(f"kill-{name}", name, partial(_killed, name), rebuilds=loses, refuses=True))
+            found.append(Scheduled(f"kill-{name}", name, partial(_killed, name), rebuilds=loses, refuses=needed))
         if isinstance(server, Pausable):
             found.append(Scheduled(f"pause-{name}", name, partial(_paused, name)))
         if isinstance(server, Forking):
             found.append(Scheduled("kill-backend", name, partial(_backend_killed, server, name), (0.0, 0.1)))
         if isinstance(server, Flushable):
             found.append(Scheduled("flush", name, partial(_flushed, server, name), (0.0, 0.1), rebuilds=True))
+        if isinstance(server, Evicting):
+            found.append(Scheduled("evict", name, partial(_evicted, server, name), (0.0, 0.1)))
         if isinstance(server, DiskFillable):
             found.append(Scheduled("disk-full", name, partial(_disk_full, name)))
         if isinstance(server, Refusing):
             refusals = ((how, partial(_refusing, server, how)) for how in server.refusals)
-            found += [Scheduled(f"{how}-{name}", name, apply, refuses=True) for how, apply in refusals]
+            found += [Scheduled(f"{how}-{name}", name, apply, refuses=needed) for how, apply in refusals]
         if isinstance(server, Copyable):
             back = Scheduled(f"restored-{name}", name, partial(_restored, server, name), (0.5, 1.0), restores=True)
             found.append(back._replace(rebuilds=has_views(one)))
@@ -211,6 +223,12 @@ def _backend_killed(server: Forking, name: str, deployment: Deployment) -> Itera
 @contextmanager
 def _flushed(server: Flushable, name: str, deployment: Deployment) -> Iterator[None]:
     server.flush(deployment.urls[name])
+    yield
+
+
+@contextmanager
+def _evicted(server: Evicting, name: str, deployment: Deployment) -> Iterator[None]:
+    server.evict(deployment.urls[name])
     yield
 
 

@@ -13,8 +13,8 @@ from contract.stores import gone
 from cqrs_impl.documents.redis_client import AWAY, Command, pool_of
 
 # Whatever Redis says or does means that it is away: there is no list of what that may be. A RuntimeError is uvloop's,
-# for a connection that was lost while idle.
-ERRORS = (RedisError, OSError, RuntimeError, ValueError)
+# for a connection that was lost while idle; an AttributeError is redis-py's, for one that was lost while it was opened.
+ERRORS = (RedisError, OSError, RuntimeError, ValueError, AttributeError)
 
 
 class RedisPy:

@@ -1,0 +1,412 @@
+"""The cache: what makes an answer stale, and that none is given after that, whatever becomes of the cache."""
+
+import asyncio
+import os
+import signal
+from collections.abc import Callable, Iterator
+from itertools import islice
+from random import Random
+from typing import Any
+
+import httpx
+import pytest
+import redis
+
+from contract import messages as m
+from contract.errors import Refusal, StoreGone
+from contract.position import START, Position, covers
+from cqrs_impl.documents.memory import MemoryDocuments
+from cqrs_impl.fold import KINDS, fold
+from crossover.targets import LOOPBACK, Target, listen, target_env
+from crud_impl.cache.entries import TTL_S, Entries
+from crud_impl.cache.stale import STALE, Related, stale_tags, tags_of
+from crud_impl.cache.system import CachedOrders
+from crud_impl.session import open_step
+from crud_impl.system import CrudOrders
+from ladder.connections import CACHE_TIMEOUT_S, database, redis_client
+from ladder.environment import LEVELS, Environment
+from ladder.rung import rung
+from servers.postgres import POSTGRES
+from servers.redis import CACHE
+from servers.server import Unusable
+from servers.supervisor import Processes
+from tests.service import Shop, fresh_id
+from tests.story import T0, events, line
+
+# What is made stale, by the table and by the fold
+
+COMMANDS: dict[type[m.Event], Callable[[Any], m.Command]] = {
+    m.CustomerRegistered: lambda e: m.RegisterCustomer(e.id, e.name),
+    m.CustomerRenamed: lambda e: m.RenameCustomer(e.id, e.name),
+    m.ProductAdded: lambda e: m.AddProduct(e.id, e.name, e.price_cents, e.stock),
+    m.ProductRepriced: lambda e: m.RepriceProduct(e.id, e.price_cents),
+    m.StockDelivered: lambda e: m.DeliverStock(e.id, e.delivery_id, e.quantity),
+    m.OrderPlaced: lambda e: m.PlaceOrder(
+        e.id, e.customer_id, tuple(m.Wanted(one.product_id, one.quantity) for one in e.lines)
+    ),
+    m.OrderPaid: lambda e: m.PayOrder(e.id),
+    m.OrderShipped: lambda e: m.ShipOrder(e.id),
+    m.OrderCancelled: lambda e: m.CancelOrder(e.id),
+}
+SHOWN_BY: dict[str, Callable[[str], m.Query | None]] = {
+    "customer": m.GetCustomer,
+    "product": m.GetProduct,
+    "order": m.GetOrder,
+    "history": m.GetHistory,
+    "item": lambda _: m.SearchOrders(("tea",), 10),
+    "word": lambda _: m.SearchOrders(("tea",), 10),
+    "sales": lambda _: m.TopProducts(10),
+    "top": lambda _: m.TopProducts(10),
+    "day": lambda _: m.DailySales(30),
+    "days": lambda _: m.DailySales(30),
+    "orders-of": lambda id: m.ListOrders(id, 10),
+    "active-of": lambda _: None,  # no query shows it
+}
+
+
+class Watched(MemoryDocuments):
+    """Documents that remember what was changed: (kind, id)."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.changed = set[tuple[str, str]]()
+
+    def put(self, id: str, document: Any) -> None:
+        self.changed.add((KINDS[type(document)], id))
+        super().put(id, document)
+
+    def list(self, name: str, entry: str) -> None:
+        self.changed.add((name.partition(":")[0], name.partition(":")[2]))
+        super().list(name, entry)
+
+    def drop(self, name: str, entry: str) -> None:
+        self.changed.add((name.partition(":")[0], name.partition(":")[2]))
+        super().drop(name, entry)
+
+
+def whole_story(seed: int) -> Iterator[m.Event]:
+    """A random one, and the kinds of events that it lacks."""
+    yield from (story := [*islice(events(Random(seed)), 60)])
+    customer, product = (next(e.id for e in story if isinstance(e, kind)) for kind in (m.OfCustomer, m.OfProduct))
+    yield m.OrderPlaced("last", 1, T0, customer, (line(product, "Green Tea", 1),), 100)
+    yield m.OrderPaid("last", 2, T0)
+    yield m.OrderShipped("last", 3, T0)
+    yield m.ProductRepriced(product, 9, 7)
+
+
+def test_the_table_names_what_the_fold_changes_and_nothing_else() -> None:
+    needed: dict[type, set[str]] = {kind: set() for kind in STALE}
+
+    async def check(seed: int) -> None:
+        documents, placed = Watched(), dict[str, Related]()
+        for event in whole_story(seed):
+            documents.changed.clear()
+            await fold(event, documents)
+            if isinstance(event, m.OrderPlaced):
+                placed[event.id] = Related(event.customer_id, tuple(one.product_id for one in event.lines))
+            command = COMMANDS[type(event)](event)
+            stale = stale_tags(command, placed.get(event.id, Related()))
+            for kind, id in documents.changed:
+                if query := SHOWN_BY[kind](id):
+                    reached = tags_of(query, placed.get(id, Related())) & stale
+                    assert reached, f"{type(event).__name__} changes {kind} {id}"
+                    needed[type(command)] |= {tag.partition(":")[0] for tag in reached}
+
+    for seed in range(20):
+        asyncio.run(check(seed))
+    assert {kind: set(tags) for kind, tags in STALE.items()} == needed
+
+
+# One cache, and what may happen to it
+
+
+class Redis:
+    """A client whose commands fail while they are named in `refused`."""
+
+    def __init__(self, client: Any) -> None:
+        self.client, self.refused = client, ""
+
+    async def ask(self, *commands: Any) -> list[Any]:
+        if self.refused and any(self.refused in str(word) for word in commands[0][:2]):
+            raise StoreGone("The cache is away.")
+        return await self.client.ask(*commands)
+
+    async def close(self) -> None:
+        await self.client.close()
+
+
+class Held:
+    """A database whose reads, once made, are held back while the gate is shut, and whose commits can lose replies."""
+
+    def __init__(self, env: Environment) -> None:
+        self.real, self.gate, self.reads, self.mute = database(env), asyncio.Event(), 0, False
+        self.gate.set()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.real, name)
+
+    async def rows(self, sql: str, params: dict[str, Any]) -> Any:
+        found = await self.real.rows(sql, params)
+        self.reads += "found" in sql
+        await self.gate.wait()
+        return found
+
+    async def transact(self, work: Any) -> Any:
+        result = await self.real.transact(work)
+        if self.mute:
+            raise StoreGone("The reply was lost.")
+        return result
+
+    async def reading(self, count: int) -> None:
+        async with asyncio.timeout(20):
+            while self.reads < count:
+                await asyncio.sleep(0.001)
+
+
+class World:
+    """Processes that share tables and a cache."""
+
+    def __init__(self, env: Environment) -> None:
+        self.env, self.opened = env, list[CachedOrders]()
+        self.past = CrudOrders(database(env), env.clock)  # writes past the cache
+
+    def process(self) -> tuple[CachedOrders, Held, Redis]:
+        held, client = Held(self.env), Redis(redis_client(self.env, CACHE, CACHE_TIMEOUT_S))
+        self.opened.append(CachedOrders(held, self.env.clock, Entries(client, self.env.namespace)))  # type: ignore[arg-type]
+        return self.opened[-1], held, client
+
+    async def close(self) -> None:
+        for one in (self.past, *self.opened):
+            await one.close()
+
+
+Play = Callable[[Callable[[World], Any]], None]
+
+
+@pytest.fixture(params=LEVELS)
+def play(request: pytest.FixtureRequest, postgres_url: str, cache_url: str, namespace: Callable[[], str]) -> Play:
+    urls = {POSTGRES.name: postgres_url, CACHE.name: cache_url}
+
+    def played(story: Callable[[World], Any]) -> None:
+        env = Environment(target_env("cache", urls, namespace=namespace(), clients=request.param))
+        rung("cache").prepare(env)
+
+        async def run() -> None:
+            world = World(env)
+            try:
+                await story(world)
+            finally:
+                await world.close()
+
+        asyncio.run(run())
+
+    return played
+
+
+async def name_of(system: Any, customer: str, wanted: Position | None = None) -> str:
+    result = await system.answer_at(m.GetCustomer(customer), wanted)
+    if wanted is not None:
+        assert covers(result.position, wanted), "no position is earlier than what was asked for"
+    return str(result.body).partition('"name":"')[2].partition('"')[0]
+
+
+async def counts(system: CachedOrders) -> dict[str, int]:
+    found = (await system.readiness()).counts
+    assert found is not None
+    return found
+
+
+async def cached(system: CachedOrders) -> str:
+    """A customer Ann whose answer is in the cache."""
+    customer = fresh_id()
+    await system.execute(m.RegisterCustomer(customer, "Ann"))
+    before = (await counts(system))["cache_hits"]
+    for _ in range(2):
+        assert await name_of(system, customer) == "Ann"
+    assert (await counts(system))["cache_hits"] == before + 1
+    return customer
+
+
+def test_a_slow_reader_stores_nothing_that_was_made_stale_meanwhile(play: Play) -> None:
+    async def story(world: World) -> None:
+        (slow, held, _), (other, *_) = world.process(), world.process()
+        customer = await cached(other)
+        await other.execute(m.RenameCustomer(customer, "Bea"))
+        held.gate.clear()
+        reading = asyncio.ensure_future(name_of(slow, customer))
+        await held.reading(1)
+        await other.execute(m.RenameCustomer(customer, "Cleo"))
+        held.gate.set()
+        assert await reading == "Bea"
+        assert [await name_of(one, customer) for one in (slow, other)] == ["Cleo", "Cleo"]
+
+    play(story)
+
+
+def test_one_loads_and_those_who_ask_meanwhile_wait_but_not_after_a_command(play: Play) -> None:
+    async def story(world: World) -> None:
+        system, held, _ = world.process()
+        customer = await cached(system)
+        await system.execute(m.RenameCustomer(customer, "Bea"))
+        held.reads = 0
+        held.gate.clear()
+        crowd = [asyncio.ensure_future(name_of(system, customer)) for _ in range(20)]
+        await held.reading(1)
+        await system.execute(m.RenameCustomer(customer, "Cleo"))
+        later = [asyncio.ensure_future(name_of(system, customer)) for _ in range(20)]
+        await held.reading(2)
+        crowd[0].cancel()
+        held.gate.set()
+        assert {*await asyncio.gather(*crowd[1:])} <= {"Bea"} and {*await asyncio.gather(*later)} == {"Cleo"}
+        assert held.reads == 2
+
+    play(story)
+
+
+def test_what_could_not_be_invalidated_is_not_read_until_it_is(play: Play) -> None:
+    async def story(world: World) -> None:
+        system, held, client = world.process()
+        customer = await cached(system)
+        client.refused = "UNLINK"
+        await system.execute(m.RenameCustomer(customer, "Bea"))
+        assert await name_of(system, customer) == "Bea"
+        client.refused = ""
+        async with asyncio.timeout(20):
+            while (await counts(system))["cache_hits"] < 2:
+                assert await name_of(system, customer) == "Bea"
+                await asyncio.sleep(0.01)
+        held.mute = True
+        with pytest.raises(StoreGone):
+            await system.execute(m.RenameCustomer(customer, "Cleo"))
+        assert await name_of(system, customer) == "Cleo", "a commit without a reply may have happened"
+
+    play(story)
+
+
+def test_a_killed_process_costs_staleness_until_the_next_starts_or_the_time_to_live_ends(play: Play) -> None:
+    async def story(world: World) -> None:
+        system, *_ = world.process()
+        customer = await cached(system)
+        await world.past.execute(m.RenameCustomer(customer, "Bea"))  # committed, and killed before it invalidated
+        assert await name_of(system, customer) == "Ann"
+        with redis.Redis.from_url(world.env.url(CACHE)) as store:
+            keys = store.keys(f"{world.env.namespace}:GetCustomer:*")
+            assert len(keys) == 1 and 0 < store.ttl(keys[0]) <= TTL_S
+        assert await name_of(world.process()[0], customer) == "Bea"
+        assert await name_of(system, customer) == "Bea"
+
+    play(story)
+
+
+def test_a_token_gets_what_it_asks_for_even_if_another_process_cannot_invalidate(play: Play) -> None:
+    async def story(world: World) -> None:
+        (writer, _, client), (reader, *_) = world.process(), world.process()
+        await cached(writer)
+        customer = await cached(reader)
+        client.refused = "UNLINK"
+        token = (await writer.execute(m.RenameCustomer(customer, "Bea"))).position
+        assert await name_of(reader, customer) == await name_of(reader, customer, START) == "Ann"
+        assert await name_of(reader, customer, token) == "Bea"
+        shown = (await reader.answer_at(m.GetCustomer(customer), token)).position
+        assert shown is not None and await name_of(reader, customer, shown) == "Bea"
+        again = (await writer.execute(m.RenameCustomer(customer, "Bea"))).position
+        assert covers(again, token) and again != token, "a repeat has a later position"
+        assert await name_of(reader, customer, Position(((10**15, 0),))) == "Bea", "a token of a database with more"
+
+    play(story)
+
+
+def test_another_history_of_the_database_is_not_answered_from_the_cache(play: Play) -> None:
+    async def story(world: World) -> None:
+        system, *_ = world.process()
+        customer = await cached(system)
+        await world.past.execute(m.RenameCustomer(customer, "Bea"))
+        assert await name_of(system, customer) == "Ann"
+        with open_step(world.env.url(POSTGRES), world.env.namespace) as connection:
+            connection.execute("VACUUM FULL orders")  # as a restore does, it gives the table another file
+        await system.execute(m.RegisterCustomer(fresh_id(), "Eva"))
+        assert await name_of(system, customer) == "Bea"
+
+    play(story)
+
+
+def test_an_order_shows_a_new_name_and_a_refusal_and_what_is_missing_are_not_cached(play: Play) -> None:
+    async def story(world: World) -> None:
+        system, *_ = world.process()
+        customer, product, order = await cached(system), fresh_id(), fresh_id()
+        assert (await system.answer(m.GetOrder(order))).body is None
+        await system.execute(m.AddProduct(product, "Tea", 100, 5))
+        await system.execute(m.PlaceOrder(order, customer, (m.Wanted(product, 2),)))
+        queries = (m.GetOrder(order), m.GetProduct(product), m.ListOrders(customer, 5), m.SearchOrders(("tea",), 5))
+        for number, change in enumerate((m.RenameCustomer(customer, "Bea"), m.PayOrder(order), m.CancelOrder(order))):
+            await system.execute(change)
+            for query in (*queries, m.TopProducts(5), m.DailySales(5), m.GetHistory(order), m.GetCustomer(customer)):
+                expected = (await world.past.answer(query)).body
+                assert [(await system.answer(query)).body for _ in range(2)] == [expected] * 2, (number, query)
+        with pytest.raises(Refusal):
+            await system.execute(m.ShipOrder(order))
+
+    play(story)
+
+
+# A served one
+
+
+def test_answers_go_on_while_the_cache_is_emptied_full_paused_gone_or_an_older_one(fresh_target: Any) -> None:
+    with Processes() as processes:
+        url = CACHE.start(processes, maxmemory="12mb")
+        (pid,) = CACHE.process_ids(processes)
+        shared = fresh_target("cache")
+        placed = Target("it", "cache", shared.env | {CACHE.variable: url}, processes)
+        target = placed.launch(listen(LOOPBACK, 0))
+        hurts: dict[str, Callable[[], object]] = {
+            "nothing": lambda: None,
+            "emptied": lambda: CACHE.flush(url),
+            "full": lambda: CACHE.evict(url),
+            "paused": lambda: os.kill(pid, signal.SIGSTOP),
+            "going on": lambda: os.kill(pid, signal.SIGCONT),
+            "gone": lambda: processes.stop(CACHE.name),
+            "back": lambda: CACHE.restart(processes),
+        }
+        with httpx.Client(base_url=target.url, timeout=10) as client:
+            shop, pages = Shop(client), list[str]()
+            for number, (hurt, do) in enumerate(hurts.items()):
+                do()
+                customer = shop.customer(f"Ann {number}")
+                pages.append(f"/customers/{customer}")
+                for page in pages * 3:
+                    assert client.get(page).status_code == 200, hurt
+                assert client.post(f"{pages[0]}/rename", json={"name": hurt}).status_code == 200
+                assert client.get(pages[0]).json()["name"] == hurt
+                assert client.get("/ready").status_code == 200, hurt
+            with CACHE.failing_over(processes):  # to what it held when this begins
+                assert client.post(f"{pages[0]}/rename", json={"name": "since"}).status_code == 200
+                assert client.get(pages[0]).json()["name"] == "since"
+            assert client.get(pages[0]).json()["name"] == "since"
+            names = client.get("/metrics").text
+            for count in ("hits", "misses", "bypassed", "loads"):
+                (line,) = [text for text in names.splitlines() if text.startswith(f"cache_{count}_total")]
+                assert float(line.split()[1]) > 0, count
+        target.stop()
+
+
+@pytest.mark.parametrize(
+    ("settings", "refused"),
+    [
+        ({"maxmemory": "0", "maxmemory_policy": "noeviction"}, True),
+        ({"maxmemory": "8mb", "maxmemory_policy": "noeviction"}, False),
+        ({"maxmemory": "0", "maxmemory_policy": "volatile-lru"}, False),
+    ],
+)
+def test_a_cache_that_neither_evicts_nor_is_bounded_is_refused(settings: dict[str, str], refused: bool) -> None:
+    with Processes() as processes:
+        url = CACHE.start(processes, **settings)
+        if not refused:
+            assert CACHE.check(url).settings["maxmemory-policy"] == settings["maxmemory_policy"]
+            return
+        with pytest.raises(Unusable) as reason:
+            CACHE.check(url)
+        assert str(reason.value) == (
+            "The Redis at CACHE_URL never evicts and has no memory bound: set its maxmemory, and its"
+            " maxmemory-policy to allkeys-lru."
+        )
