@@ -423,9 +423,24 @@ def main() -> None:
     sys.exit(outcome())
 
 
+def in_variants(words: list[str]) -> list[str]:
+    """Words of a command line in which `--orm naive` has made every rung `orm` the rung `orm:naive`."""
+    if not any(word.startswith("--") for word in words):
+        return words
+    from ladder.rung import rungs
+
+    for one in rungs().values():
+        if one.option and (flag := f"--{one.option}") in words[:-1]:
+            place = words.index(flag)
+            chosen, words = f"{one.name}:{words[place + 1]}", words[:place] + words[place + 2 :]
+            words = [",".join(chosen if part == one.name else part for part in word.split(",")) for word in words]
+    return words
+
+
 def outcome(words: list[str] | None = None) -> int:
     """The exit code: 0 done, 1 something failed, 2 bad input, 128 + n stopped by a signal."""
     try:
+        words = in_variants(sys.argv[1:] if words is None else words)
         return int(app(words, prog_name="crossover", standalone_mode=False) or 0)
     except TyperException as error:
         context = getattr(error, "ctx", None)

@@ -74,14 +74,19 @@ class Database:
 
     async def rows(self, sql: str, params: dict[str, Any]) -> Sequence[Any]:
         """All rows of one statement; `StoreGone` if no connection is free in time or the server cannot be reached."""
+        return await self.read(lambda connection: connection.rows(sql, params))
+
+    async def read(self, work: Callable[[Any], Awaitable[T]]) -> T:
+        """What `work` reads with one connection, outside a transaction."""
         try:
             async with self._kept(writing=False) as connection:
-                return await connection.rows(sql, params)
+                return await work(connection)
         except psycopg.Error as error:  # a collision, which a statement alone does not try again
             raise gone(self._away, words_of(error)) from error
 
-    async def transact(self, work: Callable[[Transaction], Awaitable[T]]) -> T:
-        """Run `work` in one transaction. After a collision with another transaction, try again: five times in all."""
+    async def transact(self, work: Callable[[Any], Awaitable[T]]) -> T:
+        """Run `work` in one transaction: it gets a `Transaction`, or the ORM's session. After a collision with another
+        transaction, try again: five times in all."""
         for attempt in range(TRIES_MAX):
             try:
                 async with self._kept(writing=True) as connection:

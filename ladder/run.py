@@ -104,14 +104,14 @@ def show(phase: str, done: int, total: int) -> None:
 def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="python -m ladder.run", description=__doc__)
     parser.add_argument("what", choices=("try", "prepare", "load", "app", "worker", "rebuild", "drop"))
-    parser.add_argument("rung", choices=sorted(names()))
+    parser.add_argument("rung", type=rung, help=f"one of {', '.join(sorted(names()))}")
     of = "of worker: its name; of load: MODULE:CALLABLE UNTIL [WORD]...; of try and prepare: rungs on the same servers"
     parser.add_argument("words", nargs="*", help=of)
     parser.add_argument("--host", default="127.0.0.1")
     parser.add_argument("--port", type=int, default=8000)
     parser.add_argument("--fd", type=int)
     options = parser.parse_args(argv)
-    one, env = rung(options.rung), Environment()
+    one, env = options.rung, Environment()
     store_errors: tuple[type[Exception], ...] = (StoreGone, *errors_of(one))
     try:
         match options.what:

@@ -48,7 +48,7 @@ class SqlAlchemy:
 
 class SqlAlchemyConnection:
     def __init__(self, connection: AsyncConnection, raw: Any) -> None:
-        self._connection = connection
+        self.sqlalchemy = self._connection = connection
         self.driver: psycopg.AsyncConnection = raw.driver_connection
 
     async def rows(self, sql: str, params: dict[str, Any]) -> Sequence[Any]:

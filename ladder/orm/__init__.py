@@ -1,0 +1,28 @@
+"""New: the same model through the entities and relationships of SQLAlchemy's ORM."""
+
+from contract.ports import OrderSystem
+from crud_impl.clients.idiomatic import SqlAlchemy
+from crud_impl.connections import Database
+from crud_impl.orm.naive import NaiveOrders
+from crud_impl.orm.system import OrmOrders, Sessions
+from ladder.connections import ISOLATION, POOL_CONNECTIONS, POOL_TIMEOUT_S
+from ladder.crud import Crud
+from ladder.environment import Environment
+from servers.postgres import POSTGRES
+
+
+class Orm(Crud):
+    name, parent = "orm", "crud"
+    idea = "The same model through an ORM: entities and relationships instead of SQL."
+    cost = "The mapper's own CPU, on every read and write."
+    option, variants = "orm", ("naive",)
+
+    def system(self, env: Environment) -> OrderSystem:
+        if self.variant == "naive":
+            return NaiveOrders(env.url(POSTGRES), env.namespace, env.clock)
+        # SQLAlchemy at both client levels: a mapper has no other.
+        connect = Sessions(SqlAlchemy(env.url(POSTGRES), env.namespace, isolation=ISOLATION))
+        return OrmOrders(Database(connect, connections=POOL_CONNECTIONS, timeout_s=POOL_TIMEOUT_S), env.clock)
+
+
+RUNG = Orm()
