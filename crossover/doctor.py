@@ -47,7 +47,7 @@ def examine(console: Console, urls: Mapping[str, str]) -> bool:
             mark, text = "[green]ok[/green]     ", find()
         except Unusable as error:
             mark, text, well = "[red]missing[/red]", str(error), False
-        console.print(f"{mark} {title:<11}{escape(hanging(text, console))}", highlight=False)
+        console.print(f"{mark} {title:<10} {escape(hanging(text, console))}", highlight=False)
     return well
 
 
