@@ -234,3 +234,41 @@ def test_a_promoted_standby_is_not_read_from_any_more() -> None:
             assert ready(client)["reason"].startswith("Reads go to the primary: it was promoted")
             assert ready(client)["reads_on_primary"] == 1
         assert refused(lambda: REPLICA.check(cluster.standby)).startswith("REPLICA_URL leads to no standby")
+
+
+def test_a_token_outlives_a_restart_of_the_primary_and_not_a_restore_which_leaves_the_standby_ahead() -> None:
+    with Processes() as processes:
+        cluster = Cluster(processes)
+        rung("replica").prepare(cluster.env())
+        with client_of(rung("replica").system(cluster.env())) as client:
+            used_again(client)
+
+            def write() -> tuple[str, dict[str, str]]:
+                written = client.put(f"/customers/{fresh_id()}", json={"name": "Ada" * 60})
+                token = written.headers["consistency-token"]
+                return written.headers["location"], {"Consistency-Token": token, "Prefer": "wait=5"}
+
+            def begin_again() -> None:
+                POSTGRES.restart(processes, durability="none")
+                wait_until(lambda: client.get("/health").status_code == client.get("/ready").status_code == 200)
+
+            where, token = write()
+            processes.stop(POSTGRES.name)
+            copy = POSTGRES.copy_data(processes)
+            begin_again()
+            wait_until(lambda: client.get(where, headers=token).status_code == 200)
+            for _ in range(50):
+                lost, of_before = write()
+            used_again(client)
+            processes.stop(POSTGRES.name)
+            POSTGRES.put_data(processes, copy)
+            begin_again()
+            wait_until(lambda: ready(client).get("reason") == "Reads go to the primary: it is ahead of the primary.")
+            assert client.get(where, headers=token).status_code == 200
+            refusal = client.get(lost, headers=of_before)
+            assert refusal.status_code == 503 and refusal.json()["type"] == "urn:crossover:behind"
+            assert client.get(lost).status_code == 404
+        assert refused(lambda: REPLICA.follow(cluster.standby, cluster.primary)) == (
+            "The standby at REPLICA_URL is ahead of the database at DATABASE_URL, so it follows another history of it:"
+            " copy it anew with pg_basebackup."
+        )
