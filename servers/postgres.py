@@ -348,7 +348,7 @@ class Postgres:
         folder = self.data_folder(run)  # may be a disk of its own, and stays
         for path in folder.iterdir():
             shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
-        subprocess.run(["mv", "-t", folder, *copy.iterdir()], check=True)
+        subprocess.run(["mv", *copy.iterdir(), folder], check=True)
         copy.rmdir()
 
     def a_backend(self, url: str) -> int | None:
