@@ -18,7 +18,7 @@ CAUGHT: list[str] = []
 def urls() -> Iterator[dict[str, str]]:
     """Servers of its own: some mistakes change how they work."""
     with Processes() as processes:
-        yield start_servers(processes, ["cqrs"], durability="none")
+        yield start_servers(processes, ["cqrs", "replica"], durability="none")
 
 
 @pytest.mark.parametrize("name", MISTAKES)

@@ -20,6 +20,7 @@ MISTAKES = (
     "checkpoint-elsewhere",
     "no-version-guard",
     "cache-aside",
+    "stale-replica",
     "oversell",
     "unsorted-locks",
     "naive-retry",

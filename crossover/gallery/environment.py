@@ -47,7 +47,7 @@ class DemoEnvironment:
     """
 
     def __init__(self, urls: Mapping[str, str]) -> None:
-        self.database_url, self.redis_url = urls[POSTGRES.name], urls[REDIS.name]
+        self.urls, self.database_url, self.redis_url = urls, urls[POSTGRES.name], urls[REDIS.name]
         self.namespace = fresh_namespace("gallery")
         self.keys = Keys(self.namespace)
         self.ladder = Environment(target_env("cqrs", urls, namespace=self.namespace))

@@ -35,7 +35,7 @@ def run_gallery(console: Console, names: Sequence[str], progress: Progress) -> C
     shown = []
     with Processes() as supervisor:
         progress("starting the servers", 0, len(names))
-        urls = start_servers(supervisor, ["cqrs"])
+        urls = start_servers(supervisor, ["cqrs", "replica"])
         for done, name in enumerate(names):
             progress(f"showing {name}", done, len(names))
             shown.append(run_demo(name, urls))
