@@ -235,6 +235,7 @@ def price(findings: Findings) -> list[str]:
     """Parts of every target that was compared, and staleness and lag of those whose reads can be stale."""
     names = [findings.baseline, *findings.challengers] if findings.cells else []
     found = [sentences.parts_line(findings, names)] if names else []
+    found += [line for name in names if (line := sentences.cache_line(findings, name))]
     seen = {name: each for name in names if (each := sentences.seen_in(findings, name))}
     if not seen:
         return [*found, "Staleness was not measured."] if names else []

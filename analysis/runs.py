@@ -29,6 +29,7 @@ class Run(NamedTuple):
     cpu: pl.DataFrame
     staleness: pl.DataFrame
     applied: pl.DataFrame
+    counts: pl.DataFrame
     tokens: pl.DataFrame
 
     @property

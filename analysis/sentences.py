@@ -197,6 +197,16 @@ def applied_line(findings: Findings, target: str) -> str | None:
     return f"{target}: projector lag: p50 {found.p50_ms:g} ms{p99} ({found.events:,} events)."
 
 
+def cache_line(findings: Findings, target: str) -> str | None:
+    """The cache's own account."""
+    rows = staleness_rows(findings.run, target, table="counts")
+    count = {name: int(rows.filter(pl.col("counter") == name)["count"].sum()) for name in rows["counter"].unique()}
+    if not (reads := sum(count.get(name, 0) for name in ("hits", "misses", "bypassed"))):
+        return None
+    hit = f"{100 * count.get('hits', 0) / reads:.0f}% of {reads:,} reads hit"
+    return f"{target}: {hit}, {count.get('loads', 0):,} loads, {count.get('evictions', 0):,} evictions."
+
+
 def token_line(findings: Findings, target: str) -> str | None:
     """What read-your-writes costs a reader, and what it saves, over all read shares of the run."""
     price = token_price(findings.run, target)

@@ -39,7 +39,7 @@ def defined(name: str) -> Table:
     return Table(schema, [column for column, _, later in columns if later], name in OPTIONAL)
 
 
-OPTIONAL = ("cpu", "staleness", "tokens", "applied")
+OPTIONAL = ("cpu", "staleness", "tokens", "applied", "counts")
 OF_EVERY_RUN = ("samples", "slices", *OPTIONAL)
 OF_CAPACITY = ("trials", "lag")  # of a run of kind `capacity` alone
 TABLES = {name: defined(name) for name in OF_EVERY_RUN + OF_CAPACITY}

@@ -7,6 +7,7 @@ from typing import NamedTuple
 from loadtests.http import HttpClient, Unreachable
 
 DELAYS_US = (200, 500, 1_000, 2_000, 4_000, 8_000, 15_000, 30_000, 60_000, 120_000, 250_000, 500_000)
+_COUNT = re.compile(r"^cache_(\w+)_total (\S+)", re.MULTILINE)
 _BUCKET = re.compile(r'^projection_applied_seconds_bucket\{le="([^"]+)"\} (\S+)', re.MULTILINE)
 
 
@@ -52,6 +53,15 @@ def rows_of(operation: str, probe: int, version: int, reads: Sequence[ProbeRead]
         for read, is_stale in zip(ordered, stale, strict=True)
     ]
     return [*rows[:-1], rows[-1]._replace(visible_us=visible_us)] if rows else []
+
+
+def read_counts(client: HttpClient) -> dict[str, int]:
+    """What a cache has counted so far; empty where none is reported."""
+    try:
+        metrics = client.get("/metrics").body.decode("utf-8", "replace")
+    except Unreachable:
+        return {}
+    return {name: int(float(count)) for name, count in _COUNT.findall(metrics)}
 
 
 def read_applied(client: HttpClient) -> dict[float, int]:

@@ -15,7 +15,7 @@ from loadtests.operations import Operation, Round
 from loadtests.oracle import Oracle
 from loadtests.plan import Endpoint
 from loadtests.probes import observe
-from loadtests.staleness import DELAYS_US, StalenessRow, TokenRow, read_applied
+from loadtests.staleness import DELAYS_US, StalenessRow, TokenRow, read_applied, read_counts
 
 DRAIN_S = 10.0
 WARM_WITHIN = 0.05
@@ -37,6 +37,7 @@ class Figures(NamedTuple):
     staleness: list[StalenessRow]
     tokens: list[TokenRow]
     applied: list[tuple[float, int]]  # seconds, events that took at most so long
+    counts: dict[str, int]  # of its cache
 
     def rows(self, number: int, *slice_columns: Any) -> Rows:
         """As slice `number`, whose row begins with these columns."""
@@ -59,6 +60,7 @@ class Figures(NamedTuple):
             "cpu": [(number, component, cpu_us) for component, cpu_us in self.cpu_us.items()],
             "staleness": [(number, *row) for row in self.staleness],
             "applied": [(number, *bucket) for bucket in self.applied],
+            "counts": [(number, *counted) for counted in self.counts.items()],
             "tokens": [(number, *row) for row in self.tokens],
         }
 
@@ -107,6 +109,7 @@ class TargetUnderTest:
         self.client.move_to(endpoint.url)
         self.user = OpenLoopUser(endpoint.url, token=endpoint.token)
         self.accounts = Accounts(endpoint.processes)
+        self._counts = True  # whether it has a cache that counts: not known yet
 
     def warm_up(self) -> None:
         """Of the load generator; the target has its warm-up rounds."""
@@ -115,6 +118,8 @@ class TargetUnderTest:
     def run(self, work: Round, slice_s: float, delays_us: Sequence[int] = DELAYS_US) -> Figures:
         self._require_alive()
         self._set_up(work)
+        counts = read_counts(self.client) if self._counts else {}
+        self._counts = bool(counts)
         machine, before = read_machine(), self.accounts.read()
         applied = read_applied(self.client) if work.probes else {}
         played, probed = observe(self.user, work.operations, work.probes, slice_s, delays_us)
@@ -134,6 +139,9 @@ class TargetUnderTest:
             staleness=probed.rows,
             tokens=probed.tokens,
             applied=[(s, n - applied.get(s, 0)) for s, n in read_applied(self.client).items()] if applied else [],
+            counts={name: max(0, n - counts[name]) for name, n in read_counts(self.client).items() if name in counts}
+            if counts
+            else {},
         )
 
     def _set_up(self, work: Round) -> None:
