@@ -25,6 +25,7 @@ def test_a_compacted_run_gives_the_same_figures(tmp_path: Path) -> None:
     assert {path.parent.name for path in kept.glob("rounds/*/*")} == {"all"}
 
 
+@pytest.mark.long
 def test_the_readme_gives_the_answer_of_the_runs_it_names() -> None:
     (named,) = set(re.findall(r"\((results/published/[^/)]+)/plots/ratio.png\)", README))
     beside = [HOME / path for path in re.findall(r"That run is in `([^`]+)/`", README)]
