@@ -124,7 +124,7 @@ class Standby:
         self.unused = "it was not looked at yet"
         # What the process that runs there is known to have replayed: started again after a crash, it begins earlier.
         self._instance, self._cluster, self._history, self._replayed = "", "", "", 0
-        self._diverged = ""  # the instance that was once ahead of the primary
+        self._diverged = False  # whether it was ever ahead of the primary; how that goes on, positions do not tell
         self._due: int | None = None  # to be replayed before it is used again
         self._primary = Position(((0, 0),))
         self._begun = dict[str, int]()  # where each history of the primary began, in their order
@@ -222,8 +222,11 @@ class Standby:
                     self._leave("the primary was started")
                 self.flushed(flushed)
                 if replayed > flushed.components[0][0] and self._cluster.split("t")[0] == flushed.history.split("t")[0]:
-                    self._diverged = self._instance
+                    self._diverged = True
+            due = self._due
             await self._look(flushed)
+            if due is None and self._due is not None:
+                continue  # whether it is ahead shows when the primary is asked again
             self._looked.set()
             await asyncio.sleep(LOOK_EVERY_S)
 
@@ -243,18 +246,17 @@ class Standby:
         _, lag_s, lag_bytes = self.lag()
         if not standby:
             self._leave("it was promoted")
-        elif self._diverged == instance:
-            self._leave("it is ahead of the primary")
+        elif self._diverged:
+            self._leave("it was ahead of the primary, so copy it anew and start this service again")
         elif cluster != self._primary.history.split("s")[0]:
             self._leave("it follows another history")
         elif lag_s > LAG_S_MAX or lag_bytes > LAG_BYTES_MAX:
             if not self.unused or self._due is None:
                 self._leave(f"it is {lag_s:.1f} s and {lag_bytes:,} bytes behind")
-        elif self.unused:
-            if self._due is None and primary is not None:
-                self._due = primary.components[0][0]
-            if self._due is not None and replayed >= self._due:
-                self.unused, self._history = "", self._primary.history
+        elif self.unused and self._due is None:
+            self._due = primary.components[0][0] if primary else None
+        elif self.unused and self._due is not None and replayed >= self._due:
+            self.unused, self._history = "", self._primary.history
 
     def _gone(self, gone: StoreGone) -> None:
         if gone.reason:  # without one, all connections are busy

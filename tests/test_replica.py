@@ -101,7 +101,10 @@ def test_a_standby_is_up_soon_has_the_settings_of_its_primary_and_follows_it(clu
 
 
 @pytest.mark.parametrize("level", LEVELS)
-def test_the_standby_answers_and_a_token_is_waited_for(cluster: Cluster, level: str) -> None:
+def test_the_standby_answers_and_a_token_is_waited_for(
+    cluster: Cluster, level: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("crud_impl.replicated.LOOK_EVERY_S", 60.0)  # only the reads themselves ask
     env = cluster.env(level)
     with client_of(rung("replica").system(env)) as client:
         shop = Shop(client)
@@ -221,7 +224,8 @@ def test_what_is_no_standby_of_this_database_is_refused_in_one_sentence(cluster:
         )
 
 
-def test_a_promoted_standby_is_not_read_from_any_more() -> None:
+def test_a_promoted_standby_is_not_read_from_any_more(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("crud_impl.replicated.LOOK_EVERY_S", 60.0)  # only the reads themselves notice
     with Processes() as processes:
         cluster = Cluster(processes)
         rung("replica").prepare(cluster.env())
@@ -263,12 +267,15 @@ def test_a_token_outlives_a_restart_of_the_primary_and_not_a_restore_which_leave
             processes.stop(POSTGRES.name)
             POSTGRES.put_data(processes, copy)
             begin_again()
-            wait_until(lambda: ready(client).get("reason") == "Reads go to the primary: it is ahead of the primary.")
+            reason = "it was ahead of the primary, so copy it anew and start this service again"
+            wait_until(lambda: ready(client).get("reason") == f"Reads go to the primary: {reason}.")
+            assert refused(lambda: REPLICA.follow(cluster.standby, cluster.primary)) == (
+                "The standby at REPLICA_URL is ahead of the database at DATABASE_URL, so it follows another history of"
+                " it: copy it anew with pg_basebackup."
+            )
+            for _ in range(100):  # the log is longer again than the token says
+                write()
             assert client.get(where, headers=token).status_code == 200
             refusal = client.get(lost, headers=of_before)
             assert refusal.status_code == 503 and refusal.json()["type"] == "urn:crossover:behind"
             assert client.get(lost).status_code == 404
-        assert refused(lambda: REPLICA.follow(cluster.standby, cluster.primary)) == (
-            "The standby at REPLICA_URL is ahead of the database at DATABASE_URL, so it follows another history of it:"
-            " copy it anew with pg_basebackup."
-        )
