@@ -32,7 +32,8 @@ def headline(findings: Findings) -> str:
     """The crossover without its interval; of one read share who wins there."""
     if not crossover_lines(findings):
         return text(findings)
-    return "; ".join(claim(findings, target) for target in findings.challengers) + "."
+    first, *others = (claim(findings, target) for target in findings.challengers)
+    return "; ".join([first, *(said.replace("The crossover", "the crossover", 1) for said in others)]) + "."
 
 
 # At each read share

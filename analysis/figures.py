@@ -113,7 +113,7 @@ def log_axis(axes: Axes, which: str, steps: tuple[float, ...] = (1, 2, 5)) -> No
 
 def legend_above(axes: Axes, columns: int, **more: Any) -> None:
     more |= {"loc": "lower left", "bbox_to_anchor": (0, 1.0), "borderaxespad": 0.2, "columnspacing": 1.2}
-    axes.legend(ncols=min(columns, 5), **more)
+    axes.legend(ncols=columns if columns <= 4 else 3, **more)  # more of them would not fit beside long names
 
 
 def short(name: str) -> str:

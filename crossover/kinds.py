@@ -24,6 +24,7 @@ FRESHNESS_MS_MAX = 2_000.0  # half a trial: later reads would find a target at r
 TRIAL_S = 4.0  # of a rate
 GATE_WARM_UP_S = 3.0  # after each of the many starts
 URL_MARK = "://"
+ALPHA = 0.05  # of all comparisons of a run together
 
 
 def comparison(
@@ -35,17 +36,23 @@ def comparison(
     profile: str = "quick",
     durability: str = "full",
 ) -> Session:
-    """A mixed run: every target under the same load, at several read shares."""
-    ours = named_rungs(rungs, pair=known_profile(profile).pair)
+    """A mixed run: every target under the same load, at several read shares. Of many targets every start has as many
+    rounds more as the smallest p needs that they can give, once it is corrected for all that is compared."""
+    length = known_profile(profile)
+    ours, blocks = named_rungs(rungs, pair=length.pair), blocks_of(read_shares)
+    external = addresses(targets, taken=ours)
+    compared = max(1, (len(ours) + len(external) - 1) * len(blocks))
+    rounds_min = math.floor(math.log2(2 * compared / ALPHA)) + 1
     return session_of(
         "compare",
         options,
-        blocks_of(read_shares),
+        blocks,
         rungs=ours,
-        external=addresses(targets, taken=ours),
+        external=external,
         pids=pids,
         profile=profile,
         durability=durability,
+        rounds=max(length.rounds, rounds_min if length.restarts == 1 else 0),
     )
 
 

@@ -5,9 +5,11 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
 from rich.console import Console
 
+from analysis.statistics import holm, sign_flip_p
 from crossover.forecast import MEASURE, Forecast, duration
 from crossover.kinds import capacity_of, comparison
 from crossover.options import ComparisonProfile, Options
@@ -139,3 +141,15 @@ def test_a_log_gets_a_line_at_each_step_and_then_now_and_again(
     assert said[-2].startswith("compare: step 4 of 4: verify that no write is lost; ")
     assert said[-1] == "compare: CPU so far, cqrs / crud:  50% 2.00  80% 2.00  95% 2.00  99% 2.00"
     assert 8 < len(said) < 25
+
+
+@pytest.mark.parametrize(
+    ("rungs", "read_shares"), [("crud,cqrs", "50,80,95,99"), ("crud,orm,cache,views,cqrs", "80,95")]
+)
+def test_a_quick_run_has_as_many_rounds_as_the_smallest_verdict_needs(
+    rungs: str, read_shares: str, tmp_path: Path
+) -> None:
+    plan = comparison(Options(out=tmp_path / "run"), rungs, read_shares=read_shares).plan
+    compared = (len(plan.rungs) - 1) * len(plan.read_shares)
+    one_way = sign_flip_p(-0.5 - np.arange(plan.rounds) / 100)
+    assert holm([one_way] * compared)[0] < 0.05
