@@ -39,7 +39,7 @@ class Plot(NamedTuple):
     figure: Figure
 
     def __repr__(self) -> str:
-        return f"{self.title}. {self.alt}"
+        return f"{self.title.rstrip('.')}. {self.alt}"
 
     @styled
     def _repr_png_(self) -> bytes:

@@ -14,6 +14,11 @@ from analysis.validity import CURES
 from loadtests.format import Manifest
 
 
+def ms(value_us: float) -> str:
+    value = value_us / 1000
+    return f"{value:.2g} ms" if value < 100 else f"{value:,.0f} ms"
+
+
 def pct(value: float | None) -> str:
     return "–" if value is None else f"{value:.3g}%"
 
@@ -182,10 +187,10 @@ def visible_line(seen: Visibility) -> str:
     late = f"; {seen.never} were never seen" if seen.never else ""
     for share, time in (("99", seen.p99_us), ("95", seen.p95_us)):
         if time is not None:
-            return f"{share}% of writes are visible after {time / 1000:.2g} ms{late}"
+            return f"{share}% of writes are visible after {ms(time)}{late}"
     if seen.never:
         return f"{seen.never} of {seen.probes} writes were never seen"
-    return f"all {seen.probes} writes were visible within {seen.longest_us / 1000:.2g} ms"
+    return f"all {seen.probes} writes were visible within {ms(seen.longest_us)}"
 
 
 def applied_line(findings: Findings, target: str) -> str | None:

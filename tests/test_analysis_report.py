@@ -193,3 +193,12 @@ def test_the_report_says_how_to_repeat_the_run(tmp_path: Path) -> None:
 def test_stale_reads_are_reported_and_their_absence_too(run_dir: Path) -> None:
     crud, cqrs = (sentences.staleness_line(find(run_dir), target) for target in ("crud", "cqrs"))
     assert "no read missed" in crud and "of first reads after the write were stale" in cqrs
+
+
+def test_a_time_has_two_digits_and_never_an_exponent() -> None:
+    assert [sentences.ms(us) for us in (1_234, 34_567, 503_000, 12_345_678)] == [
+        "1.2 ms",
+        "35 ms",
+        "503 ms",
+        "12,346 ms",
+    ]
