@@ -39,7 +39,8 @@ from servers.supervisor import Processes
 from tests.conftest import SYSTEMS
 from tests.test_cli import outcome_of
 
-WITH_SQL = [(name, level) for name, level in SYSTEMS if POSTGRES in rungs()[name].servers]
+KNOWN = {POSTGRES, REDIS}  # a cache and a standby are tried in suites of their own
+WITH_SQL = [(name, level) for name, level in SYSTEMS if {POSTGRES} <= {*rungs()[name].servers} <= KNOWN]
 # What a role, a database, PGOPTIONS or the address may say by default.
 DEFAULTS = {
     "search_path": "public, pg_temp",
