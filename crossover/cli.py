@@ -19,16 +19,7 @@ from analysis.legible import legible
 from crossover import options as given
 from crossover import show as shown
 from crossover import start
-from crossover.errors import (
-    DEBUG,
-    UserError,
-    bug,
-    drivers_errors,
-    refusals,
-    refused_by_system,
-    server_words,
-    without_passwords,
-)
+from crossover.errors import DEBUG, UserError, bug, drivers_errors, refusals, refused_by_system, without_passwords
 from crossover.options import Options, flatten
 from crossover.progress import Steps
 from servers.server import Failed
@@ -460,7 +451,9 @@ def outcome(words: list[str] | None = None) -> int:
     except refusals() as error:
         return say(str(error), 2)
     except drivers_errors() as error:
-        return say(f"A server refused what was asked of it ({server_words(error)}): correct what it names.", 2)
+        from ladder.run import reason_of
+
+        return say(f"A server refused what was asked of it ({reason_of(error)}): correct what it names.", 2)
     except Exception as error:
         if os.environ.get(DEBUG):
             raise

@@ -33,14 +33,6 @@ def drivers_errors() -> tuple[type[Exception], ...]:
     return tuple({error for one in rungs().values() for error in errors_of(one)})
 
 
-def server_words(error: Exception) -> str:
-    """What the server said, without a password."""
-    from contract.stores import one_line
-    from crud_impl.session import words_of
-
-    return one_line(words_of(error))
-
-
 def refused_by_system(error: OSError) -> str:
     """A path that cannot be read or written, or whatever else the operating system refuses."""
     reason = error.strerror or str(error) or type(error).__name__

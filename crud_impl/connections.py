@@ -15,7 +15,7 @@ import psycopg
 
 from contract.errors import Refusal, StoreGone, Unavailable
 from contract.stores import gone
-from crud_impl.session import words_of
+from crud_impl.session import message_of
 
 T = TypeVar("T")
 Rows = Callable[[str, dict[str, Any]], Awaitable[Sequence[Any]]]
@@ -82,7 +82,7 @@ class Database:
             async with self._kept(writing=False) as connection:
                 return await work(connection)
         except psycopg.Error as error:  # a collision, which a statement alone does not try again
-            raise gone(self._away, words_of(error)) from error
+            raise gone(self._away, message_of(error)) from error
 
     async def transact(self, work: Callable[[Any], Awaitable[T]]) -> T:
         """Run `work` in one transaction: it gets a `Transaction`, or the ORM's session. After a collision with another
@@ -130,7 +130,7 @@ class Database:
                 raise
             if connection is not None and (connection.driver.closed or sqlstate == READ_ONLY):
                 await self._forget()  # the others have probably been closed too, or lead to the same standby
-            raise gone(self._away, words_of(error)) from error
+            raise gone(self._away, message_of(error)) from error
         finally:
             if connection is not None and not sound:
                 await connection.close()

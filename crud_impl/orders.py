@@ -3,7 +3,7 @@
 Products are always locked in the order of their ids, so that two commands cannot deadlock on them.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -162,9 +162,14 @@ STEPS: tuple[Status, ...] = ("placed", "paid", "shipped", "cancelled")  # the co
 
 async def history(rows: Rows, order_id: str) -> HistoryView | None:
     for times in await rows(HISTORY, {"id": order_id}):
-        taken = [(what, at) for what, at in zip(STEPS, times, strict=True) if at is not None]
-        return HistoryView(tuple(Change(version, what, time_text(at)) for version, (what, at) in enumerate(taken, 1)))
+        return changes(times)
     return None
+
+
+def changes(times: Iterable[datetime | None]) -> HistoryView:
+    """From the times of STEPS, in that order."""
+    taken = [(what, at) for what, at in zip(STEPS, times, strict=True) if at is not None]
+    return HistoryView(tuple(Change(version, what, time_text(at)) for version, (what, at) in enumerate(taken, 1)))
 
 
 # customers_pkey; orders_by_customer, read from the start of the page. A customer without orders gives a row of nulls.
@@ -191,10 +196,13 @@ async def page(rows: Rows, query: ListOrders) -> OrderPage | None:
     else:
         params["placed_at"], params["after_id"] = query.after
         found = await rows(NEXT_PAGE, params)
-    if not found:
-        return None
-    shown = items(row for row in found[: query.limit] if row[0] is not None)
-    return OrderPage(shown, cursor_text(shown[-1].placed_at, shown[-1].id) if len(found) > query.limit else None)
+    return page_of([row for row in found if row[0] is not None], query.limit) if found else None
+
+
+def page_of(rows: Sequence[Any], limit: int) -> OrderPage:
+    """Of rows as `items` takes them, one more than the limit if there is a next page."""
+    shown = items(rows[:limit])
+    return OrderPage(shown, cursor_text(shown[-1].placed_at, shown[-1].id) if len(rows) > limit else None)
 
 
 def items(rows: Iterable[Any]) -> tuple[OrderItem, ...]:

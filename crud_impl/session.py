@@ -96,7 +96,7 @@ def _verify(row: Any, wanted_standby: bool = False) -> None:
         raise WrongServer(f"session_replication_role is {role}, so foreign keys are not checked")
 
 
-def words_of(error: BaseException) -> str:
+def message_of(error: BaseException) -> str:
     """What the server said, without the values that a statement held."""
     if isinstance(error, psycopg.Error) and error.diag.message_primary:
         return f"{error.diag.message_primary} ({error.sqlstate})"

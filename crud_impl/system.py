@@ -75,6 +75,10 @@ async def answer(rows: Rows, query: Query) -> QueryResult:
             view = await reports.daily_sales(rows, query.days)
         case SearchOrders():
             view = await reports.search(rows, query)
+    return result_of(view)
+
+
+def result_of(view: msgspec.Struct | None) -> QueryResult:
     return QueryResult(None if view is None else _encode(view))
 
 

@@ -6,7 +6,7 @@ from cqrs_impl.documents.redis_client import RedisClient
 from crud_impl.clients.idiomatic import SqlAlchemy
 from crud_impl.clients.lean import Psycopg
 from crud_impl.connections import Connect, Database
-from crud_impl.replicated import Standby
+from crud_impl.standby import Standby
 from ladder.environment import Environment
 from ladder.rung import Rung
 from servers.postgres import POSTGRES, Postgres
@@ -26,8 +26,8 @@ def connect(env: Environment, server: Postgres = POSTGRES) -> Connect:
     return client(env.url(server), env.namespace, isolation=ISOLATION, standby=server.standby)
 
 
-def database(env: Environment) -> Database:
-    return Database(connect(env), connections=POOL_CONNECTIONS, timeout_s=POOL_TIMEOUT_S)
+def database(env: Environment, opened: Connect | None = None) -> Database:
+    return Database(opened or connect(env), connections=POOL_CONNECTIONS, timeout_s=POOL_TIMEOUT_S)
 
 
 def standby(env: Environment) -> Standby:

@@ -6,11 +6,8 @@ JSON object per line.
 """
 
 import argparse
-import asyncio
-import contextlib
 import importlib
 import json
-import signal
 import socket
 import sys
 from datetime import datetime
@@ -21,12 +18,13 @@ import uvloop
 from contract.errors import StoreGone, WorkerError
 from contract.http.app import make_app
 from contract.stores import one_line
-from crud_impl.session import words_of
+from crud_impl.session import message_of
 from ladder.arrival import Arrival
 from ladder.connections import connections_of
 from ladder.environment import NAMESPACE, PRIVATE, TOKEN, Environment
 from ladder.rung import Rung, errors_of, has_views, names, rung
 from ladder.trial import trial
+from ladder.workers import run
 from servers.server import Unusable
 
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
@@ -54,11 +52,7 @@ async def run_worker(one: Rung, name: str, *, env: Environment) -> None:
     workers = one.workers(env)
     if name not in workers:
         raise Unusable(f"The rung {one.name} has no worker '{name}'.")
-    running = asyncio.ensure_future(workers[name].run())
-    for number in (signal.SIGTERM, signal.SIGINT):
-        asyncio.get_running_loop().add_signal_handler(number, running.cancel)
-    with contextlib.suppress(asyncio.CancelledError):
-        await running
+    await run(workers[name])
 
 
 def prepare(one: Rung, env: Environment, beside: list[str]) -> None:
@@ -140,7 +134,7 @@ def main(argv: list[str] | None = None) -> None:
 def sentence(error: Exception, one: Rung) -> str:
     """What a server said, whatever it was, and which one it was."""
     cause = error.__cause__ or error
-    reason = error.reason or error.detail if isinstance(error, StoreGone) else one_line(words_of(error))
+    reason = error.reason or error.detail if isinstance(error, StoreGone) else reason_of(error)
     for server in one.servers:
         if isinstance(cause, server.errors):
             return (
@@ -148,6 +142,11 @@ def sentence(error: Exception, one: Rung) -> str:
                 " correct what it names, or give another."
             )
     return f"A server does not let {one.name} work ({reason}): correct what it names, or give another."
+
+
+def reason_of(error: Exception) -> str:
+    """What a server said, without a password."""
+    return one_line(message_of(error))
 
 
 if __name__ == "__main__":

@@ -20,6 +20,7 @@ from contract.stores import LATEST
 from ladder.environment import CLOCK, NAMESPACE, Environment
 from ladder.noop.system import MemoryOrders
 from ladder.rung import Rung, errors_of
+from ladder.workers import end
 from servers.server import OURS, Listing, Unusable, fresh_namespace
 
 PREFIX = f"{OURS}trial_"
@@ -27,7 +28,6 @@ OLD_S = 600.0  # nobody is using it any more: whoever made it was killed
 MIDNIGHT = "step:2026-01-01T23:59:59.998000+00:00"  # passes during the trial, so that there are two days to report
 PREPARED = 3  # times after which a statement was planned, was prepared, and ran as such
 CAUGHT_UP_S_MAX = 10.0
-END_S = 0.5
 
 
 def trial(one: Rung, env: Environment) -> None:
@@ -70,11 +70,7 @@ async def _use(one: Rung, env: Environment) -> None:
                 raise Unusable(f"{one.name} gives a wrong answer on these servers to {type(query).__name__}.")
         await asyncio.gather(*(system.answer(m.GetOrder(ids.orders[0])) for _ in range(crowd)))
     finally:
-        while ending := [worker for worker in workers if not worker.done()]:
-            for worker in ending:
-                worker.cancel()
-            await asyncio.wait(ending, timeout=END_S)  # a cancellation is lost where it meets an error of a store
-        await asyncio.gather(*workers, return_exceptions=True)
+        await end(workers)
         await system.close()
 
 

@@ -135,9 +135,9 @@ class _Conversation:
             if other != seen[0]:
                 contrast = _contrast(self.targets[0].name, seen[0], target.name, other)
                 raise _Difference(f"{self.tempo}: {asked.strip()}: {contrast}")
-        if (told := _told(step, answer)) not in step.right:  # of the last target, and so of all
+        if (reported := _reported(step, answer)) not in step.right:  # of the last target, and so of all
             right = " or ".join(step.right)
-            raise _Difference(f"{self.tempo}: {asked.strip()}: {target.name} answered {told}, not {right}")
+            raise _Difference(f"{self.tempo}: {asked.strip()}: {target.name} answered {reported}, not {right}")
         self.done += 1
         self.progress(self.done, max(self.total, self.done), self.tempo)
         return following
@@ -167,8 +167,8 @@ class _Conversation:
         return _CURSOR.sub(rb'\1"<cursor>"', _TIME.sub(b'"<time>"', answer.body))
 
 
-def _told(step: Step, answer: HttpResponse) -> str:
-    """The status, of a refusal with its code; other fields than the contract's, in another order or form, are told."""
+def _reported(step: Step, answer: HttpResponse) -> str:
+    """The status, of a refusal with its code; and whether fields or their form are not the contract's."""
     media_type = answer.headers.get("content-type", "").split(";")[0].strip().lower()
     try:
         found = msgspec.json.decode(answer.body, type=dict[str, object])

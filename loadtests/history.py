@@ -28,8 +28,8 @@ class Entry(Struct, frozen=True, omit_defaults=True):
     client: str = ""
     tokens: bool = False  # whether this client sends the last token it received with every request
     code: str = ""  # of a refusal
-    asked: str = ""  # the history of the data that the token it sent names; "" for none
-    told: str = ""  # the same of the token in the answer
+    sent_history: str = ""  # the history of the data that the token it sent names; "" for none
+    received_history: str = ""  # the same of the token in the answer
 
     @property
     def outcome(self) -> Outcome:

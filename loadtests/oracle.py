@@ -356,7 +356,7 @@ def judge_sessions(entries: Iterable[Entry], restored: Sequence[Span] = ()) -> t
     stale = reads = 0
     seen: defaultdict[tuple[str, str, str, str], int] = defaultdict(int)  # by the only history that must show it; or ""
     for entry in entries:
-        resource, histories = (entry.client, entry.collection, entry.id), dict.fromkeys(("", entry.asked))
+        resource, histories = (entry.client, entry.collection, entry.id), dict.fromkeys(("", entry.sent_history))
         if entry.version is None or not entry.id:
             continue
         before = max(seen[*resource, history] for history in histories)
@@ -369,8 +369,8 @@ def judge_sessions(entries: Iterable[Entry], restored: Sequence[Span] = ()) -> t
             stale += went_back and not entry.tokens
         if not within(entry, restored):
             seen[*resource, ""] = max(seen[*resource, ""], entry.version)
-        elif entry.told:
-            seen[*resource, entry.told] = max(seen[*resource, entry.told], entry.version)
+        elif entry.received_history:
+            seen[*resource, entry.received_history] = max(seen[*resource, entry.received_history], entry.version)
     return findings, stale, reads
 
 
@@ -379,10 +379,10 @@ def within(entry: Entry, spans: Sequence[Span]) -> bool:
     return any(entry.sent_s < end_s and entry.done_s > start_s for start_s, end_s in spans)
 
 
-def doubt(entry: Entry, restored: Sequence[Span]) -> Entry:
+def uncertain(entry: Entry, restored: Sequence[Span]) -> Entry:
     """What was acknowledged within such a span may have been restored away since, so its outcome is unknown."""
-    is_doubtful = entry.outcome == "ok" and within(entry, restored)
-    return msgspec.structs.replace(entry, status=0, version=None) if is_doubtful else entry
+    may_be_gone = entry.outcome == "ok" and within(entry, restored)
+    return msgspec.structs.replace(entry, status=0, version=None) if may_be_gone else entry
 
 
 def judge_statuses(entries: Iterable[Entry]) -> list[Finding]:

@@ -20,11 +20,11 @@ from loadtests.oracle import (
     NotFilled,
     Oracle,
     counts_that_sum_to,
-    doubt,
     judge_everything,
     judge_rebuild,
     judge_sessions,
     judge_statuses,
+    uncertain,
     within,
 )
 from loadtests.workload import load
@@ -223,7 +223,7 @@ def test_without_tokens_going_back_is_counted_and_no_violation() -> None:
 
 
 @pytest.mark.parametrize(
-    ("seen_s", "told", "asked", "findings"),
+    ("seen_s", "received", "sent", "findings"),
     [
         (2.0, "old", "old", 1),  # its token asks for what it saw
         (2.0, "old", "new", 0),  # what it saw was restored away, and its token is of what came after
@@ -232,13 +232,13 @@ def test_without_tokens_going_back_is_counted_and_no_violation() -> None:
     ],
 )
 def test_who_saw_what_was_restored_away_may_go_back_but_not_with_its_token(
-    seen_s: float, told: str, asked: str, findings: int
+    seen_s: float, received: str, sent: str, findings: int
 ) -> None:
-    saw = msgspec.structs.replace(entry("order", ORDER, at=seen_s, version=2), tokens=True, told=told)
-    back = msgspec.structs.replace(entry("order", ORDER, at=9, version=1), tokens=True, asked=asked)
+    saw = msgspec.structs.replace(entry("order", ORDER, at=seen_s, version=2), tokens=True, received_history=received)
+    back = msgspec.structs.replace(entry("order", ORDER, at=9, version=1), tokens=True, sent_history=sent)
     span = (1.9, 3.0)
     assert len(judge_sessions([saw, back], [span])[0]) == findings
-    assert doubt(saw, [span]).outcome == ("unknown" if within(saw, [span]) else "ok")
+    assert uncertain(saw, [span]).outcome == ("unknown" if within(saw, [span]) else "ok")
 
 
 def test_a_value_may_hold_until_another_was_surely_set() -> None:

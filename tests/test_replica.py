@@ -13,7 +13,8 @@ import pytest
 
 from contract.ports import utc_now
 from crud_impl.connections import Connection
-from crud_impl.replicated import ReplicatedOrders, Standby
+from crud_impl.replicated import ReplicatedOrders
+from crud_impl.standby import Standby
 from ladder.connections import connect, database
 from ladder.environment import CLIENTS, LEVELS, NAMESPACE, Environment
 from ladder.rung import rung
@@ -104,7 +105,7 @@ def test_a_standby_is_up_soon_has_the_settings_of_its_primary_and_follows_it(clu
 def test_the_standby_answers_and_a_token_is_waited_for(
     cluster: Cluster, level: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("crud_impl.replicated.LOOK_EVERY_S", 60.0)  # only the reads themselves ask
+    monkeypatch.setattr("crud_impl.standby.PROBE_EVERY_S", 60.0)  # only the reads themselves ask
     env = cluster.env(level)
     with client_of(rung("replica").system(env)) as client:
         shop = Shop(client)
@@ -225,7 +226,7 @@ def test_what_is_no_standby_of_this_database_is_refused_in_one_sentence(cluster:
 
 
 def test_a_promoted_standby_is_not_read_from_any_more(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("crud_impl.replicated.LOOK_EVERY_S", 60.0)  # only the reads themselves notice
+    monkeypatch.setattr("crud_impl.standby.PROBE_EVERY_S", 60.0)  # only the reads themselves notice
     with Processes() as processes:
         cluster = Cluster(processes)
         rung("replica").prepare(cluster.env())

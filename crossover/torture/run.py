@@ -24,7 +24,7 @@ from ladder.environment import LEVELS
 from ladder.rung import has_views
 from ladder.rung import rung as rung_of
 from loadtests.http import HttpClient, HttpResponse
-from loadtests.oracle import Finding, Oracle, doubt, judge_everything, judge_rebuild, judge_sessions, judge_statuses
+from loadtests.oracle import Finding, Oracle, judge_everything, judge_rebuild, judge_sessions, judge_statuses, uncertain
 from servers.supervisor import Processes
 
 POISONED_EVENTS, POISON_S = 3, 3.0
@@ -131,7 +131,7 @@ class Torture:
         """Settle, then ask for everything and judge it."""
         self.steps(f"checking after {phase}", 0, 0)
         new, self._recorded = self.load.entries[self._recorded :], len(self.load.entries)
-        self._oracle.record(doubt(entry, self.results.restored) for entry in new)
+        self._oracle.record(uncertain(entry, self.results.restored) for entry in new)
         self.results.find(phase, judge_statuses(new))
         self.settle(phase)
         evidence = self._oracle.ask_everything(WORDS)

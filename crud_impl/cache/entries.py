@@ -62,11 +62,11 @@ NO_SCRIPT = "No matching script"
 _encode = msgspec.json.Encoder().encode
 
 
-Words = tuple[str | bytes | int, ...]
+Command = tuple[str | bytes | int, ...]
 
 
 class Redis(Protocol):
-    async def ask(self, *commands: Words) -> list[Any]:
+    async def ask(self, *commands: Command) -> list[Any]:
         """Replies to commands; raises `StoreGone`."""
 
     async def close(self) -> None: ...
@@ -156,7 +156,7 @@ class Entries:
         finally:
             self._delivering = False
 
-    async def _ask(self, *commands: Words) -> list[Any] | None:
+    async def _ask(self, *commands: Command) -> list[Any] | None:
         """None if the cache is not used now: it failed, and of those who would try it again one does."""
         if self._failed:
             if monotonic() < self._retry_s:

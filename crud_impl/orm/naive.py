@@ -4,7 +4,6 @@ all that belongs to them; sums in Python. It is right, and a lesson; no baseline
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-import msgspec
 import psycopg
 from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncSession
@@ -19,9 +18,8 @@ from crud_impl.connections import AWAY, T
 from crud_impl.orm import queries
 from crud_impl.orm.commands import execute
 from crud_impl.orm.entities import Customer, Order, OrderLine, Product
-from crud_impl.session import words_of
-
-_encode = msgspec.json.Encoder().encode
+from crud_impl.session import message_of
+from crud_impl.system import result_of
 
 
 class NaiveOrders:
@@ -34,8 +32,7 @@ class NaiveOrders:
         return m.CommandResult(effect.receipt, effect.created)
 
     async def answer(self, query: m.Query) -> m.QueryResult:
-        view = await self._in_session(lambda session: answer(session, query))
-        return m.QueryResult(None if view is None else _encode(view))
+        return result_of(await self._in_session(lambda session: answer(session, query)))
 
     async def readiness(self) -> m.Readiness:
         await self._in_session(lambda session: session.execute(select(1)))
@@ -54,7 +51,7 @@ class NaiveOrders:
                 async with AsyncSession(self._engine) as session, session.begin():
                     return await work(session)
         except psycopg.Error as error:
-            raise gone(AWAY, words_of(error)) from error
+            raise gone(AWAY, message_of(error)) from error
 
 
 async def answer(session: AsyncSession, query: m.Query) -> Any:

@@ -4,6 +4,7 @@ A to-one relationship is joined. The lines of one order are joined too, as they 
 they show. Every query is one statement, but a page that is empty, which asks whether there is such a customer.
 """
 
+from collections.abc import Iterable
 from typing import Any
 
 from sqlalchemy import Date, Integer, Select, Text, bindparam, cast, func, select, tuple_, union
@@ -12,7 +13,8 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import aliased, joinedload, load_only
 
 from contract import messages as m
-from contract.text import cursor_text, time_text
+from contract.text import time_text
+from crud_impl import orders
 from crud_impl.orm.entities import Customer, Id, Order, OrderLine, Product
 
 NOT_CANCELLED = Order.status != "cancelled"
@@ -68,7 +70,6 @@ DAILY_SALES = (
     .order_by(DAY.desc())
     .limit(LIMIT)
 )
-HISTORY_STEPS: tuple[m.Status, ...] = ("placed", "paid", "shipped", "cancelled")
 
 
 async def answer(session: AsyncSession, query: m.Query) -> Any:
@@ -91,17 +92,18 @@ async def answer(session: AsyncSession, query: m.Query) -> Any:
             rows = await session.execute(DAILY_SALES, {"limit": query.days})
             return m.DailySalesView(tuple(m.DaySales(day.isoformat(), n, int(cents)) for day, n, cents in rows))
         case m.SearchOrders():
-            return m.FoundOrders(items(await session.scalars(search(len(query.words)), found_by(query))))
+            words = {f"w{number}": word for number, word in enumerate(query.words)}
+            found = await session.scalars(search(len(words)), words | {"limit": query.limit})
+            return m.FoundOrders(orders.items(columns(found)))
 
 
 async def customer(session: AsyncSession, id: str) -> m.CustomerView | None:
     row = (await session.execute(CUSTOMER, {"id": id})).first()
     if row is None:
         return None
-    one, orders, spent_cents, last_at = row
-    return m.CustomerView(
-        one.id, one.version, one.name, orders, int(spent_cents), time_text(last_at) if last_at else None
-    )
+    one, count, spent_cents, last_at = row
+    last = time_text(last_at) if last_at else None
+    return m.CustomerView(one.id, one.version, one.name, count, int(spent_cents), last)
 
 
 async def product(session: AsyncSession, id: str) -> m.ProductView | None:
@@ -132,9 +134,7 @@ async def history(session: AsyncSession, id: str) -> m.HistoryView | None:
     one = await session.scalar(HISTORY, {"id": id})
     if one is None:
         return None
-    times = one.placed_at, one.paid_at, one.shipped_at, one.cancelled_at
-    taken = [(what, at) for what, at in zip(HISTORY_STEPS, times, strict=True) if at is not None]
-    return m.HistoryView(tuple(m.Change(version, what, time_text(at)) for version, (what, at) in enumerate(taken, 1)))
+    return orders.changes((one.placed_at, one.paid_at, one.shipped_at, one.cancelled_at))
 
 
 async def page(session: AsyncSession, query: m.ListOrders) -> m.OrderPage | None:
@@ -145,9 +145,7 @@ async def page(session: AsyncSession, query: m.ListOrders) -> m.OrderPage | None
     found = (await session.scalars(wanted, params)).all()
     if not found and await session.get(Customer, query.id) is None:
         return None
-    shown = items(found[: query.limit])
-    more = len(found) > query.limit
-    return m.OrderPage(shown, cursor_text(shown[-1].placed_at, shown[-1].id) if more else None)
+    return orders.page_of(columns(found), query.limit)
 
 
 def search(words: int) -> Select[Order]:
@@ -167,12 +165,6 @@ def search(words: int) -> Select[Order]:
     return wanted
 
 
-def found_by(query: m.SearchOrders) -> dict[str, Any]:
-    return {f"w{number}": word for number, word in enumerate(query.words)} | {"limit": query.limit}
-
-
-def items(orders: Any) -> tuple[m.OrderItem, ...]:
-    return tuple(
-        m.OrderItem(one.id, one.version, one.status, time_text(one.placed_at), one.line_count, one.total_cents)
-        for one in orders
-    )
+def columns(found: Iterable[Order]) -> list[Any]:
+    """As rows of the SQL of `crud_impl.orders`."""
+    return [(one.id, one.version, one.status, one.placed_at, one.line_count, one.total_cents) for one in found]

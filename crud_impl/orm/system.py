@@ -4,17 +4,15 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import Any
 
-import msgspec
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from contract.messages import Command, CommandResult, Query, QueryResult, Readiness
-from contract.ports import Clock, recorded_at
+from contract.messages import Command, CommandResult, Query, QueryResult
+from contract.ports import recorded_at
 from crud_impl.clients.idiomatic import SqlAlchemy, SqlAlchemyConnection, drivers_errors
-from crud_impl.connections import Database, T
+from crud_impl.connections import T
 from crud_impl.orm.commands import execute
 from crud_impl.orm.queries import answer
-
-_encode = msgspec.json.Encoder().encode
+from crud_impl.system import CrudOrders, result_of
 
 
 class Sessions:
@@ -44,9 +42,8 @@ class OrmConnection:
             return await work(session)
 
 
-class OrmOrders:
-    def __init__(self, database: Database, clock: Clock) -> None:
-        self._database, self._clock = database, clock
+class OrmOrders(CrudOrders):
+    """`CrudOrders` over a `Database` of `Sessions`."""
 
     async def execute(self, command: Command) -> CommandResult:
         now = recorded_at(self._clock, command)
@@ -58,15 +55,4 @@ class OrmOrders:
             async with connection.session() as session:
                 return await answer(session, query)
 
-        view = await self._database.read(work)
-        return QueryResult(None if view is None else _encode(view))
-
-    async def readiness(self) -> Readiness:
-        await self._database.rows("SELECT 1", {})
-        return Readiness(0, 0.0, 0)
-
-    def pool_use(self) -> tuple[int, int]:
-        return self._database.in_use()
-
-    async def close(self) -> None:
-        await self._database.close()
+        return result_of(await self._database.read(work))

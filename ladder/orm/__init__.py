@@ -2,10 +2,9 @@
 
 from contract.ports import OrderSystem
 from crud_impl.clients.idiomatic import SqlAlchemy
-from crud_impl.connections import Database
 from crud_impl.orm.naive import NaiveOrders
 from crud_impl.orm.system import OrmOrders, Sessions
-from ladder.connections import ISOLATION, POOL_CONNECTIONS, POOL_TIMEOUT_S
+from ladder.connections import ISOLATION, database
 from ladder.crud import Crud
 from ladder.environment import Environment
 from servers.postgres import POSTGRES
@@ -21,8 +20,8 @@ class Orm(Crud):
         if self.variant == "naive":
             return NaiveOrders(env.url(POSTGRES), env.namespace, env.clock)
         # SQLAlchemy at both client levels: a mapper has no other.
-        connect = Sessions(SqlAlchemy(env.url(POSTGRES), env.namespace, isolation=ISOLATION))
-        return OrmOrders(Database(connect, connections=POOL_CONNECTIONS, timeout_s=POOL_TIMEOUT_S), env.clock)
+        sessions = Sessions(SqlAlchemy(env.url(POSTGRES), env.namespace, isolation=ISOLATION))
+        return OrmOrders(database(env, sessions), env.clock)
 
 
 RUNG = Orm()

@@ -104,13 +104,13 @@ class _Connection(asyncio.Protocol):
         self._answers: list[Any] = []  # so far, for the first of them
         self._refusal: Exception | None = None
         self._reader = hiredis.Reader(replyError=self._refused)
-        self._last_words = "the connection was lost"
+        self._last_message = "the connection was lost"
         self.fit = True  # for new commands
 
     def check(self) -> None:
         """Raise if it was closed as soon as it was opened."""
         if not self.fit:
-            raise ConnectionResetError(self._last_words)
+            raise ConnectionResetError(self._last_message)
 
     def retire(self, *, at_once: bool = False) -> None:
         """Take no more commands, and close when those that wait have their replies: a store that refuses one may lead
@@ -134,12 +134,12 @@ class _Connection(asyncio.Protocol):
             while (answer := self._reader.gets()) is not False:
                 self._answers.append(answer)
                 if not self._waiting:  # it refuses us unasked
-                    self._last_words = str(answer)
+                    self._last_message = str(answer)
                     return self.retire(at_once=True)
                 if len(self._answers) == self._waiting[0][1]:
                     self._answered()
         except hiredis.HiredisError as error:
-            self._last_words = f"it does not speak Redis's protocol ({error})"
+            self._last_message = f"it does not speak Redis's protocol ({error})"
             self.retire(at_once=True)
 
     def _answered(self) -> None:
@@ -158,7 +158,7 @@ class _Connection(asyncio.Protocol):
         self.fit = False
         for answered, _ in self._waiting:
             if not answered.done():
-                answered.set_exception(ConnectionResetError(self._last_words))
+                answered.set_exception(ConnectionResetError(self._last_message))
         self._waiting.clear()
 
     def _refused(self, text: str) -> Exception:

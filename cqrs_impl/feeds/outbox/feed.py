@@ -15,7 +15,7 @@ from cqrs_impl.checkpoint import AnotherHistory
 from cqrs_impl.feeds.outbox.recorder import HOLDS, beyond, held, named, place
 from cqrs_impl.ports import Batch, RecordedEvent, Unreadable
 from crud_impl.connections import Connect, Connection
-from crud_impl.session import words_of
+from crud_impl.session import message_of
 
 # A row is settled when its xid is below the snapshot's xmin: no open transaction can then add a row before it. xmin and
 # rows come from one statement, hence from one snapshot. ORDER BY o.xid uses the index: a bare xid would be the output
@@ -120,4 +120,4 @@ def gone() -> Iterator[None]:
     try:
         yield
     except (psycopg.Error, OSError) as error:
-        raise stores.gone("The outbox cannot be read right now.", words_of(error)) from error
+        raise stores.gone("The outbox cannot be read right now.", message_of(error)) from error
