@@ -28,6 +28,11 @@ Serve = Callable[..., Target]
 UrlOf = Callable[[Server], str]
 # Every rung by every client level that it can have: (rung, level).
 SYSTEMS = [(name, level) for name, one in rungs().items() for level in (LEVELS if one.servers else LEVELS[:1])]
+# The same for tests that start processes: other levels than the first belong to the long form.
+LONG_LEVELS = [LEVELS[0], *(pytest.param(level, marks=pytest.mark.long) for level in LEVELS[1:])]
+LONG_SYSTEMS = [
+    pytest.param(one, marks=[pytest.mark.long] if one[1] != LEVELS[0] else [], id="-".join(one)) for one in SYSTEMS
+]
 
 
 @pytest.fixture(scope="session")

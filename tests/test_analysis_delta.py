@@ -41,6 +41,7 @@ def test_a_slow_day_alone_is_no_finding(tmp_path: Path) -> None:
     assert all(fact in shown for fact in ("absolute", "as a ratio to crud", "differs between two days"))
 
 
+@pytest.mark.long
 def test_the_interval_of_a_shift_misses_the_truth_about_one_time_in_twenty() -> None:
     rng, strata, missed, repeats = np.random.default_rng(7), np.repeat([0, 1], 6), 0, 200
     for _ in range(repeats):

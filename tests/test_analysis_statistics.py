@@ -162,6 +162,7 @@ def test_what_cannot_be_computed_is_inconclusive_and_says_why(values: list[float
 
 @settings(deadline=None, max_examples=15)
 @given(ratios, st.floats(-2, 2))
+@pytest.mark.long
 def test_estimate_interval_and_p_follow_the_data(values: np.ndarray, shift: float) -> None:
     estimate, p = statistics.hodges_lehmann(values), statistics.sign_flip_p(values)
     assert values.min() <= estimate <= values.max() and 0 < p <= 1

@@ -23,11 +23,12 @@ from cqrs_impl.documents.redis_client import RedisClient
 from crossover.targets import LOOPBACK, Target, listen, target_env
 from crud_impl.connections import Transaction
 from ladder.connections import database
-from ladder.environment import CLIENTS, LEVELS, NAMESPACE, Environment
+from ladder.environment import CLIENTS, NAMESPACE, Environment
 from servers.postgres import POSTGRES
 from servers.redis import REDIS
 from servers.server import fresh_namespace
 from servers.supervisor import Processes
+from tests.conftest import LONG_LEVELS
 from tests.service import Shop, client_of, fresh_id, settle, wait_until
 
 REPLIES = """
@@ -101,7 +102,7 @@ async def well(client: RedisClient) -> None:
     assert await client.write(("SET", "a", "1"))
 
 
-@pytest.mark.parametrize("level", LEVELS)
+@pytest.mark.parametrize("level", LONG_LEVELS)
 def test_every_error_of_redis_means_away_and_is_forgotten_when_it_is_well(level: str) -> None:
     async def story() -> None:
         async with fake_redis(level) as (fake, client):
@@ -125,7 +126,7 @@ def test_every_error_of_redis_means_away_and_is_forgotten_when_it_is_well(level:
     asyncio.run(story())
 
 
-@pytest.mark.parametrize("level", LEVELS)
+@pytest.mark.parametrize("level", LONG_LEVELS)
 @pytest.mark.parametrize(
     ("says", "unasked", "reason"),
     [
@@ -159,7 +160,7 @@ SQLSTATES = (*CLASSES, *KNOWN)
 RAISE = "DO $$ BEGIN RAISE EXCEPTION 'said so' USING ERRCODE = '{}'; END $$"
 
 
-@pytest.mark.parametrize("level", LEVELS)
+@pytest.mark.parametrize("level", LONG_LEVELS)
 def test_every_sqlstate_means_away_but_a_collision(level: str, postgres_url: str) -> None:
     async def story() -> None:
         tables = database(Environment({POSTGRES.variable: postgres_url, NAMESPACE: "public", CLIENTS: level}))
@@ -243,7 +244,7 @@ HURT: dict[str, tuple[Callable[[Any], Any], Callable[[Any], Any], str]] = {
 }
 
 
-@pytest.mark.parametrize("level", LEVELS)
+@pytest.mark.parametrize("level", LONG_LEVELS)
 def test_a_read_store_that_takes_no_writes_is_seen_in_ready_and_caught_up_with_afterwards(
     level: str, postgres_url: str
 ) -> None:

@@ -310,7 +310,11 @@ def test_a_pooler_that_shares_sessions_is_refused_and_another_is_used(
 
 @pytest.mark.parametrize(
     "settings",
-    [{"default_pool_size": "4"}, {"max_client_conn": "4"}, {"default_pool_size": "4", "server_round_robin": "1"}],
+    [
+        {"default_pool_size": "4"},
+        pytest.param({"max_client_conn": "4"}, marks=pytest.mark.long),
+        pytest.param({"default_pool_size": "4", "server_round_robin": "1"}, marks=pytest.mark.long),
+    ],
 )
 def test_a_pooler_with_too_few_sessions_is_refused(settings: dict[str, str], pooler: Callable[..., str]) -> None:
     assert "does not give 9 sessions at once" in tried("crud", {"postgres": pooler("session", **settings)})

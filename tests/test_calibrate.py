@@ -31,6 +31,7 @@ def repeat(planted_pct: int, ratio: float, *, half: float = 0.04, verdict: str =
     return Repeat("standard", planted_pct, ratio, ratio - half, ratio + half, verdict, 6.0)
 
 
+@pytest.mark.long
 def test_a_planted_share_of_its_own_target_is_burned_to_within_a_tenth_of_it() -> None:
     with Processes() as processes, Processes() as other_target:
         other_target.start("busy", [sys.executable, "-c", BUSY], env=SERVER_ENV)

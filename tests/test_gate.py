@@ -56,6 +56,7 @@ def test_what_cannot_be_told_is_inconclusive_with_its_reason(
     assert judged.answer == "inconclusive" and reason in judged.reason, judged
 
 
+@pytest.mark.long
 def test_a_history_of_unquiet_controls_widens_and_a_missing_control_is_made_up_for(tmp_path: Path) -> None:
     history = tmp_path / "history"
     for number, again in enumerate((1.05, 0.94, 1.06)):

@@ -146,6 +146,7 @@ def test_restarts_ask_for_fresh_processes_and_keep_the_ledger(tmp_path: Path) ->
     assert set(table(tmp_path, "slices")["restart"]) == {0, 1}
 
 
+@pytest.mark.long
 def test_a_run_of_costs_asks_each_operation_in_a_cell_of_its_own_at_one_rate(tmp_path: Path) -> None:
     with serving(targets.honest()) as urls:
         blocks = (cells_of(["search", "ship"]),)

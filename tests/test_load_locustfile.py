@@ -46,6 +46,7 @@ def test_by_its_defaults_it_runs_against_an_empty_target_and_without_the_data_it
     ) in without.stderr
 
 
+@pytest.mark.long
 def test_workers_draw_their_ids_from_spaces_of_their_own() -> None:
     """Two workers with the same ids would answer each other's orders with 409, a failure to Locust."""
     with serving(targets.honest()) as (url,):

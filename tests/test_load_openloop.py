@@ -67,6 +67,7 @@ def stalled() -> Seen:
         return play(url)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("percentile", [50, 99])
 def test_known_latencies_are_recovered(even: Seen, percentile: float) -> None:
     off, truth = off_by_us(even, expected_us(even.due, stall=False), percentile)

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, initialize, multiple, rule, run_state_machine_as_test
 
 from ladder.environment import LEVELS
-from tests.conftest import SYSTEMS
+from tests.conftest import LONG_SYSTEMS
 from tests.model import Expected, Model
 from tests.service import Shop, fresh_id, settle
 
@@ -211,8 +211,9 @@ class Story(RuleBasedStateMachine):
         assert [item["id"] for item in found] == self.model.found(self.mark + more)
 
 
-@pytest.mark.parametrize(("rung", "clients"), SYSTEMS)
-def test_a_rung_says_what_the_model_says(rung: str, clients: str, serve: Any) -> None:
+@pytest.mark.parametrize("system", LONG_SYSTEMS)
+def test_a_rung_says_what_the_model_says(system: tuple[str, str], serve: Any) -> None:
+    rung, clients = system
     chosen = settings(
         max_examples=min(CASES, 25) if clients == LEVELS[0] else min(CASES // 2, 10),
         stateful_step_count=30,
@@ -224,7 +225,7 @@ def test_a_rung_says_what_the_model_says(rung: str, clients: str, serve: Any) ->
     run_state_machine_as_test(type("Story", (Story,), {"url": serve(rung, None, clients).url}), settings=chosen)
 
 
-@pytest.fixture(params=SYSTEMS, ids="-".join)
+@pytest.fixture(params=LONG_SYSTEMS)
 def client(request: pytest.FixtureRequest, serve: Any) -> Any:
     (rung, clients), limits = request.param, httpx.Limits(max_connections=20)
     with httpx.Client(base_url=serve(rung, None, clients).url, timeout=30, limits=limits) as client:

@@ -77,6 +77,7 @@ def test_every_command_and_query_sends_the_statements_that_were_planned(
     assert asyncio.run(run()) == PLANNED
 
 
+@pytest.mark.long
 def test_the_naive_variant_asks_for_every_product_by_itself_and_answers_with_the_same_bytes(
     fresh_target: Any, postgres_url: str, statements: list[str]
 ) -> None:

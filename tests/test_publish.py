@@ -32,6 +32,7 @@ def test_the_readme_gives_the_answer_of_the_runs_it_names() -> None:
     assert publish.answer_in(README, HOME / named, HOME, *beside) == README
 
 
+@pytest.mark.long
 def test_a_run_with_other_clients_is_quoted_beside_with_what_moves_the_answer(tmp_path: Path) -> None:
     def run(level: str, cqrs: Truth) -> Path:
         made = write_run(tmp_path / level, targets=(CRUD, cqrs), rounds=30)

@@ -93,6 +93,7 @@ def test_a_database_that_is_restored_under_its_projector_is_noticed(fresh_target
         assert refused.status_code == 503 and "another history" in refused.json()["detail"]
 
 
+@pytest.mark.long
 def test_the_projectors_own_times_are_told_by_the_app(
     serve: Callable[..., Any], fresh_target: Callable[..., Any]
 ) -> None:

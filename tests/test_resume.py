@@ -157,6 +157,7 @@ def test_an_interrupted_session_verifies_its_ledger_and_is_resumed_where_its_dat
     assert "not verified" not in sentences.checks_line(find(tmp_path / "run"))
 
 
+@pytest.mark.long
 def test_a_session_whose_ledger_is_wrong_gives_no_figures_for_the_whole_run(stopped: Path) -> None:
     with serving(targets.forgetting(every=100), targets.forgetting(every=100)) as urls:
         done = drive(job_for(stopped, urls, resume=True))

@@ -89,10 +89,10 @@ def served(rung: str, **servers: str) -> Iterator[Served]:
     ("rung", "sent", "codes"),
     [
         ("cqrs", ["SIGINT"], {130}),
-        ("crud", ["SIGINT", "SIGINT"], {130, -2}),  # Ctrl-C twice
+        pytest.param("crud", ["SIGINT", "SIGINT"], {130, -2}, marks=pytest.mark.long),  # Ctrl-C twice
         ("noop", ["SIGTERM"], {143}),
-        ("noop", ["SIGHUP"], {129}),
-        ("cqrs", ["SIGKILL"], {-9}),
+        pytest.param("noop", ["SIGHUP"], {129}, marks=pytest.mark.long),
+        pytest.param("cqrs", ["SIGKILL"], {-9}, marks=pytest.mark.long),
     ],
 )
 def test_a_signal_to_serve_leaves_nothing_behind(rung: str, sent: list[str], codes: set[int]) -> None:
@@ -131,9 +131,9 @@ def test_closing_the_terminal_leaves_nothing_behind() -> None:
     ("words", "given"),
     [
         ("ladder.run app", ("DATABASE_URL", "REDIS_URL")),
-        ("ladder.run worker", ("DATABASE_URL", "REDIS_URL")),
-        ("postgres -D", ("REDIS_URL",)),
-        ("valkey-server", ("DATABASE_URL",)),
+        pytest.param("ladder.run worker", ("DATABASE_URL", "REDIS_URL"), marks=pytest.mark.long),
+        pytest.param("postgres -D", ("REDIS_URL",), marks=pytest.mark.long),
+        pytest.param("valkey-server", ("DATABASE_URL",), marks=pytest.mark.long),
         ("reaper.py", ()),
     ],
 )

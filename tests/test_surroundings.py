@@ -88,7 +88,9 @@ def open_folder() -> Iterator[Path]:
         yield Path(made)
 
 
-@pytest.mark.parametrize(("umask", "state"), [(0o077, "a/relative/one"), (0o000, "")])
+@pytest.mark.parametrize(
+    ("umask", "state"), [(0o077, "a/relative/one"), pytest.param(0o000, "", marks=pytest.mark.long)]
+)
 def test_a_hostile_environment_reaches_no_part_of_a_served_rung(
     tmp_path: Path, open_folder: Path, umask: int, state: str
 ) -> None:
@@ -120,7 +122,7 @@ STRANGER += ["--inh-caps=+dac_read_search", "--ambient-caps=+dac_read_search"]
 
 
 @pytest.mark.skipif(os.geteuid() != 0 or not shutil.which("setpriv"), reason="needs root, and setpriv")
-@pytest.mark.parametrize("home", [{}, {"HOME": "/"}])
+@pytest.mark.parametrize("home", [pytest.param({}, marks=pytest.mark.long), {"HOME": "/"}])
 def test_a_user_that_has_no_entry_and_no_home_is_served_or_told_what_is_missing(home: dict[str, str]) -> None:
     more: Any = {"cwd": "/", "env": {"PATH": os.environ["PATH"], "PYTHONPATH": str(PROJECT)} | home}
     with served(*STRANGER, "noop", **more) as command:
@@ -175,6 +177,7 @@ def test_only_what_is_named_is_let_in() -> None:
     assert not credentials & {"PGOPTIONS", "PGHOST", "PGPORT", "PGTZ", "PGCLIENTENCODING", "PGTARGETSESSIONATTRS"}
 
 
+@pytest.mark.long
 def test_figures_are_the_same_under_any_style_of_the_user(tmp_path: Path) -> None:
     folder = write_run(tmp_path / "run", rounds=3)
     drawn = [plot.inline_svg() for plot in plots.draw(find(folder))]

@@ -100,6 +100,7 @@ def test_lies_told_to_the_servers_of_a_system_are_found() -> None:
             assert any(found in finding.what for finding in torture.results.findings), lie.__name__
 
 
+@pytest.mark.long
 def test_a_server_that_refuses_is_told_of_in_ready_and_takes_writes_again() -> None:
     """And a /ready that stays green is found."""
     faults = [fault for fault in faults_of(rung("cqrs")) if fault.refuses]
@@ -133,6 +134,7 @@ def test_views_that_outlive_a_restore_are_found() -> None:
         assert any(finding.kind in ("phantom", "lost", "differing") for finding in torture.results.findings)
 
 
+@pytest.mark.long
 def test_ctrl_c_in_the_middle_leaves_nothing_but_the_history(tmp_path: Path) -> None:
     words = [sys.executable, "-m", "crossover.cli", "torture", "crud", "--out", str(tmp_path / "out")]
     with subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True) as command:

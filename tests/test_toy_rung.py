@@ -57,6 +57,7 @@ def run(environ: dict[str, str], *words: str) -> str:
     return ended.stdout
 
 
+@pytest.mark.long
 def test_the_ladder_shows_it_after_its_parent_and_what_it_changes(environ: dict[str, str]) -> None:
     shown = run(environ, "crossover.cli", "rungs")
     assert shown.index("crud") < shown.index("toy") < shown.index("idler")
