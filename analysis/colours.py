@@ -1,7 +1,8 @@
 """One colour per rung and per component, derived from its name: the same in every figure of every run.
 
-A checksum of the name picks from a fixed palette (Okabe & Ito and Tol: safe for colour-blind readers). The salts are
-chosen so that the rungs and servers of this project differ and keep the colours of figures already published.
+A checksum of the name picks from a fixed palette (Okabe & Ito and Tol: safe for colour-blind readers; a brown in place
+of their yellow, which is lost on white). The salts are chosen so that the rungs and servers of this project differ and
+keep the colours of figures already published.
 """
 
 from collections.abc import Iterable, Mapping
@@ -10,7 +11,7 @@ from zlib import crc32
 RUNG_SALT = 14
 RUNGS = (
     *("#cc79a7", "#009e73", "#9467bd", "#882255", "#8c8c8c", "#999933", "#0072b2"),
-    *("#d55e00", "#e69f00", "#17a2b8", "#b5651d", "#44aa99", "#56b4e9", "#f0e442"),
+    *("#d55e00", "#e69f00", "#17a2b8", "#b5651d", "#44aa99", "#56b4e9", "#7b4b2a"),
 )
 COMPONENT_SALT = 21
 COMPONENTS = (

@@ -14,6 +14,7 @@ from analysis import costs as by_slice
 from analysis import crossover, operations, runs, staleness, validity
 from analysis.costs import Cost, cost_of, family
 from analysis.crossover import Crossover
+from analysis.hits import Hits, hits
 from analysis.latency import Latency, latency, medians
 from analysis.operations import OperationCosts
 from analysis.runs import Run
@@ -39,6 +40,7 @@ class Cell(NamedTuple):
     token: TokenPrice | None = None
     step: Comparison | None = None  # of CPU with the target of its parent rung, where that is not the baseline
     faster: Comparison | None = None  # of median latency with the baseline, where CPU is not known
+    hits: Hits | None = None  # of its cache
 
     @property
     def where(self) -> str:
@@ -163,7 +165,8 @@ def _cell(found: Findings, key: tuple[float, str], comparison: Comparison | None
     token = token_price(run, name, share)
     cost, late = cost_of(run, found.costs, share, name), latency(run, found.validity, share, name)
     seen = staleness.visibility(staleness_rows(run, name, share))
-    return Cell(share, name, cost, late, seen, comparison, token=token)
+    hit = hits(run, found.validity.good_rounds(), share, name, seed=SEED)
+    return Cell(share, name, cost, late, seen, comparison, token=token, hits=hit)
 
 
 def _identical_pairs(run: Run, costs: pl.DataFrame) -> tuple[Identical, ...]:

@@ -7,7 +7,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, NullLocator
 
-from analysis import answer, colours, figures, sentences
+from analysis import answer, cache_plots, colours, figures, sentences
 from analysis.crossover import predicted_ratio
 from analysis.figures import WIDTH_IN, Plot, blank, finish, legend_above, log_axis, short
 from analysis.findings import Findings, find, staleness_rows
@@ -29,7 +29,7 @@ def write(run_dir: str | Path) -> list[Path]:
 
 def draw(findings: Findings) -> list[Plot]:
     """The figures this run has data for, in reading order."""
-    return figures.all_of(findings, (ratio, operations, cpu, latency, staleness))
+    return figures.all_of(findings, (ratio, operations, cpu, cache_plots.cache, latency, staleness))
 
 
 def one(findings: Findings, name: str) -> Plot:

@@ -203,13 +203,12 @@ def applied_line(findings: Findings, target: str) -> str | None:
 
 
 def cache_line(findings: Findings, target: str) -> str | None:
-    """The cache's own account."""
-    rows = staleness_rows(findings.run, target, table="counts")
-    count = {name: int(rows.filter(pl.col("counter") == name)["count"].sum()) for name in rows["counter"].unique()}
-    if not (reads := sum(count.get(name, 0) for name in ("hits", "misses", "bypassed"))):
+    """What its cache counted, over all read shares of the run."""
+    counted = [cell.hits[:4] for cell in findings.of(target) if cell.hits]
+    if not counted:
         return None
-    hit = f"{100 * count.get('hits', 0) / reads:.0f}% of {reads:,} reads hit"
-    return f"{target}: {hit}, {count.get('loads', 0):,} loads, {count.get('evictions', 0):,} evictions."
+    reads, hits, loads, evictions = map(sum, zip(*counted, strict=True))
+    return f"{target}: {100 * hits / reads:.0f}% of {reads:,} reads hit, {loads:,} loads, {evictions:,} evictions."
 
 
 def token_line(findings: Findings, target: str) -> str | None:

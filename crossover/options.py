@@ -47,7 +47,7 @@ NewFolder = Annotated[Path | None, Option(help="Output directory (default: a new
 class Options:
     """What every command that measures takes; each field is an option of the command line."""
 
-    workload: Annotated[str, Option(help="shop, backoffice, checkout, reports, or a TOML file.")] = "shop"
+    workload: Annotated[str, Option(help="shop, shop-uniform, backoffice, checkout, reports, or a TOML file.")] = "shop"
     rate: Rate = None
     size: Size = "s"
     clients: Clients = "idiomatic"

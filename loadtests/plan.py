@@ -143,7 +143,10 @@ def cells_of(operations: Iterable[str], mixes: Iterable[Workload] = ()) -> tuple
             shares = company | {name: 100 - sum(company.values())}
             cells.append(Cell(sum(share for other, share in shares.items() if other in READS), name, shares))
     checks = [mix_of(workload) for workload in {workload.name: workload for workload in mixes}.values()]
-    return (*cells, *(mix for mix in checks if set(mix.shares or ()) <= names))
+    for place, mix in enumerate(checks):
+        once = all(mix.shares != other.shares for other in checks[:place])  # some differ in their keys alone
+        cells += [mix] if once and set(mix.shares or ()) <= names else []
+    return tuple(cells)
 
 
 def mix_of(workload: Workload) -> Cell:

@@ -7,7 +7,9 @@ from typing import NamedTuple
 from loadtests.http import HttpClient, Unreachable
 
 DELAYS_US = (200, 500, 1_000, 2_000, 4_000, 8_000, 15_000, 30_000, 60_000, 120_000, 250_000, 500_000)
-_COUNT = re.compile(r"^cache_(\w+)_total (\S+)", re.MULTILINE)
+# A counter without labels that is none of the process itself, with its whole number.
+_COUNT = re.compile(r"^(?!process_)(\w+)_total (\d+(?:\.\d+)?(?:e\+\d+)?)$", re.MULTILINE)
+COUNT_MAX = 2**53  # above it a float is no exact number
 _BUCKET = re.compile(r'^projection_applied_seconds_bucket\{le="([^"]+)"\} (\S+)', re.MULTILINE)
 
 
@@ -56,12 +58,13 @@ def rows_of(operation: str, probe: int, version: int, reads: Sequence[ProbeRead]
 
 
 def read_counts(client: HttpClient) -> dict[str, int]:
-    """What a cache has counted so far; empty where none is reported."""
+    """What the target itself has counted so far, by the name of the counter; empty where nothing is reported."""
     try:
         metrics = client.get("/metrics").body.decode("utf-8", "replace")
     except Unreachable:
         return {}
-    return {name: int(float(count)) for name, count in _COUNT.findall(metrics)}
+    found = {name: float(count) for name, count in _COUNT.findall(metrics)}
+    return {name: int(count) for name, count in found.items() if count < COUNT_MAX}
 
 
 def read_applied(client: HttpClient) -> dict[float, int]:

@@ -37,7 +37,7 @@ class Figures(NamedTuple):
     staleness: list[StalenessRow]
     tokens: list[TokenRow]
     applied: list[tuple[float, int]]  # seconds, events that took at most so long
-    counts: dict[str, int]  # of its cache
+    counts: dict[str, int]  # by the name of its counter
 
     def rows(self, number: int, *slice_columns: Any) -> Rows:
         """As slice `number`, whose row begins with these columns."""
@@ -109,7 +109,7 @@ class TargetUnderTest:
         self.client.move_to(endpoint.url)
         self.user = OpenLoopUser(endpoint.url, token=endpoint.token)
         self.accounts = Accounts(endpoint.processes)
-        self._counts = True  # whether it has a cache that counts: not known yet
+        self._counts = True  # whether it reports counters: not known yet
 
     def warm_up(self) -> None:
         """Of the load generator; the target has its warm-up rounds."""

@@ -41,6 +41,7 @@ class Truth:
     )  # by what share an operation is dearer with twice the orders
     in_mixes: float = 1.0  # times what its operations cost by themselves
     parent: str | None = None  # the rung's
+    hit: float | None = None  # the share of reads that its cache answers
 
     def slice_us(self, asked: dict[str, int], grown: float = 0.0) -> float:
         """The true CPU of half a second in which these operations were asked."""
@@ -145,6 +146,10 @@ class Writer:
             cpu = mixed * truth.slice_us(asked, grown) * np.exp(shared + rng.normal(0, plan.slice_noise))
             for part, weight in truth.split.items():
                 tables["cpu"].append({"slice": self.slice, "component": part, "cpu_us": round(cpu * weight)})
+        if truth.hit is not None:
+            hits = int(rng.binomial(reads, truth.hit))
+            counts = {"cache_hits": hits, "cache_misses": reads - hits, "cache_loads": reads - hits, "else": 7}
+            tables["counts"] += [{"slice": self.slice, "counter": name, "count": n} for name, n in counts.items()]
         if of["phase"] == "staleness":
             tables["staleness"] += _probes(rng, self.slice, truth, plan.probes)
 

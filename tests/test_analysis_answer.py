@@ -4,12 +4,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import polars as pl
 import pytest
 
 from analysis import answer
 from analysis.crossover import Crossover
 from analysis.findings import Findings, find
+from analysis.hits import Hits
 from analysis.sentences import cache_line
 from analysis.statistics import CONTAINS_1, Comparison, Interval
 from tests.synthetic_runs import CQRS, CRUD, Truth, times, write_run
@@ -239,11 +239,9 @@ def test_an_interval_that_contains_1_says_between_what_and_what() -> None:
 
 
 def test_a_cache_says_what_it_hit(tmp_path: Path) -> None:
-    run = find(write_run(tmp_path / "run", **SMALL)).run
-    counts = {"hits": 900, "misses": 90, "bypassed": 10, "loads": 95, "evictions": 7}
-    rows = [(int(number), *count) for number in run.slices["slice"].head(1) for count in counts.items()]
-    target = run.slices["target"][0]
-    counted = run._replace(counts=pl.DataFrame(rows, schema=run.counts.schema, orient="row"))
-    findings = find(tmp_path / "run")._replace(run=counted)
-    assert cache_line(findings, target) == f"{target}: 90% of 1,000 reads hit, 95 loads, 7 evictions."
-    assert cache_line(find(tmp_path / "run"), target) is None
+    findings = find(write_run(tmp_path / "run", **SMALL))
+    cells = [findings.cell(share, "crud")._replace(hits=Hits(500, 450, 48, 3, None)) for share in (50.0, 80.0)]
+    assert cache_line(findings._replace(cells=tuple(cells)), "crud") == (
+        "crud: 90% of 1,000 reads hit, 96 loads, 6 evictions."
+    )
+    assert cache_line(findings, "crud") is None

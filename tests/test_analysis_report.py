@@ -140,6 +140,9 @@ def test_a_rung_has_one_colour_by_its_name_alone_and_a_second_instance_another()
     planned = {name: colours.of_rung(name) for name in ("orm", "cache", "replica", "broker", "event-sourced", "search")}
     assert {name: colours.of_rung(name) for name in published} == published
     assert len({*published.values(), *planned.values()}) == 11
+    for colour in colours.RUNGS:
+        lightness = sum(int(colour[at : at + 2], 16) * w for at, w in ((1, 0.30), (3, 0.59), (5, 0.11)))  # Rec. 601
+        assert lightness < 180, f"{colour} is lost on white"
     found = colours.of_targets({"crud": "crud", "crud-2": "crud", "mine": "external", "cqrs": "cqrs"})
     assert found["crud"] == published["crud"] and found["cqrs"] == published["cqrs"] and len(set(found.values())) == 4
 

@@ -169,7 +169,8 @@ def test_a_run_of_costs_asks_each_operation_in_a_cell_of_its_own_at_one_rate(tmp
 
 def test_a_whole_workload_joins_a_run_of_costs_where_all_its_operations_do() -> None:
     shop = workloads.load("shop")
-    assert [cell.name for cell in cells_of(shop.operations, [shop, shop])][-1] == "mix shop"
+    mixes = [shop, workloads.load("shop-uniform"), shop]
+    assert [cell.name for cell in cells_of(shop.operations, mixes)][-2:] == ["deliver", "mix shop"]
     assert "mix shop" not in {cell.name for cell in cells_of(["search"], [shop])}
 
 

@@ -58,7 +58,7 @@ def test_workers_draw_their_ids_from_spaces_of_their_own() -> None:
 def test_an_unknown_workload_is_one_clear_sentence() -> None:
     done = locust("-H", "http://127.0.0.1:9", "--workload", "nope")
     assert done.returncode == 2
-    assert "There is no workload 'nope': choose one of backoffice, checkout, reports, shop" in done.stderr
+    assert "There is no workload 'nope': choose one of backoffice, checkout, reports, shop, shop-uniform" in done.stderr
 
 
 @pytest.mark.parametrize(

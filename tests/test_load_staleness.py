@@ -1,8 +1,11 @@
 """What the reads of one probe say about when its command became visible."""
 
+from types import SimpleNamespace
+from typing import Any
+
 import pytest
 
-from loadtests.staleness import ProbeRead, rows_of
+from loadtests.staleness import ProbeRead, read_counts, rows_of
 
 
 @pytest.mark.parametrize(
@@ -29,3 +32,20 @@ def test_an_effect_is_visible_from_the_first_read_after_the_last_stale_one(
 
 def test_a_probe_without_an_answered_read_says_nothing() -> None:
     assert rows_of("pay", 0, 2, []) == []
+
+
+def test_what_a_target_counts_itself_is_read_whatever_it_counts_and_nothing_else() -> None:
+    lines = (
+        "# TYPE cache_hits counter",
+        "cache_hits_total 12.0",
+        "replica_reads_on_primary_total 1.5e+06",
+        "mine_total 7",
+        "cache_hits_created 1.7e+09",
+        "process_cpu_seconds_total 3.0",
+        'http_requests_total{operation="ready"} 5.0',
+        "broken_total NaN",
+        "bytes_total 1e+300",
+        "pool_size 10.0",
+    )
+    client: Any = SimpleNamespace(get=lambda _: SimpleNamespace(body="\n".join(lines).encode()))
+    assert read_counts(client) == {"cache_hits": 12, "replica_reads_on_primary": 1_500_000, "mine": 7}
