@@ -75,7 +75,8 @@ def _draw(lines: Sequence[_Line], baseline: str) -> Plot:
     texts = []
     for place, line in enumerate(lines):
         style, fill = STYLES[place % len(STYLES)]
-        look = {"color": line.colour, "marker": "o", "linestyle": style, "fillstyle": fill, "label": line.keys}
+        look = {"color": line.colour, "marker": "o", "linestyle": style, "fillstyle": fill}
+        upper.plot([], [], **look, label=line.keys)
         hit = [(cell.read_share_pct, 100 * cell.hits.share, cell.hits.interval) for cell in line.cells if cell.hits]
         compared = [(cell.read_share_pct, cell.comparison) for cell in line.cells if cell.comparison]
         costs = [(share, found.ratio, found.interval) for share, found in compared if found.ratio]

@@ -1,5 +1,6 @@
 """What all figures share: their style, their titles, axes in plain numbers, and how they are written."""
 
+import math
 import re
 import textwrap
 from collections.abc import Callable, Iterable
@@ -18,6 +19,7 @@ INK = "#1b1f24"  # text and axes; a page that has a dark side replaces it by its
 GRID = "#a0a6ad"
 WIDTH_IN = 5.4  # small, so that the text stays readable on a phone
 TITLE_CHARS = 54  # a line
+TITLE_LINE_IN, TICK_IN = 0.185, 0.36  # height of such a line; width that the number at a tick needs
 STYLE: dict[Any, Any] = {
     "font.size": 10.5, "axes.titlesize": 11, "axes.titleweight": "bold", "axes.titlelocation": "left",
     "axes.spines.top": False, "axes.spines.right": False, "axes.grid": True, "axes.axisbelow": True,
@@ -89,8 +91,9 @@ def blank(height_in: float, x: str, y: str, width_in: float = WIDTH_IN) -> tuple
 
 
 def finish(name: str, title: str, alt: str, figure: Figure) -> Plot:
-    """The title is set over the whole figure and broken where it would leave it."""
+    """The title is set over the whole figure and broken where it would leave it; a long one takes no room from it."""
     broken = textwrap.fill(title, round(TITLE_CHARS * figure.get_figwidth() / WIDTH_IN))
+    figure.set_figheight(figure.get_figheight() + TITLE_LINE_IN * max(0, broken.count("\n") - 1))
     figure.suptitle(broken, x=0.01, ha="left", fontsize=11, fontweight="bold")
     return Plot(name, title, alt, figure)
 
@@ -102,11 +105,14 @@ def all_of(findings: F, drawers: Iterable[Callable[[F], Plot | None]]) -> list[P
 
 
 def log_axis(axes: Axes, which: str, steps: tuple[float, ...] = (1, 2, 5)) -> None:
-    """Logarithmic axes (`x`, `y` or `xy`) whose ticks are plain numbers."""
+    """Logarithmic axes (`x`, `y` or `xy`) whose ticks are plain numbers, so many as there is room for."""
     for name in which:
         (axes.set_xscale if name == "x" else axes.set_yscale)("log")
         axis = axes.xaxis if name == "x" else axes.yaxis
-        axis.set_major_locator(LogLocator(subs=steps))
+        low, high = axis.get_view_interval()
+        room_in = axes.get_position().width * axes.get_figure().get_figwidth()  # type: ignore[union-attr]
+        full = name == "x" and math.log10(high / low) * len(steps) * TICK_IN > room_in
+        axis.set_major_locator(LogLocator(subs=(1,) if full else steps))
         axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,g}"))
         axis.set_minor_locator(NullLocator())
 

@@ -178,7 +178,8 @@ def latency(findings: Findings) -> Plot | None:
         return None
     columns = 1 if len(shares) == 1 else 2
     rows = -(-len(shares) // columns)
-    figure = Figure(figsize=(WIDTH_IN, 1.2 + 1.9 * rows if columns > 1 else 3.7), layout="constrained")
+    row_in = max(1.9, 0.27 * len(findings.run.targets))  # the legend's height
+    figure = Figure(figsize=(WIDTH_IN, 1.2 + row_in * rows if columns > 1 else 3.7), layout="constrained")
     grid = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False)
     palette = colours.of_targets(findings.run.rungs)
     for axes, share in zip(grid.flat, shares, strict=False):
