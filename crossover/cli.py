@@ -414,24 +414,21 @@ def main() -> None:
     sys.exit(outcome())
 
 
-def in_variants(words: list[str]) -> list[str]:
-    """Words of a command line in which `--orm naive` has made every rung `orm` the rung `orm:naive`."""
-    if not any(word.startswith("--") for word in words):
-        return words
-    from ladder.rung import rungs
-
-    for one in rungs().values():
-        if one.option and (flag := f"--{one.option}") in words[:-1]:
-            place = words.index(flag)
-            chosen, words = f"{one.name}:{words[place + 1]}", words[:place] + words[place + 2 :]
-            words = [",".join(chosen if part == one.name else part for part in word.split(",")) for word in words]
-    return words
+def options_of(words: list[str]) -> set[str]:
+    """Those of the command that a command line names."""
+    commands = getattr(typer.main.get_command(app), "commands", {})
+    named = [commands[word] for word in words[:1] if word in commands]
+    return {option for command in named for parameter in command.params for option in parameter.opts}
 
 
 def outcome(words: list[str] | None = None) -> int:
     """The exit code: 0 done, 1 something failed, 2 bad input, 128 + n stopped by a signal."""
     try:
-        words = in_variants(sys.argv[1:] if words is None else words)
+        words = sys.argv[1:] if words is None else words
+        if any(word.startswith("--") for word in words):
+            from crossover.variants import in_variants
+
+            words = in_variants(words, options_of)
         return int(app(words, prog_name="crossover", standalone_mode=False) or 0)
     except TyperException as error:
         context = getattr(error, "ctx", None)

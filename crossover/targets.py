@@ -14,7 +14,7 @@ from crossover.errors import UserError
 from crossover.start import inherited
 from crossover.urls import servers_of
 from ladder.environment import CLIENTS, CLOCK, LEVELS, NAMESPACE, PRIVATE, TOKEN
-from ladder.rung import Rung, rung, rungs
+from ladder.rung import forms, rung, rungs
 from loadtests.dataset import SIZES
 from loadtests.http import HttpClient, Unreachable
 from servers.server import namespace_of
@@ -150,11 +150,6 @@ def known_rung(name: str) -> str:
         known = [form for one in rungs().values() for form in forms(one)]
         raise UserError(f"There is no rung '{name}': choose one of {', '.join(known)}.") from None
     return name
-
-
-def forms(one: Rung) -> list[str]:
-    """The names of a rung and of its variants."""
-    return [one.name, *(f"{one.name}:{variant}" for variant in one.variants)]
 
 
 def known_size(size: str) -> str:

@@ -97,6 +97,10 @@ class Database:
             await asyncio.sleep(random.uniform(0, 0.005 * 2**attempt))  # jitter, so that the two do not collide again
         raise Unavailable("The command kept meeting others; try again.")
 
+    def idle(self) -> bool:
+        """Whether a read would get a connection at once."""
+        return self._idle[False].qsize() > 0
+
     def in_use(self) -> tuple[int, int]:
         """Connections: (in use, maximum)."""
         return 2 * self._size - sum(idle.qsize() for idle in self._idle.values()), 2 * self._size

@@ -25,7 +25,9 @@ from crud_impl.system import answer
 
 AWAY = "The replica cannot be asked right now."
 LAG_S_MAX, LAG_BYTES_MAX = 0.5, 16 << 20
-PROBE_EVERY_S, PROBE_S_MAX, OPEN_S_MAX = 0.1, 0.3, 1.0
+# A probe costs as much as a few reads. All is well for longer than it is not; a pool without an idle connection asks
+# for one at once, because the reads may wait for a standby that stands still.
+PROBE_EVERY_S, CALM_S, PROBE_S_MAX, OPEN_S_MAX = 0.1, 1.0, 0.3, 1.0
 POLLS = 3  # in a row, of what the standby has replayed, before the HTTP layer pauses
 CONFLICTS = ("40001", "40P01")
 # What is flushed after a commit contains it. A commit that does not wait for the disk is only in what was inserted;
@@ -54,12 +56,12 @@ async def now(primary: Database) -> Position:
 class Standby:
     """A standby as one service knows it. It is probed in the background; `unused` says why reads go elsewhere."""
 
-    def __init__(self, connect: Connect, *, connections: int, timeout_s: float) -> None:
-        self._connect = connect
+    def __init__(self, connect: Connect, *, connections: int, timeout_s: float, name: str = "replica") -> None:
+        self._connect, self.name = connect, name
         self._reads = Database(self._open, connections=connections, timeout_s=timeout_s, away=AWAY)
         self._probes = Database(self._open_unasked, connections=1, timeout_s=timeout_s, away=AWAY)
         self._opened = set[StandbyConnection]()
-        self._probed = asyncio.Event()
+        self._probed, self._hurry = asyncio.Event(), asyncio.Event()
         self._watch: asyncio.Task[None] | None = None
         self.unused = "it was not probed yet"
         # What the process that runs there is known to have replayed: started again after a crash, it begins earlier.
@@ -77,6 +79,8 @@ class Standby:
         if wanted is not None and not await self._reached(wanted):
             return QueryResult(None, self._position)
         known = self._position  # before the snapshot
+        if not self._reads.idle():
+            self._hurry.set()
         try:
             result = await answer(self._reads.rows, query)
         except StoreGone as gone:
@@ -168,7 +172,13 @@ class Standby:
             if due is None and self._due is not None:
                 continue  # whether it is ahead shows when the primary is asked again
             self._probed.set()
+            self._hurry.clear()
+            calm = not self.unused and self.lag()[1] < PROBE_EVERY_S
             await asyncio.sleep(PROBE_EVERY_S)
+            if calm:
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(CALM_S - PROBE_EVERY_S):
+                        await self._hurry.wait()
 
     async def _probe(self, primary: Position | None) -> None:
         limit = asyncio.get_running_loop().call_later(PROBE_S_MAX, self._cut)
@@ -247,7 +257,7 @@ class StandbyConnection:
 
     async def rows(self, sql: str, params: dict[str, Any]) -> Sequence[Any]:
         found = await self._inner.rows(sql, params)
-        if self.driver.info.parameter_status("in_hot_standby") == "off":
+        if self.driver.pgconn.parameter_status(b"in_hot_standby") == b"off":  # `info` would decode both
             raise WrongServer("it was promoted")
         return found
 

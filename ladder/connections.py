@@ -11,7 +11,7 @@ from ladder.environment import Environment
 from ladder.rung import Rung
 from servers.postgres import POSTGRES, Postgres
 from servers.redis import CACHE, REDIS, Redis
-from servers.replica import REPLICA
+from servers.replica import REPLICAS, Replica
 
 ISOLATION = "READ COMMITTED"
 POOL_CONNECTIONS = 4
@@ -30,8 +30,19 @@ def database(env: Environment, opened: Connect | None = None) -> Database:
     return Database(opened or connect(env), connections=POOL_CONNECTIONS, timeout_s=POOL_TIMEOUT_S)
 
 
-def standby(env: Environment) -> Standby:
-    return Standby(connect(env, REPLICA), connections=POOL_CONNECTIONS, timeout_s=POOL_TIMEOUT_S)
+def standbys(env: Environment, one: Rung) -> list[Standby]:
+    return [
+        Standby(connect(env, replica), connections=POOL_CONNECTIONS, timeout_s=POOL_TIMEOUT_S, name=replica.name)
+        for replica in one.servers
+        if isinstance(replica, Replica)
+    ]
+
+
+def follow(env: Environment, one: Rung, within_s: float) -> None:
+    """Wait until each standby has replayed all that the primary holds."""
+    for replica in one.servers:
+        if isinstance(replica, Replica):
+            replica.follow(env.url(replica), env.url(POSTGRES), within_s)
 
 
 def connections_of(one: Rung, env: Environment) -> dict[str, int]:
@@ -39,7 +50,7 @@ def connections_of(one: Rung, env: Environment) -> dict[str, int]:
     which does one thing at a time."""
     workers, pooled = len(one.worker_names), 1 if env.clients == "lean" else REDIS_CONNECTIONS
     most = {POSTGRES.name: 2 * POOL_CONNECTIONS + workers, REDIS.name: pooled + 2 * workers, CACHE.name: pooled}
-    most[REPLICA.name] = POOL_CONNECTIONS + 1  # nobody writes there, and one looks at it
+    most |= {replica.name: POOL_CONNECTIONS + 1 for replica in REPLICAS}  # nobody writes there, and one looks at it
     return {server.name: most.get(server.name, 0) for server in one.servers}
 
 

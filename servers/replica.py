@@ -1,10 +1,13 @@
-"""A streaming standby of PostgreSQL: a private one copied from the private primary, or any by its URL."""
+"""Streaming standbys of PostgreSQL: private ones copied from the private primary, or any by their URLs."""
 
+import contextlib
+import os
 import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import psycopg
+from psycopg import sql
 
 from servers.postgres import POSTGRES, SETTINGS, Postgres
 from servers.server import SERVER_ENV, Failed, Unusable
@@ -19,18 +22,24 @@ REPLAYED = "SELECT (coalesce(pg_last_wal_replay_lsn(), '0/0') - '0/0')::bigint"
 
 
 class Replica(Postgres):
-    name, title, variable = "replica", "PostgreSQL standby", "REPLICA_URL"
-    standby = True
+    standby, source = True, POSTGRES.name
     refusals = ()  # it takes no writes as it is
-    wrong_role = (
-        "REPLICA_URL leads to no standby: give the address of a streaming standby of the database at DATABASE_URL."
-    )
     settings: Mapping[str, str] = SETTINGS | {
         "hot_standby": "on",
         "hot_standby_feedback": "off",  # a long read here holds up no vacuum there: it can be cancelled instead
         "max_standby_streaming_delay": "5s",
         "wal_retrieve_retry_interval": "100ms",  # after the primary was away
     }
+
+    def __init__(self, number: int = 1) -> None:
+        self.name, self.title, self.variable = "replica", "PostgreSQL standby", "REPLICA_URL"
+        if number > 1:
+            self.name, self.title = f"replica_{number}", f"PostgreSQL standby {number}"
+            self.variable = f"REPLICA_{number}_URL"
+        self.wrong_role = (
+            f"{self.variable} leads to no standby: give the address of a streaming standby of the database at"
+            " DATABASE_URL."
+        )
 
     def start(self, run: Processes, *, durability: str = "full") -> str:
         """Takes about half a second. It follows the private primary of the same supervisor."""
@@ -49,14 +58,14 @@ class Replica(Postgres):
         with POSTGRES._connect(primary) as there, self._connect(url) as here:
             if _first(there, CLUSTER) != _first(here, CLUSTER):
                 raise Unusable(
-                    "The standby at REPLICA_URL is of another cluster than the database at DATABASE_URL: give one that"
-                    " follows it."
+                    f"The standby at {self.variable} is of another cluster than the database at DATABASE_URL: give one"
+                    " that follows it."
                 )
             replayed = _first(here, REPLAYED)
             if replayed > _first(there, FLUSHED):
                 raise Unusable(
-                    "The standby at REPLICA_URL is ahead of the database at DATABASE_URL, so it follows another history"
-                    " of it: copy it anew with pg_basebackup."
+                    f"The standby at {self.variable} is ahead of the database at DATABASE_URL, so it follows another"
+                    " history of it: copy it anew with pg_basebackup."
                 )
             there.execute("SET synchronous_commit = on")
             there.execute(MARKER)
@@ -64,8 +73,8 @@ class Replica(Postgres):
             while _first(here, REPLAYED) < wanted:
                 if time.monotonic() > deadline_s:
                     raise Unusable(
-                        f"The standby at REPLICA_URL has not replayed within {within_s:g} s what was written to the"
-                        " database at DATABASE_URL: start its replication, or give one that follows it."
+                        f"The standby at {self.variable} has not replayed within {within_s:g} s what was written to"
+                        " the database at DATABASE_URL: start its replication, or give one that follows it."
                     )
                 time.sleep(0.005)
 
@@ -76,6 +85,28 @@ class Replica(Postgres):
         """They are the primary's."""
         return iter(())
 
+    # Faults
+
+    def receive_by(self, run: Processes, folder: Path) -> None:
+        if account := self._account():
+            for path in (folder, self.socket(folder)):
+                os.chown(path, account.pw_uid, account.pw_gid)
+        setting = sql.SQL("ALTER SYSTEM SET primary_conninfo = {}").format(f"host={folder} user=crossover")
+        with self._connect(self.url_in(run.sockets / self.name)) as connection:
+            connection.execute(setting)
+            connection.execute("SELECT pg_reload_conf()")
+
+    @contextlib.contextmanager
+    def falling_behind(self, run: Processes) -> Iterator[None]:
+        url = self.url_in(run.sockets / self.name)
+        with self._connect(url) as connection:
+            connection.execute("SELECT pg_wal_replay_pause()")
+        try:
+            yield
+        finally:
+            with self._connect(url) as connection:
+                connection.execute("SELECT pg_wal_replay_resume()")
+
 
 def _first(connection: psycopg.Connection, sql: str) -> int:
     row = connection.execute(sql.encode()).fetchone()
@@ -83,4 +114,5 @@ def _first(connection: psycopg.Connection, sql: str) -> int:
     return int(row[0])
 
 
-REPLICA = Replica()
+REPLICAS = tuple(map(Replica, range(1, 5)))
+REPLICA = REPLICAS[0]

@@ -151,6 +151,19 @@ class FailingOver(Protocol):
 
 
 @runtime_checkable
+class Replicating(Protocol):
+    """Repeats what another server writes, which it receives from a socket: a link can stand there."""
+
+    source: str  # the name of that server
+
+    def receive_by(self, run: "Processes", folder: Path) -> None:
+        """From now on receive by way of the socket in this folder."""
+
+    def falling_behind(self, run: "Processes") -> AbstractContextManager[None]:
+        """Repeat nothing until the context ends, whatever is received."""
+
+
+@runtime_checkable
 class Inspectable(Protocol):
     """Can be searched for everything that mentions a text, for a reader who wants to see where an id lives."""
 

@@ -28,7 +28,7 @@ from crossover.ladder_view import ladder_table
 from crossover.planning import named_rungs
 from crossover.session import endpoint_of
 from crossover.targets import LOOPBACK, listen
-from crossover.urls import servers_of
+from crossover.urls import every_server
 from ladder.rung import rungs
 from servers.folders import make_run_directory
 from servers.postgres import POSTGRES
@@ -117,10 +117,7 @@ def refused(*words: str, **env: str) -> str:
         ("compare --target \x1b[31m=http://there", "printable characters"),
         ("compare --token sécret", "is printable ASCII without spaces"),
         ("gate --base HEAD --history Makefile", "Makefile is not a folder: give --history"),
-        (
-            "compare --url nope=redis://there",
-            f"--url is NAME=URL, where NAME is one of {', '.join(servers_of(rungs()))}.",
-        ),
+        ("compare --url nope=redis://there", f"--url is NAME=URL, where NAME is one of {', '.join(every_server())}."),
         ("compare --url redis", "--url is NAME=URL"),
         ("compare --target mine=ftp://there", "--target is NAME=URL"),
         ("compare --target crud=http://127.0.0.1:1", "Two targets are called 'crud'"),

@@ -10,7 +10,6 @@ from sqlalchemy import Engine, event
 
 from contract import messages as m
 from contract.ports import utc_now
-from crossover.cli import in_variants
 from crud_impl.orm.naive import NaiveOrders
 from ladder.environment import NAMESPACE, Environment
 from ladder.rung import rung
@@ -94,10 +93,3 @@ def test_the_naive_variant_asks_for_every_product_by_itself_and_answers_with_the
 
     asyncio.run(run(NaiveOrders(postgres_url, naive.env[NAMESPACE], utc_now)))
     assert len(statements) == 3 + len(LINES)
-
-
-def test_the_option_of_a_rung_chooses_its_variant_wherever_it_is_named() -> None:
-    words = ["compare", "--rungs", "crud,orm", "--orm", "naive"]
-    assert in_variants(words) == ["compare", "--rungs", "crud,orm:naive"]
-    assert in_variants(["serve", "orm", "--orm", "naive"]) == ["serve", "orm:naive"]
-    assert in_variants(["serve", "orm"]) == ["serve", "orm"]

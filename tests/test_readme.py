@@ -131,6 +131,9 @@ RUN_AS = {  # a line of the README → how it is run here
         f"crossover compare --rungs crud,handlers,cqrs --profile quick {SMALL}"
     ),
     "crossover compare --clients lean": f"crossover compare --clients lean {SMALL}",
+    "crossover compare --rungs crud,replica,replica:2": (
+        f"crossover compare --rungs crud,replica:2 --profile quick {SMALL}"
+    ),
     "crossover compare --durability relaxed": f"crossover compare --durability relaxed {SMALL}",
     "crossover costs --operations all": "crossover costs --operations all --rungs crud --size empty --out {out}",
     "crossover predict RUN --workload checkout --read-shares 30,80,95": (

@@ -48,12 +48,9 @@ class Cluster:
 
     @contextmanager
     def far_behind(self) -> Iterator[None]:
-        self.tell("SELECT pg_wal_replay_pause()")
-        wait_until(lambda: self.tell("SELECT pg_get_wal_replay_pause_state()") == ("paused",))
-        try:
+        with REPLICA.falling_behind(self.processes):
+            wait_until(lambda: self.tell("SELECT pg_get_wal_replay_pause_state()") == ("paused",))
             yield
-        finally:
-            self.tell("SELECT pg_wal_replay_resume()")
 
     @contextmanager
     def killed(self) -> Iterator[None]:
@@ -191,7 +188,7 @@ def test_a_read_that_recovery_cancelled_is_asked_once_more_and_then_on_the_prima
     env = cluster.env(level)
     cancelling = Cancelling(env)
     standby = Standby(cancelling, connections=2, timeout_s=1.0)
-    with client_of(ReplicatedOrders(database(env), standby, utc_now)) as client:
+    with client_of(ReplicatedOrders(database(env), [standby], utc_now)) as client:
         customer = Shop(client).customer()
         used_again(client)
         for cancelled, on_primary in ((1, 0), (2, 1), (0, 1)):

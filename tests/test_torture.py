@@ -22,7 +22,7 @@ from crossover.errors import UserError
 from crossover.progress import Steps
 from crossover.torture.deployment import Deployment
 from crossover.torture.links import DELAY_S, Links
-from crossover.torture.nemesis import EVERY_S, Scheduled, faults_of, kinds_of, schedule, wanted_kinds
+from crossover.torture.nemesis import BEHIND_S, EVERY_S, Scheduled, faults_of, kinds_of, schedule, wanted_kinds
 from crossover.torture.run import Torture, torture
 from ladder.rung import Rung, rung, rungs
 from servers.postgres import POSTGRES
@@ -98,6 +98,22 @@ def test_lies_told_to_the_servers_of_a_system_are_found() -> None:
             assert not any(found in finding.what for finding in torture.results.findings)
             look(torture)
             assert any(found in finding.what for finding in torture.results.findings), lie.__name__
+
+
+@pytest.mark.long
+def test_a_standby_that_is_cut_off_from_its_primary_or_held_back_is_not_read_from_until_it_has_caught_up() -> None:
+    faults = [fault for fault in faults_of(rung("replica")) if fault.hold_s == BEHIND_S]
+    assert [fault.kind for fault in faults] == ["far-behind-replica", "cut", "blackhole", "delay", "drop-replies"]
+    assert {fault.where for fault in faults} == {"replica", "replica-postgres"}
+    with tortured("replica") as torture:
+        for fault in faults[:3]:
+            watched = fault._replace(refuses=True)
+            torture.faults("behind", [watched], TIME_FOR_ONE_S)
+        torture.check("behind")
+        assert torture.results.findings == []
+        assert all("Reads go to the primary: it is" in str(fault.reason) for fault in torture.results.faults)
+        assert all(None not in (fault.recovery_s, fault.convergence_s) for fault in torture.results.faults)
+        torture.deployment.await_status("/ready", 1.0)
 
 
 @pytest.mark.long

@@ -17,7 +17,17 @@ from crossover.torture.links import Links
 from ladder.environment import CLOCK, LEVELS, Environment
 from ladder.rung import DeadLetters, Rung
 from loadtests.http import HttpClient, Unreachable
-from servers.server import DiskFillable, Failed, Killable, Linkable, Pausable, Server, Unusable, namespace_of
+from servers.server import (
+    DiskFillable,
+    Failed,
+    Killable,
+    Linkable,
+    Pausable,
+    Replicating,
+    Server,
+    Unusable,
+    namespace_of,
+)
 from servers.supervisor import Processes
 
 DISK_MIB = 512
@@ -48,24 +58,32 @@ class Deployment:
         self._target.prepare()
         for user in self.processes:
             self._envs[user] = self._env({server.name: self._linked(user, server) for server in self.rung.servers})
+        for server in self.rung.servers:
+            if isinstance(server, Replicating):
+                server.receive_by(self.supervisor, self._link_to(server.name, self.servers[server.source]))
         for process in self.processes:
             self.start(process)
         self.url = f"http://{LOOPBACK}:{self.links.over_tcp('client-app', lambda: self._app)}"
 
     def _linked(self, user: str, server: Server) -> str:
         """The address of a server by way of a link of this process alone."""
-        name = f"{user}-{server.name}"
         if isinstance(server, Linkable):
-            folder = self.supervisor.sockets / name
-            folder.mkdir()
-            there = server.socket(self.supervisor.sockets / server.name)
-            self.links.over_socket(name, server.socket(folder), there)
-            return server.url_in(folder)
+            return server.url_in(self._link_to(user, server))
+        name = f"{user}-{server.name}"
         url = urlsplit(self.urls[server.name])
         assert url.hostname and url.port, "what does not listen on a socket has a port"
         address = (url.hostname, url.port)
         port = self.links.over_tcp(name, lambda: address)
         return url._replace(netloc=f"{url.netloc.rpartition('@')[0]}@{LOOPBACK}:{port}".lstrip("@")).geturl()
+
+    def _link_to(self, user: str, server: Server) -> Path:
+        """The folder of a socket that leads to a server's."""
+        assert isinstance(server, Linkable), "it listens on a socket"
+        folder = self.supervisor.sockets / f"{user}-{server.name}"
+        folder.mkdir()
+        there = server.socket(self.supervisor.sockets / server.name)
+        self.links.over_socket(folder.name, server.socket(folder), there)
+        return folder
 
     def _env(self, urls: Mapping[str, str]) -> dict[str, str]:
         namespace = namespace_of(self.rung.name)

@@ -32,9 +32,11 @@ from servers.server import (
     Killable,
     Pausable,
     Refusing,
+    Replicating,
 )
 
 EVERY_S = 1.5
+BEHIND_S = (0.9, 1.4)  # until a standby is too far behind, and then some
 PROBE_S = 0.05
 RECOVERY_S_MAX = 15.0
 READY_S_MAX = 1.0  # until /ready says that a server refuses
@@ -102,6 +104,10 @@ def faults_of(one: Rung) -> list[Scheduled]:
             found.append(Scheduled(f"copied-{name}", name, partial(_copied, server, name), (0.0, 0.1)))
         if isinstance(server, FailingOver):
             found.append(Scheduled(f"failed-over-{name}", name, partial(_failed_over, server), rebuilds=True))
+        if isinstance(server, Replicating):
+            found.append(Scheduled(f"far-behind-{name}", name, partial(_behind, server), BEHIND_S))
+            link = f"{name}-{server.source}"
+            found += [Scheduled(fault, link, partial(_disturbed, link, fault), BEHIND_S) for fault in LINK_FAULTS]
     for link in ("client-app", *(f"{process}-{server.name}" for process in processes for server in one.servers)):
         found += [Scheduled(fault, link, partial(_disturbed, link, fault)) for fault in LINK_FAULTS]
     found += [Scheduled("clock", f"app {shift_s:+d} s", partial(_clock_wrong, shift_s)) for shift_s in CLOCK_SHIFTS_S]
@@ -241,6 +247,10 @@ def _disk_full(name: str, deployment: Deployment) -> Iterator[None]:
 
 def _refusing(server: Refusing, how: str, deployment: Deployment) -> AbstractContextManager[None]:
     return server.refusing_writes(deployment.supervisor, how)
+
+
+def _behind(server: Replicating, deployment: Deployment) -> AbstractContextManager[None]:
+    return server.falling_behind(deployment.supervisor)
 
 
 def _failed_over(server: FailingOver, deployment: Deployment) -> AbstractContextManager[None]:
