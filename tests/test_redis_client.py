@@ -55,6 +55,22 @@ def test_a_silent_redis_is_given_up_and_asked_again_on_a_new_connection(open_cli
     asyncio.run(story())
 
 
+def test_each_new_connection_asks_first_and_its_reply_is_told(open_client: Open, redis_url: str) -> None:
+    async def story() -> None:
+        client, told = open_client(), list[object]()
+        client.on_open(("CLIENT", "ID"), told.append)
+        for times in (1, 2):
+            numbers = [await client.ask(("CLIENT", "ID")) for _ in range(2)]
+            assert len(told) == times and numbers == [told[-1:]] * 2
+            with redis.Redis.from_url(redis_url) as other:
+                other.client_kill_filter(_id=str(told[-1]))
+            with contextlib.suppress(StoreGone):
+                await client.ask(("PING",))
+        await client.close()
+
+    asyncio.run(story())
+
+
 def test_a_transaction_is_not_sent_on_a_connection_that_watches_nothing(open_client: Open, redis_url: str) -> None:
     async def cut_between_watch_and_write() -> None:
         client = open_client()

@@ -4,6 +4,7 @@ No client resends a command: one without a reply may have been executed. Every e
 is refused by a store that is well.
 """
 
+from collections.abc import Callable
 from typing import Any, Protocol
 
 import redis
@@ -20,6 +21,9 @@ TEXT = {"decode_responses": False, "encoding": "utf-8", "encoding_errors": "stri
 class RedisClient(Protocol):
     async def ask(self, *commands: Command) -> list[Any]:
         """Send commands together and return their replies: bytes, integers, None, or lists of them."""
+
+    def on_open(self, command: Command, told: Callable[[Any], None]) -> None:
+        """Send this first on each new connection, which may lead to another server, and tell its reply."""
 
     async def watch(self, key: str, *commands: Command) -> list[Any]:
         """Watch this key and no other, then ask, on the connection that the next `write` uses."""

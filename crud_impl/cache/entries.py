@@ -1,17 +1,18 @@
 """The cache in Redis, which may lose any key at any time.
 
-An entry is an answer with its tags and their generations, and is valid while those are the present ones. A generation
+An entry is an answer and the generations that its tags had, and is valid while those are the present ones. A generation
 is random, made when a reader finds none, and deleted to invalidate; so neither an evicted tag nor one that was made
 again matches an old entry. A reader asks for the generations before it asks the database: what a command invalidates
 meanwhile is not stored.
 """
 
 import secrets
-from collections.abc import Iterable
-from functools import lru_cache
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from functools import cached_property, lru_cache
 from hashlib import sha1
 from time import monotonic
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Protocol
 
 import msgspec
 
@@ -25,36 +26,29 @@ from crud_impl.cache.stale import ALL
 TTL_S = 30
 BACK_OFF_S = 0.2  # after an error the cache is left alone for so long
 OWED_MAX = 1_000  # tags; more are all of them
+MISSING_MAX = 10_000  # tags
 
-FIND = """
-local entry = redis.call('GET', KEYS[1])
-if not entry then return false end
-local tags, generations = string.match(entry, '^([^\\n]*)\\n([^\\n]*)')
-local names = {}
-for tag in string.gmatch(tags, '%S+') do names[#names + 1] = tag end
-local now = redis.call('MGET', unpack(names))
-for i = 1, #now do now[i] = now[i] or '' end
-return table.concat(now) == generations and entry"""
-GENERATIONS = """
-local found = {}
-for i, tag in ipairs(KEYS) do
-  if redis.call('EXPIRE', tag, ARGV[2]) == 0 then redis.call('SET', tag, ARGV[1], 'EX', ARGV[2]) end
-  found[i] = redis.call('GET', tag)
+# What MGET returns, once the generations that were missing are made.
+MAKE = """
+local found = redis.call('MGET', unpack(KEYS))
+for i = 2, #KEYS do
+  if not found[i] then
+    found[i] = ARGV[1]
+    redis.call('SET', KEYS[i], ARGV[1], 'EX', ARGV[2])
+  end
 end
-return table.concat(found)"""
+return found"""
 # Nothing of earlier generations is stored, and of two answers of the same the later read stays.
 STORE = """
-local now = redis.call('MGET', unpack(KEYS, 2))
-for i = 1, #now do now[i] = now[i] or '' end
-if table.concat(now) ~= ARGV[1] then return 0 end
-local held = redis.call('GET', KEYS[1])
-if held then
-  local generations, low = string.match(held, '^[^\\n]*\\n([^\\n]*)\\n(%d+)')
-  if generations == ARGV[1] and tonumber(low) > tonumber(string.match(ARGV[2], '%d+')) then return 0 end
+local found = redis.call('MGET', unpack(KEYS))
+for i = 2, #KEYS do
+  if not found[i] then return end
 end
-local tags = table.concat(KEYS, ' ', 2)
-redis.call('SET', KEYS[1], table.concat({tags, ARGV[1], ARGV[2], ARGV[3]}, '\\n'), 'EX', ARGV[4])
-return 1"""
+if table.concat(found, ' ', 2) ~= ARGV[1] then return end
+local held, low = string.match(found[1] or '', '^([^\\n]*)\\n(%d+)')
+if held == ARGV[1] and tonumber(low) > tonumber(ARGV[2]) then return end
+for i = 2, #KEYS do redis.call('EXPIRE', KEYS[i], 2 * ARGV[4]) end
+redis.call('SET', KEYS[1], ARGV[3], 'EX', ARGV[4])"""
 EVICTED = "return string.match(redis.call('INFO', 'stats'), 'evicted_keys:(%d+)')"
 
 NO_SCRIPT = "No matching script"
@@ -69,17 +63,21 @@ class Redis(Protocol):
     async def ask(self, *commands: Command) -> list[Any]:
         """Replies to commands; raises `StoreGone`."""
 
+    def on_open(self, command: Command, told: Callable[[Any], None]) -> None:
+        """Send this first on each new connection, which may lead to another server, and tell its reply."""
+
     async def close(self) -> None: ...
 
 
-class Snapshot(NamedTuple):
+@dataclass(frozen=True)
+class Snapshot:
     """What an answer was read from: it shows all transactions below `low` and none from `high` on."""
 
     low: int
     high: int
     history: str
 
-    @property
+    @cached_property
     def position(self) -> Position:
         """For who saw the answer: what shows all below it shows all that the answer did."""
         return Position(((self.high, 0),))
@@ -88,9 +86,14 @@ class Snapshot(NamedTuple):
         return covers(Position(((self.low, 0),)), wanted)
 
 
-class Entry(NamedTuple):
+class Entry(msgspec.Struct, frozen=True):
     body: bytes
     snapshot: Snapshot
+
+
+class Found(msgspec.Struct, frozen=True):
+    entry: Entry | None  # a valid one
+    generations: bytes | None  # of the tags, unless one has none
 
 
 class Entries:
@@ -99,46 +102,64 @@ class Entries:
         # Invalidations that are not delivered yet; until they are, the cache is not used. A process begins with all:
         # it does not know what the one before it left undelivered.
         self._owed, self._owed_from_s, self._delivering = {ALL}, 0.0, False
-        self._failed, self._retry_s = False, 0.0
-        # Nobody else loads this script, so a server that lacks it was restarted or is another, with older contents.
-        self._find = f"{FIND} -- {secrets.token_hex(8)}"
-        self._find_sha = sha1(self._find.encode()).hexdigest()
+        self._failed, self._retry_s, self._servers = False, 0.0, 0
+        self._missing = set[str]()  # keys of tags that were invalidated, so that whoever asks first makes them at once
+        # Nobody else loads these scripts, so a server that lacks them was restarted or is another, with older contents.
+        self._scripts = [f"{script} -- {secrets.token_hex(8)}" for script in (MAKE, STORE)]
+        self._make, self._store = (sha1(script.encode()).hexdigest() for script in self._scripts)
+        redis.on_open(("SCRIPT", "EXISTS", self._make), self._opened)
 
-    async def find(self, query: Query) -> Entry | None:
-        """A valid entry, in one round trip; None if there is none, or no cache to be used."""
+    def _opened(self, exists: object) -> None:
+        if exists != [1]:
+            self._servers += 1
+            self.owe({ALL})
+
+    async def find(self, query: Query, tags: Iterable[str], *, make: bool = False) -> Found | None:
+        """What is there, in one round trip; None if there is no cache to be used. The generations are to be asked for
+        before the database is: `make` those that are missing."""
         if self._owed:
             await self._deliver()
         if self._owed or self._delivering:
             return None
-        replies = await self._ask(("EVALSHA", self._find_sha, 1, self._key(query)))
-        if replies is None or replies[0] is None:
+        keys, servers = self._keys(query, tags), self._servers
+        command: Command = ("MGET", *keys)
+        if make or not self._missing.isdisjoint(keys):
+            self._missing.difference_update(keys)
+            command = ("EVALSHA", self._make, len(keys), *keys, secrets.token_hex(8), 2 * TTL_S)
+        replies = await self._ask(command)
+        if replies is None or self._servers != servers:
             return None
-        _, _, snapshot, body = replies[0].split(b"\n", 3)
-        return Entry(body, _snapshot(snapshot))
+        entry, *found = replies[0]
+        if None in found:
+            return Found(None, None)
+        generations = b" ".join(found)
+        if entry is not None:
+            held, snapshot, body = entry.split(b"\n", 2)
+            if held == generations:
+                return Found(Entry(body, _snapshot(snapshot)), generations)
+        return Found(None, generations)
 
     @property
     def usable(self) -> bool:
         return not (self._failed or self._owed or self._delivering)
 
-    async def generations(self, tags: Iterable[str]) -> bytes | None:
-        """The present generations of these tags, to be asked for before the database is; None if there is no cache."""
-        keys = self._keys(tags)
-        replies = await self._ask(("EVAL", GENERATIONS, len(keys), *keys, secrets.token_hex(8), 2 * TTL_S))
-        return None if replies is None else bytes(replies[0])
-
     async def store(self, query: Query, tags: Iterable[str], generations: bytes, entry: Entry) -> None:
-        keys, text = [self._key(query), *self._keys(tags)], " ".join(map(str, entry.snapshot))
-        await self._ask(("EVAL", STORE, len(keys), *keys, generations, text, entry.body, TTL_S))
+        keys, read = self._keys(query, tags), entry.snapshot
+        text = b"%b\n%d %d %b\n%b" % (generations, read.low, read.high, read.history.encode(), entry.body)
+        await self._ask(("EVALSHA", self._store, len(keys), *keys, generations, read.low, text, TTL_S))
 
     async def invalidate(self, tags: set[str]) -> None:
         """Returns when it is delivered or owed."""
-        delivered = False
+        keys, delivered = [self._prefix + tag for tag in tags], False
         try:
-            script = (("SCRIPT", "LOAD", self._find),) if ALL in tags else ()
-            delivered = await self._ask(*script, ("UNLINK", *self._keys(tags))) is not None
+            load = [("SCRIPT", "LOAD", script) for script in self._scripts if ALL in tags]
+            delivered = await self._ask(*load, ("UNLINK", *keys)) is not None
         finally:
             if not delivered:
                 self.owe(tags)
+        if len(self._missing) > MISSING_MAX:
+            self._missing.clear()
+        self._missing.update(keys)
 
     def owe(self, tags: set[str], *, after_s: float = 0.0) -> None:
         """Invalidate these before the cache is used again, but not sooner than after so long."""
@@ -180,11 +201,9 @@ class Entries:
     async def close(self) -> None:
         await self._redis.close()
 
-    def _key(self, query: Query) -> str:
-        return f"{self._prefix}{type(query).__name__}:{_encode(query).decode()}"
-
-    def _keys(self, tags: Iterable[str]) -> list[str]:
-        return [self._prefix + tag for tag in sorted(tags)]
+    def _keys(self, query: Query, tags: Iterable[str]) -> list[str]:
+        id = getattr(query, "id", "") if len(query.__struct_fields__) == 1 else _encode(query).decode()
+        return [f"{self._prefix}{type(query).__name__}:{id}", *map(self._prefix.__add__, tags)]
 
 
 @lru_cache(maxsize=1024)

@@ -3,7 +3,7 @@
 A tag is a kind and the id it is about, such as `order:<id>`; the last kinds are about everything and have no id.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import NamedTuple
 
 from contract.messages import (
@@ -72,21 +72,17 @@ def stale_tags(command: Command, related: Related = UNKNOWN) -> set[str]:
             related = Related(None, (command.id,))
         case PlaceOrder():
             related = Related(command.customer_id, tuple(line.product_id for line in command.lines))
-    return _tags(STALE[type(command)], command.id, related)
-
-
-def tags_of(query: Query, related: Related = UNKNOWN) -> set[str]:
-    """`related` is needed for an order, which shows its customer's name."""
-    match query:
-        case GetCustomer() | ListOrders():
-            related = Related(query.id)
-        case GetProduct():
-            related = Related(None, (query.id,))
-    return {ALL, *_tags(DEPENDS[type(query)], getattr(query, "id", ""), related)}
-
-
-def _tags(kinds: Iterable[str], order_id: str, related: Related) -> set[str]:
     customer = () if related.customer_id is None else (related.customer_id,)
-    ids = {"order": (order_id,), "product": related.product_ids}
+    ids = {"order": (command.id,), "product": related.product_ids}
     ids |= dict.fromkeys(("customer", "name", "orders-of"), customer)
+    kinds = STALE[type(command)]
     return {tag for kind in kinds for tag in ([f"{kind}:{id}" for id in ids[kind]] if kind in ids else [kind])}
+
+
+def tags_of(query: Query, customer_id: str | None = None) -> list[str]:
+    """`customer_id` is needed for an order, which shows its customer's name."""
+    tags = [ALL]
+    for kind in DEPENDS[type(query)]:
+        id = customer_id if kind == "name" else getattr(query, "id", None)
+        tags.append(kind if id is None else f"{kind}:{id}")
+    return tags

@@ -3,6 +3,7 @@
 Its automatic retries are off: a transaction that is resent after a timeout could be applied twice.
 """
 
+from collections.abc import Callable
 from typing import Any
 
 from redis.asyncio import Redis
@@ -33,6 +34,14 @@ class RedisPy:
             return list(await pipeline.execute())
         except ERRORS as error:
             raise await self._gone(error) from error
+
+    def on_open(self, command: Command, told: Callable[[Any], None]) -> None:
+        async def opened(connection: Any) -> None:
+            await connection.on_connect()
+            await connection.send_command(*command)
+            told(await connection.read_response())
+
+        self._pool.connection_kwargs["redis_connect_func"] = opened
 
     async def watch(self, key: str, *commands: Command) -> list[Any]:
         try:

@@ -31,10 +31,14 @@ class SharedConnection:
         self._open: _Connection | None = None
         self._watching: _Connection | None = None
         self._opening = asyncio.Lock()
+        self._on_open: tuple[Command, Callable[[Any], None]] | None = None
 
     async def ask(self, *commands: Command) -> list[Any]:
         """Raises `StoreGone` for the first refused command, inside an EXEC too."""
         return await self._ask(commands)
+
+    def on_open(self, command: Command, told: Callable[[Any], None]) -> None:
+        self._on_open = command, told
 
     async def watch(self, key: str, *commands: Command) -> list[Any]:
         _, _, *answers = await self._ask((("UNWATCH",), ("WATCH", key), *commands))
@@ -78,6 +82,9 @@ class SharedConnection:
                     fresh.check()
                     await fresh.ask([command])
                 fresh.check()
+                if self._on_open:
+                    command, told = self._on_open
+                    told(*await fresh.ask([command]))
             except BaseException:
                 fresh.transport.abort()
                 raise
