@@ -20,6 +20,7 @@ MISTAKES = (
     "checkpoint-elsewhere",
     "no-version-guard",
     "cache-aside",
+    "stampede",
     "stale-replica",
     "oversell",
     "unsorted-locks",
