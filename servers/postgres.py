@@ -345,11 +345,14 @@ class Postgres:
         return copy
 
     def put_data(self, run: Processes, copy: Path) -> None:
+        subprocess.run(["mv", *copy.iterdir(), self._emptied(run)], check=True)
+        copy.rmdir()
+
+    def _emptied(self, run: Processes) -> Path:
         folder = self.data_folder(run)  # may be a disk of its own, and stays
         for path in folder.iterdir():
             shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
-        subprocess.run(["mv", *copy.iterdir(), folder], check=True)
-        copy.rmdir()
+        return folder
 
     def a_backend(self, url: str) -> int | None:
         """One that is busy, if any is."""

@@ -159,6 +159,9 @@ class Replicating(Protocol):
     def receive_by(self, run: "Processes", folder: Path) -> None:
         """From now on receive by way of the socket in this folder."""
 
+    def copy_again(self, run: "Processes") -> None:
+        """Begin again as a copy of that server, when this one is stopped."""
+
     def falling_behind(self, run: "Processes") -> AbstractContextManager[None]:
         """Repeat nothing until the context ends, whatever is received."""
 

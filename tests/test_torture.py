@@ -25,11 +25,13 @@ from crossover.torture.links import DELAY_S, Links
 from crossover.torture.nemesis import BEHIND_S, EVERY_S, Scheduled, faults_of, kinds_of, schedule, wanted_kinds
 from crossover.torture.run import Torture, torture
 from ladder.rung import Rung, rung, rungs
+from loadtests.http import HttpClient
 from servers.postgres import POSTGRES
 from servers.redis import REDIS
 from servers.server import namespace_of
 from servers.supervisor import Processes
 from tests.family import GONE_S_MAX, descendants, folders_of, gone, reapers_of
+from tests.service import wait_until
 
 
 @pytest.mark.parametrize(
@@ -112,8 +114,13 @@ def test_a_standby_that_is_cut_off_from_its_primary_or_held_back_is_not_read_fro
         torture.check("behind")
         assert torture.results.findings == []
         assert all("Reads go to the primary: it is" in str(fault.reason) for fault in torture.results.faults)
+        (restored,) = (fault for fault in faults_of(rung("replica")) if fault.kind == "restored-postgres")
+        torture.faults("restored", [restored], TIME_FOR_ONE_S)
+        torture.check("restored")
+        assert torture.results.findings == []
         assert all(None not in (fault.recovery_s, fault.convergence_s) for fault in torture.results.faults)
-        torture.deployment.await_status("/ready", 1.0)
+        client = HttpClient(torture.deployment.url)
+        wait_until(lambda: b"reason" not in client.get("/ready").body)  # the standby was copied anew
 
 
 @pytest.mark.long

@@ -141,6 +141,18 @@ class Deployment:
                 if left == 0:
                     raise
 
+    def copy_again(self, source: str) -> None:
+        """What repeats a server that was restored goes on from another state, so that /ready asks for a new copy."""
+        copies = [each for each in self.servers.values() if isinstance(each, Replicating) and each.source == source]
+        for server in copies:
+            self.supervisor.stop(server.name)
+            server.copy_again(self.supervisor)
+            server.receive_by(self.supervisor, self.supervisor.sockets / f"{server.name}-{source}")
+        if copies:
+            self.kill("app")
+            self.start("app")
+            self.await_status("/ready", RESTART_S_MAX)
+
     def kill(self, part: str) -> None:
         """SIGKILL, and wait until it is gone; what has ended by itself already is gone too."""
         self.signal(self.supervisor.pids[part], signal.SIGKILL)

@@ -165,6 +165,8 @@ def torment(
             end_s = load.now_s()
         back = recovery(load, end_s)  # with the views of the present history
         report(Fault(fault.kind, fault.where, start_s, end_s, *back, reason, load.now_s() if fault.restores else None))
+        if fault.restores:
+            deployment.copy_again(fault.where)
         deployment.check()
         time.sleep(max(0.0, start_s + pause_s - load.now_s()))
     time.sleep(max(0.0, until_s - load.now_s()))
