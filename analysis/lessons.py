@@ -12,7 +12,8 @@ from analysis.costs import log_ratios
 from analysis.figures import INK, WIDTH_IN, Plot, blank, finish, log_axis, styled
 from analysis.findings import Findings
 from analysis.operations import Mix
-from analysis.prediction import crossovers, predict
+from analysis.prediction import crossovers, of_operations, predict
+from analysis.sentences import ratio_text
 from analysis.statistics import Floats
 
 
@@ -80,6 +81,22 @@ def ratio_of_mix(costs: Findings, mix: Mix, read_share_pct: float) -> Plot:
     axes.axvline(read_share_pct, color=INK, linestyle=":", label="your read share")
     log_axis(axes, "y")
     return _finished(title, figure, axes)
+
+
+def by_operation(costs: Findings, target: str, statements: Mapping[str, tuple[int, int]]) -> pl.DataFrame:
+    """What each operation of a target costs beside the baseline's, the greatest difference first, and how many
+    statements each sends: of the baseline, of the target."""
+    base = costs.baseline
+    us = {(cell.operation, cell.target): cell.cost.total_us for cell in of_operations(costs) if cell.cost}
+    found = [cell for cell in of_operations(costs) if cell.target == target and cell.operation in statements]
+    rows = [
+        (one.operation, us[one.operation, base], us[one.operation, target], ratio_text(one.comparison))
+        + statements[str(one.operation)]
+        for one in found
+    ]
+    names = ["operation", f"{base}, µs", f"{target}, µs", f"× {base}", f"statements of {base}", f"of {target}"]
+    shown = pl.DataFrame(rows, schema=names, orient="row").with_columns(pl.col(names[1:3]).round().cast(pl.Int64))
+    return shown.sort(pl.col(names[2]) - pl.col(names[1]), descending=True)
 
 
 def waiting_line_ms(rate_per_s: float, service_ms: float, *, operations: int = 20_000, seed: int = 1) -> Floats:

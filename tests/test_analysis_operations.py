@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from analysis import map, plots, prediction, report, tables
+from analysis import lessons, map, plots, prediction, report, tables
 from analysis.findings import Findings, find
 from analysis.operations import Mix
 from analysis.runs import UnusableRun
@@ -53,6 +53,14 @@ def test_planted_costs_are_recovered_by_operation_and_component(costs: Findings)
         planted = {"order": truth.read_us, "place": truth.write_us, "idle": truth.idle_us_s} | truth.operations_us
         assert cell.cost.total_us == pytest.approx(planted[cell.operation], rel=0.15)
         assert cell.cost.by_component_us["app"] / cell.cost.total_us == pytest.approx(truth.split["app"], abs=0.01)
+
+
+def test_the_lesson_puts_the_dearest_operation_first_with_the_statements_it_sends(costs: Findings) -> None:
+    (dearest, *us, ratio, of_crud, of_cqrs), *others = lessons.by_operation(
+        costs, "cqrs", {"pay": (2, 3), "order": (1, 1)}
+    ).rows()
+    assert (dearest, of_crud, of_cqrs, [row[0] for row in others]) == ("pay", 2, 3, ["order"])
+    assert us == pytest.approx([1_200, 2_100], rel=0.15) and ratio.startswith("1.")
 
 
 @pytest.mark.long
