@@ -205,8 +205,8 @@ def play(request: pytest.FixtureRequest, postgres_url: str, cache_url: str, name
     return played
 
 
-async def name_of(system: Any, customer: str, wanted: Position | None = None) -> str:
-    result = await system.answer_at(m.GetCustomer(customer), wanted)
+async def name_of(system: Any, id: str, wanted: Position | None = None, kind: Any = m.GetCustomer) -> str:
+    result = await system.answer_at(kind(id), wanted)
     if wanted is not None:
         assert covers(result.position, wanted), "no position is earlier than what was asked for"
     return str(result.body).partition('"name":"')[2].partition('"')[0]
@@ -245,17 +245,22 @@ def test_a_slow_reader_stores_nothing_that_was_made_stale_meanwhile(play: Play) 
     play(story)
 
 
-def test_one_loads_and_those_who_ask_meanwhile_wait_but_not_after_a_command(play: Play) -> None:
+@pytest.mark.parametrize("kind", [m.GetCustomer, m.GetOrder])
+def test_one_loads_and_those_who_ask_meanwhile_wait_but_not_after_a_command(play: Play, kind: Any) -> None:
     async def story(world: World) -> None:
-        system, held, _ = world.process()
-        customer = await cached(system)
+        (system, held, _), (other, *_) = world.process(), world.process()
+        id = customer = await cached(system)
+        if kind is m.GetOrder:  # one whose customer the process does not know yet
+            id, product = fresh_id(), fresh_id()
+            await other.execute(m.AddProduct(product, "Tea", 100, 5))
+            await other.execute(m.PlaceOrder(id, customer, (m.Wanted(product, 2),)))
         await system.execute(m.RenameCustomer(customer, "Bea"))
         held.reads = 0
         held.gate.clear()
-        crowd = [asyncio.ensure_future(name_of(system, customer)) for _ in range(20)]
+        crowd = [asyncio.ensure_future(name_of(system, id, kind=kind)) for _ in range(20)]
         await held.reading(1)
         await system.execute(m.RenameCustomer(customer, "Cleo"))
-        later = [asyncio.ensure_future(name_of(system, customer)) for _ in range(20)]
+        later = [asyncio.ensure_future(name_of(system, id, kind=kind)) for _ in range(20)]
         await held.reading(2)
         crowd[0].cancel()
         held.gate.set()
