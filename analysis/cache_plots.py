@@ -32,8 +32,7 @@ class _Workload(msgspec.Struct):
 
 def cache(findings: Findings) -> Plot | None:
     """The figure of one run; None where no cache counted."""
-    lines = _lines(findings)
-    return _draw(lines, findings.baseline) if lines else None
+    return _draw(lines, findings) if (lines := _lines(findings)) else None
 
 
 @styled
@@ -44,16 +43,14 @@ def side_by_side(*runs: Findings) -> Plot:
         raise UnusableRun("None of these runs has a target whose cache counts.")
     for other in runs[1:]:
         require_alike(runs[0].run.manifest, other.run.manifest, may_differ=MAY_DIFFER)
-    return _draw(lines, runs[0].baseline)
+    return _draw(lines, runs[0])
 
 
 def _lines(findings: Findings) -> list[_Line]:
     palette, keys = colours.of_targets(findings.run.rungs), _keys(findings.run.manifest.fingerprint.workload)
     found = {name: [cell for cell in findings.of(name) if cell.hits] for name in findings.run.targets}
-    found = {name: cells for name, cells in found.items() if cells}
-    return [
-        _Line(f"{keys} on {name}" if len(found) > 1 else keys, palette[name], cells) for name, cells in found.items()
-    ]
+    several = sum(map(bool, found.values())) > 1
+    return [_Line(keys + f" on {name}" * several, palette[name], cells) for name, cells in found.items() if cells]
 
 
 def _keys(workload: Any) -> str:
@@ -65,13 +62,15 @@ def _keys(workload: Any) -> str:
     return f"{sentences.listed(sorted(kinds, reverse=True))} keys"
 
 
-def _draw(lines: Sequence[_Line], baseline: str) -> Plot:
+def _draw(lines: Sequence[_Line], of: Findings) -> Plot:
+    """`of`: whose baseline it is."""
     figure = Figure(figsize=(WIDTH_IN, 4.6), layout="constrained")
     upper, lower = figure.subplots(2, 1, sharex=True)
     upper.set_ylabel("reads that hit, %")
-    lower.set_ylabel(f"CPU per operation,\n× {baseline}")
+    lower.set_ylabel(f"CPU per operation,\n× {of.baseline}")
     lower.set_xlabel("read share, %")
-    lower.axhline(1, color=colours.of_rung(baseline), linewidth=2, label=f"{baseline} (baseline)")
+    colour = colours.of_targets(of.run.rungs)[of.baseline]
+    lower.axhline(1, color=colour, linewidth=2, label=f"{of.baseline} (baseline)")
     texts = []
     for place, line in enumerate(lines):
         style, fill = STYLES[place % len(STYLES)]
@@ -108,12 +107,7 @@ def _title(lines: Sequence[_Line]) -> str:
     if not shares:
         return "How many reads hit, and what an operation costs"
     at = min(sorted(shares), key=lambda share: abs(share - TITLE_PCT))
-    of = [
-        (line.keys, f"{100 * cell.hits.share:.0f}%")
-        for line in lines
-        for cell in line.cells
-        if cell.read_share_pct == at and cell.hits
-    ]
-    (keys, share), *others = of
+    cells = {line.keys: cell for line in lines for cell in line.cells if cell.read_share_pct == at}
+    (keys, share), *others = ((keys, f"{100 * cell.hits.share:.0f}%") for keys, cell in cells.items() if cell.hits)
     rest = "".join(f", with {keys} {share}" for keys, share in others)
     return f"With {keys} {share} of reads hit the cache at {at:g}% reads{rest}"
