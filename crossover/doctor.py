@@ -17,8 +17,8 @@ from crossover.errors import UserError
 from crossover.machine import cores, cpu_model, limits, memory_gib
 from crossover.revisions import commit_of
 from crossover.targets import Target, start_servers, target_env
-from crossover.urls import servers_of
-from ladder.rung import rungs
+from crossover.urls import every_server, servers_of
+from ladder.rung import forms, rung, rungs
 from servers.folders import require_room, sockets_parent, state_dir
 from servers.server import Installable, Server, Unusable
 from servers.supervisor import Processes
@@ -31,13 +31,14 @@ Finding = Callable[[], str]
 
 def examine(console: Console, urls: Mapping[str, str]) -> bool:
     """Print every finding, also on each server of the ladder; True when nothing is missing."""
+    servers = [each for each in every_server().values() if each.name in urls or each.name in servers_of(rungs())]
     findings: dict[str, Finding] = {
         "Python": lambda: f"{platform.python_version()} at {sys.executable}",
         "packages": packages,
         "machine": machine,
         "memory": memory,
         "disk": lambda: f"{require_room(state_dir()) / 2**30:.0f} GiB free for {state_dir()}",
-        **{server.title: partial(found, server, urls) for server in servers_of(rungs()).values()},
+        **{server.title: partial(found, server, urls) for server in servers},
         "sockets": lambda: f"in {sockets_parent(state_dir())}; no TCP port except for HTTP",
         "commit": commit,
     }
@@ -70,7 +71,8 @@ def found(server: Server, urls: Mapping[str, str]) -> str:
 
 def try_out(server: Server, urls: Mapping[str, str]) -> None:
     """As `serve` does, with the richest rung that uses as few other servers as can be: its own sentence is wanted."""
-    users = [one for one in reversed(rungs().values()) if server in one.servers]
+    known = [rung(form) for one in reversed(rungs().values()) for form in forms(one)]
+    users = [one for one in known if server in one.servers]
     one = min(users, key=lambda user: len(user.servers))
     given = {server.name: urls[server.name]}
     for other in one.servers:

@@ -4,6 +4,7 @@ import os
 import signal
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import Any
 
@@ -159,6 +160,19 @@ def test_a_standby_that_is_gone_costs_a_moment_and_no_answer(
         used_again(client)
         counted = ready(client)["reads_on_primary"]
         assert client.get(f"/customers/{customer}").status_code == 200 and ready(client)["reads_on_primary"] == counted
+
+
+def test_reads_that_wait_for_a_standby_which_stands_still_have_it_probed_at_once(
+    cluster: Cluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("crud_impl.standby.CALM_S", 60.0)
+    with client_of(rung("replica").system(cluster.env())) as client, ThreadPoolExecutor(6) as pool:
+        customer = f"/customers/{Shop(client).customer()}"
+        used_again(client)
+        with cluster.standing_still():
+            answers = list(pool.map(lambda _: client.get(customer), range(6)))
+        assert {answer.status_code for answer in answers} == {200}, "they wait for a second at most"
+        assert ready(client)["reads_on_primary"] == 6
 
 
 class Cancelling:
