@@ -319,6 +319,7 @@ def torture(
     seconds: Annotated[float, typer.Option(min=1, help="Length of load and faults; checking comes after.")] = 60,
     seed: Annotated[int | None, typer.Option(help="The same seed schedules the same faults (default: random).")] = None,
     faults: Annotated[str, typer.Option(help="Comma-separated kinds of fault, or all.")] = "all",
+    rate: Annotated[float, typer.Option(min=1, max=1000, help="Operations per second; half are commands.")] = 80,
     clients: given.Clients = "idiomatic",
     out: given.NewFolder = None,
 ) -> None:
@@ -328,7 +329,8 @@ def torture(
     from crossover.torture.run import torture as run
 
     seed = secrets.randbelow(1_000_000) if seed is None else seed
-    raise typer.Exit(0 if run(rung, seconds=seconds, seed=seed, faults=faults, clients=clients, out=out).clean else 1)
+    found = run(rung, seconds=seconds, seed=seed, faults=faults, rate_per_s=rate, clients=clients, out=out)
+    raise typer.Exit(0 if found.clean else 1)
 
 
 @app.command(rich_help_panel=KEEP)

@@ -178,8 +178,8 @@ class Load:
     read done): recovery and convergence follow from them.
     """
 
-    def __init__(self, url: str, seed: int) -> None:
-        self.seed, self.shop = seed, Shop()
+    def __init__(self, url: str, seed: int, rate_per_s: float) -> None:
+        self.seed, self.shop, self._rate_per_s = seed, Shop(), rate_per_s
         self.client = HttpClient(url, timeout_s=TIMEOUT_S, resend=False)  # what was not answered is unknown
         self.entries: list[Entry] = []
         self.acknowledged: list[tuple[float, float]] = []
@@ -234,7 +234,7 @@ class Load:
         idle = [self.session(tokens=number % 2 == 0) for number in range(SESSIONS)]
         sessions, due_s = len(idle), self.now_s()
         while not self._over.wait(max(0.0, due_s - self.now_s())):
-            due_s += rng.expovariate(RATE_PER_S)
+            due_s += rng.expovariate(self._rate_per_s)
             if not idle and sessions < SESSIONS_MAX:
                 sessions += 1
                 idle.append(self.session(tokens=sessions % 2 == 0))

@@ -16,7 +16,7 @@ from crossover.targets import known_clients, known_rung
 from crossover.torture.deployment import Deployment
 from crossover.torture.faulty_feed import POISONED
 from crossover.torture.links import Links
-from crossover.torture.load import WORDS, Load
+from crossover.torture.load import RATE_PER_S, WORDS, Load
 from crossover.torture.nemesis import READY_S_MAX as REASON_S_MAX
 from crossover.torture.nemesis import Fault, Scheduled, faults_of, is_possible, recovery, torment, wanted_kinds
 from crossover.torture.report import Report, Results, show
@@ -41,6 +41,7 @@ def torture(
     seed: int,
     faults: str,
     out: Path | None,
+    rate_per_s: float = RATE_PER_S,
     clients: str = LEVELS[0],
     module: str = "ladder.run",
 ) -> Report:
@@ -55,7 +56,8 @@ def torture(
     console.print(f"Torture of {rung} for {seconds:g} s, seed {seed}.", highlight=False)
     with Processes() as supervisor, Links() as links, Steps("torture") as steps:
         steps(f"starting {rung}", 0, 0)
-        with Torture(Deployment(supervisor, links, one, module, known_clients(clients)), seed, kinds, steps) as torture:
+        deployment = Deployment(supervisor, links, one, module, known_clients(clients))
+        with Torture(deployment, seed, kinds, steps, rate_per_s) as torture:
             try:
                 torture.run(seconds)
             finally:
@@ -66,13 +68,15 @@ def torture(
 class Torture:
     """A context: one rung, its load, and what is found; each phase ends with a check of everything."""
 
-    def __init__(self, deployment: Deployment, seed: int, kinds: Sequence[str], steps: Steps) -> None:
+    def __init__(
+        self, deployment: Deployment, seed: int, kinds: Sequence[str], steps: Steps, rate_per_s: float = RATE_PER_S
+    ) -> None:
         self.deployment, self.kinds, self.steps = deployment, kinds, steps
         self._rng = random.Random(seed)
         self._recorded = 0
         deployment.open()
         deployment.await_status("/ready", READY_S_MAX)
-        self.load = Load(deployment.url, seed)
+        self.load = Load(deployment.url, seed, rate_per_s)
         self.results = Results(self.load.entries)
         self._client = HttpClient(deployment.url)
         self._oracle = Oracle(self._client)
