@@ -318,7 +318,7 @@ def torture(
     rung: given.RungName,
     seconds: Annotated[float, typer.Option(min=1, help="Length of load and faults; checking comes after.")] = 60,
     seed: Annotated[int | None, typer.Option(help="The same seed schedules the same faults (default: random).")] = None,
-    faults: Annotated[str, typer.Option(help="Comma-separated kinds of fault, or all.")] = "all",
+    faults: Annotated[str, typer.Option(help="Comma-separated kinds of fault, all or none.")] = "all",
     rate: Annotated[float, typer.Option(min=1, max=1000, help="Operations per second; half are commands.")] = 80,
     clients: given.Clients = "idiomatic",
     out: given.NewFolder = None,

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 import psycopg
 import pytest
@@ -22,6 +23,7 @@ from crossover.errors import UserError
 from crossover.progress import Steps
 from crossover.torture.deployment import Deployment
 from crossover.torture.links import DELAY_S, Links
+from crossover.torture.load import Load
 from crossover.torture.nemesis import BEHIND_S, EVERY_S, Scheduled, faults_of, kinds_of, schedule, wanted_kinds
 from crossover.torture.run import Torture, torture
 from ladder.rung import Rung, rung, rungs
@@ -45,6 +47,18 @@ def test_a_tortured_rung_loses_nothing(name: str, seconds: int, kinds: int, tmp_
     assert (report.parked == "3 of 3 poisoned") == (name == "cqrs")
     kept = (tmp_path / "out" / "operations.jsonl").read_text().splitlines()
     assert len(kept) == report.operations
+
+
+def test_the_load_of_a_torture_comes_at_the_rate_that_is_asked_for(serve: Any) -> None:
+    took_s = []
+    for rate_per_s in (20, 500):
+        load = Load(serve("noop").url, 1, rate_per_s)
+        load.fill()
+        filled, start_s = len(load.entries), load.now_s()
+        load.during(lambda load=load, filled=filled: wait_until(lambda: len(load.entries) > filled + 20))  # type: ignore[misc]
+        took_s.append(load.now_s() - start_s)
+        load.close()
+    assert took_s[0] > 2 * took_s[1], "20 operations take a second, or a twentieth"
 
 
 @contextmanager

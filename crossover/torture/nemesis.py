@@ -122,13 +122,13 @@ def kinds_of(one: Rung) -> list[str]:
 
 
 def wanted_kinds(faults: str, one: Rung) -> list[str]:
-    """`all`, or a comma-separated list of kinds; kinds that this rung cannot suffer are left out later."""
-    if faults == "all":
-        return kinds_of(one)
+    """`all`, `none`, or a comma-separated list of kinds; kinds that this rung cannot suffer are left out later."""
+    if faults in ("all", "none"):
+        return kinds_of(one) if faults == "all" else []
     kinds = list(dict.fromkeys(word.strip() for word in faults.split(",")))
     known = dict.fromkeys(kind for other in rungs().values() for kind in kinds_of(other))
     if unknown := [kind for kind in kinds if kind not in known]:
-        raise UserError(f"There is no fault '{unknown[0]}': choose from {', '.join(known)}, or all.")
+        raise UserError(f"There is no fault '{unknown[0]}': choose from {', '.join(known)}, all or none.")
     return kinds
 
 
