@@ -23,8 +23,8 @@ PORT ?= 8000
 SIZE ?= $(if $(filter noop,$(RUNG)),empty,s)
 ARGS ?=
 PRODUCT := contract crud_impl cqrs_impl servers ladder loadtests analysis crossover benchmarks notebooks docs
-PRODUCT_LINES_MAX := 24570
-TEST_LINES_MAX := 12180
+PRODUCT_LINES_MAX := 24700
+TEST_LINES_MAX := 12200
 # Its progress is for a terminal; a log of CI gets what goes wrong.
 PIP = $(BIN)/python -m pip install --disable-pip-version-check $$(test -t 2 || echo --quiet)
 CANDIDATES := $(or $(PYTHON),python3.13 python3.12 python3.11 python3)
@@ -46,7 +46,7 @@ check: $(READY)
 # Every line is one that somebody has to read: the limits only ever go down, or up with a feature and a reason. The last
 # rises: 2,000 and 2,600 for other people's machines, servers and proxies (one way to connect, the trial, histories, the
 # allow-list, one HTTP reader, outputs); 1,500 and 600 for the rungs orm, cache and replica;
-# 220 and 130 for what a cache does as a picture and what a mapper costs in a notebook;
+# 290 and 150 for what a cache does as a picture, what a mapper costs in a notebook and the rate of a torture;
 # 250 and 150 for several standbys and their faults.
 sizes:
 	@lines() { find "$$@" -name '*.py' -not -path '*/.ipynb_checkpoints/*' -exec cat {} + | wc -l; }; \
