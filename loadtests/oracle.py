@@ -6,6 +6,7 @@ under load; `examine` checks everything, for torture.
 """
 
 import math
+import time
 from collections import Counter, defaultdict
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import NamedTuple, TypeVar
@@ -21,6 +22,7 @@ from loadtests.http import HttpClient, HttpResponse, concurrently
 Progress = Callable[[int, int], None]
 KINDS = ("lost", "phantom", "duplicate", "differing", "stale", "trouble")
 STATUSES = (0, 200, 201, 404, 409, 412, 422, 503)  # what well-formed requests are answered; 0 is no answer
+PATIENCE_S = 10.0  # after it settled
 Span = tuple[float, float]  # from, to
 T = TypeVar("T", Order, Customer, Product)
 
@@ -52,6 +54,7 @@ class Oracle:
         self._client = client
         self._customers: dict[str, Customer] = {}  # watched ones, as they were before the load
         self._products: dict[str, Product] = {}
+        self._patient_until_s = 0.0
 
     def baseline(self, customers: Iterable[str], products: Iterable[str]) -> None:
         """Read the resources to watch before the load; the target must have settled."""
@@ -84,6 +87,7 @@ class Oracle:
 
         A creation that is there must be answered as a repeat: so the write side is seen without looking into it.
         """
+        self._patient_until_s = time.monotonic() + PATIENCE_S
         created = self.history.created
         paths = [f"/{kind}/{id}" for kind, ids in created.items() for id in ids]
         paths += [f"/orders/{id}/history" for id in created["orders"]]
@@ -98,7 +102,7 @@ class Oracle:
         return Evidence(answers, repeats)
 
     def _repeat(self, effect: Effect) -> HttpResponse:
-        return self._client.request("PUT", effect.path, msgspec.json.encode(self.history.body(effect)))
+        return self._request("PUT", effect.path, msgspec.json.encode(self.history.body(effect)))
 
     def _read(self, paths: Sequence[str], progress: Progress = lambda done, total: None) -> dict[str, HttpResponse]:
         answers: dict[str, HttpResponse] = {}
@@ -112,7 +116,15 @@ class Oracle:
         return answers
 
     def _get(self, path: str) -> HttpResponse:
-        return self._client.get(path)
+        return self._request("GET", path)
+
+    def _request(self, method: str, path: str, body: bytes | None = None) -> HttpResponse:
+        """A target that is well may still be busy, as many ask at once: a 503 says to ask again."""
+        while (answer := self._client.request(method, path, body)).status == 503:
+            if time.monotonic() > self._patient_until_s:
+                break
+            time.sleep(0.05)
+        return answer
 
     def _whole_list(self, path: str) -> HttpResponse:
         """All pages of a list as one."""

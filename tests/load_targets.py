@@ -6,6 +6,7 @@ import itertools
 import math
 import re
 import time
+from collections import Counter
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from typing import Any
@@ -55,6 +56,19 @@ def lying(lie: Lie, clock: Clock = utc_now) -> ASGIApp:
 
 def places(request: Request) -> bool:
     return request.method == "PUT" and request.url.path.startswith("/orders/")
+
+
+def busy_when_asked() -> ASGIApp:
+    """Refuses each query, and each repeat of a command, the first time."""
+    asked = Counter[str]()
+
+    async def refuse(request: Request, ask: Ask) -> Response:
+        asked[key := f"{request.method} {request.url}"] += 1
+        if asked[key] == (1 if request.method == "GET" else 2):
+            return JSONResponse({"detail": "busy"}, 503)
+        return await ask(request)
+
+    return answering(refuse, utc_now)
 
 
 def forgetting(every: int) -> ASGIApp:

@@ -78,8 +78,8 @@ class Story:
 
 @cache
 def honest() -> Story:
-    """The commands sent to a real service, and what it answers."""
-    with serving(targets.honest()) as (url,):
+    """The commands sent to a real service, and what it answers: at first that it is busy, which is asked again."""
+    with serving(targets.busy_when_asked()) as (url,):
         client, oracle = HttpClient(url), Oracle(HttpClient(url))
         oracle.record(STORY)
         for sent in STORY:
