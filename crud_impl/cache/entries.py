@@ -23,7 +23,7 @@ from crud_impl.cache.stale import ALL
 
 # The last line: how long an answer can be stale after a process was killed between a commit and its invalidation while
 # others go on, or after a write past the service.
-TTL_S = 30
+TTL_S = 300  # what web frameworks take by default, Django for one
 BACK_OFF_S = 0.2  # after an error the cache is left alone for so long
 OWED_MAX = 1_000  # tags; more are all of them
 MISSING_MAX = 10_000  # tags
