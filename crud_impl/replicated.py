@@ -40,7 +40,7 @@ class ReplicatedOrders(CrudOrders):
             try:
                 return await standby.answer(query, wanted)
             except StoreGone as gone:
-                if not gone.reason:  # all connections are busy, as on any rung
+                if not (gone.reason or standby.unused):  # all connections are busy, as on any rung
                     raise
         self._on_primary += 1
         result = await super().answer(query)

@@ -244,6 +244,7 @@ HURT: dict[str, tuple[Callable[[Any], Any], Callable[[Any], Any], str]] = {
 }
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("level", LONG_LEVELS)
 def test_a_read_store_that_takes_no_writes_is_seen_in_ready_and_caught_up_with_afterwards(
     level: str, postgres_url: str

@@ -91,6 +91,7 @@ def test_a_target_that_shows_writes_at_once_has_no_stale_read(run: Driven) -> No
     assert (staleness["delay_us"] >= 200).all() and staleness["visible_us"].drop_nulls().len() == 2 * 2 * 4
 
 
+@pytest.mark.long
 def test_a_target_that_shows_orders_240_ms_late_is_seen_to(tmp_path: Path) -> None:
     with serving(targets.late(0.24)) as urls:
         done = drive(job_for(tmp_path, urls, read_shares=(50,), rounds=1, probes=9))

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from markdown_it import MarkdownIt
 
-from analysis import answer, publish, tables
+from analysis import answer, publish, sentences, tables
 from analysis.findings import find
 from crossover.errors import UserError
 from crossover.publish import HOME
@@ -30,6 +30,18 @@ def test_the_readme_gives_the_answer_of_the_runs_it_names() -> None:
     (named,) = set(re.findall(r"\((results/published/[^/)]+)/plots/ratio.png\)", README))
     beside = [HOME / path for path in re.findall(r"That run is in `([^`]+)/`", README)]
     assert publish.answer_in(README, HOME / named, HOME, *beside) == README
+
+
+@pytest.mark.long
+def test_the_readme_quotes_what_people_try_first_as_it_was_measured() -> None:
+    part = README.split("**What people try first.**")[1].split("\n## ")[0]
+    runs = {size: find(HOME / f"results/published/2026-11-26-alternatives-shop-{size}") for size in "sm"}
+    columns = [(runs["s"], 50), (runs["s"], 95), (runs["m"], 95)]
+    rows = re.findall(r"^\| `(\w+)` \| (.*) \|$", part, re.MULTILINE)
+    assert [target for target, _ in rows] == [name for name in runs["s"].run.targets if name != "crud"]
+    for target, row in rows:
+        cells = [next(c for c in found.of(target) if c.read_share_pct == share) for found, share in columns]
+        assert row.split(" | ") == [sentences.ratio_text(cell.comparison) for cell in cells], target
 
 
 @pytest.mark.long
@@ -78,6 +90,7 @@ def test_no_name_in_a_published_run_becomes_markup(tmp_path: Path) -> None:
     assert not re.search(r"<a |<b>|<em>|evil.example\"", page) and HOSTILE.strip() in html.unescape(page)
 
 
+@pytest.mark.long
 def test_what_cannot_be_published_is_said_in_one_sentence_and_nothing_is_written(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

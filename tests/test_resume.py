@@ -122,6 +122,7 @@ def stopped(half: Path, tmp_path: Path) -> Path:
     return tmp_path
 
 
+@pytest.mark.long
 def test_a_resumed_session_is_a_restart_of_its_own_and_an_unverified_ledger_is_reported(stopped: Path) -> None:
     before = len(digests(stopped))
     (stopped / "run" / "rounds" / ".tmp-00099").mkdir()
@@ -135,7 +136,8 @@ def test_a_resumed_session_is_a_restart_of_its_own_and_an_unverified_ledger_is_r
     assert f"The writes of {before} of" in sentences.checks_line(find(stopped / "run"))
 
 
-@pytest.mark.parametrize("how", [signal.SIGINT, pytest.param(signal.SIGTERM, marks=pytest.mark.long)])
+@pytest.mark.long
+@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM])
 def test_an_interrupted_session_verifies_its_ledger_and_is_resumed_where_its_data_is_still_there(
     tmp_path: Path, how: signal.Signals
 ) -> None:

@@ -105,6 +105,7 @@ def test_a_signal_to_serve_leaves_nothing_behind(rung: str, sent: list[str], cod
         it.leaves_nothing()
 
 
+@pytest.mark.long
 def test_closing_the_terminal_leaves_nothing_behind() -> None:
     ours, theirs = pty.openpty()
     command = subprocess.Popen(
@@ -150,6 +151,7 @@ def test_the_crash_of_a_child_ends_serve_with_one_sentence(
         assert "Traceback" not in sentence
 
 
+@pytest.mark.long
 def test_the_kernel_ends_the_children_of_a_command_that_is_killed_with_its_reaper() -> None:
     with served("crud") as it:
         it.command.send_signal(signal.SIGSTOP)  # so that it cannot clean up for its reaper
