@@ -84,22 +84,12 @@ def _draw(lines: Sequence[_Line], of: Findings) -> Plot:
             for x, _, interval in points:
                 if interval:
                     axes.vlines(x, scale * interval.low, scale * interval.high, color=line.colour, linewidth=2)
-        texts += [f"{line.keys}, {cell.where} reads: {said(cell)}" for cell in line.cells]
+        texts += [f"{line.keys}, {cell.where} reads: {sentences.hits_text(cell)}" for cell in line.cells]
     upper.set_ylim(0, 100)
     lower.set_ylim(0, max(1.25, lower.get_ylim()[1]))
     upper.legend(loc="best")
     lower.legend(loc="best")
     return finish("cache", _title(lines), "; ".join(texts) + ". Bars are 95% intervals.", figure)
-
-
-def said(cell: Cell) -> str:
-    """Of one target at one read share."""
-    assert cell.hits, "the cell has a cache that counts"
-    share = f"{sentences.pct(100 * cell.hits.share)} of {cell.hits.reads:,} reads hit"
-    if interval := cell.hits.interval:
-        share += f" ({100 * interval.low:.1f}–{100 * interval.high:.1f}%)"
-    counts = f"{cell.hits.loads:,} loads, {cell.hits.evictions:,} evictions"
-    return f"{share}, {counts}, CPU × {sentences.ratio_text(cell.comparison)}"
 
 
 def _title(lines: Sequence[_Line]) -> str:

@@ -105,7 +105,7 @@ def all_of(findings: F, drawers: Iterable[Callable[[F], Plot | None]]) -> list[P
 
 
 def log_axis(axes: Axes, which: str, steps: tuple[float, ...] = (1, 2, 5)) -> None:
-    """Logarithmic axes (`x`, `y` or `xy`) whose ticks are plain numbers, so many as there is room for."""
+    """Logarithmic axes (`x`, `y` or `xy`) whose ticks are plain numbers, as many as there is room for."""
     for name in which:
         (axes.set_xscale if name == "x" else axes.set_yscale)("log")
         axis = axes.xaxis if name == "x" else axes.yaxis

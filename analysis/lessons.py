@@ -87,8 +87,9 @@ def by_operation(costs: Findings, target: str, statements: Mapping[str, tuple[in
     """What each operation of a target costs beside the baseline's, the greatest difference first, and how many
     statements each sends: of the baseline, of the target."""
     base = costs.baseline
-    us = {(cell.operation, cell.target): cell.cost.total_us for cell in of_operations(costs) if cell.cost}
-    found = [cell for cell in of_operations(costs) if cell.target == target and cell.operation in statements]
+    cells = of_operations(costs)
+    us = {(cell.operation, cell.target): cell.cost.total_us for cell in cells if cell.cost}
+    found = [cell for cell in cells if cell.target == target and cell.operation in statements]
     rows = [
         (one.operation, us[one.operation, base], us[one.operation, target], ratio_text(one.comparison))
         + statements[str(one.operation)]

@@ -8,7 +8,7 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
-from analysis import answer, cache_plots, capacity_plots, plots, sentences, tables
+from analysis import answer, capacity_plots, plots, sentences, tables
 from analysis.findings import EXTERNAL, Findings, find
 from analysis.prediction import check_itself, of_operations
 from analysis.runs import read_manifest
@@ -47,7 +47,6 @@ def page(findings: Findings) -> str:
         answer=answer,
         sentences=sentences,
         visible_text=tables.visible_text,
-        cached=cache_plots.said,
         components=findings.components,
         itself=check_itself(findings) if findings.operations else {},
         cells=of_operations(findings) if findings.operations else findings.cells,

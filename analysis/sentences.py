@@ -5,7 +5,7 @@ from pathlib import Path
 
 import polars as pl
 
-from analysis.findings import EXTERNAL, Findings, staleness_rows, token_price
+from analysis.findings import EXTERNAL, Cell, Findings, staleness_rows, token_price
 from analysis.operations import Mix
 from analysis.prediction import Checked
 from analysis.staleness import TokenPrice, Visibility, applied, visibility
@@ -200,6 +200,16 @@ def applied_line(findings: Findings, target: str) -> str | None:
         return None
     p99 = f", p99 {found.p99_ms:g} ms" * (found.events >= SAMPLES_MIN[0.99])
     return f"{target}: projector lag: p50 {found.p50_ms:g} ms{p99} ({found.events:,} events)."
+
+
+def hits_text(cell: Cell) -> str:
+    """What the cache of one target did at one read share."""
+    assert cell.hits, "the cell has a cache that counts"
+    share = f"{pct(100 * cell.hits.share)} of {cell.hits.reads:,} reads hit"
+    if interval := cell.hits.interval:
+        share += f" ({100 * interval.low:.1f}–{100 * interval.high:.1f}%)"
+    counts = f"{cell.hits.loads:,} loads, {cell.hits.evictions:,} evictions"
+    return f"{share}, {counts}, CPU × {ratio_text(cell.comparison)}"
 
 
 def cache_line(findings: Findings, target: str) -> str | None:

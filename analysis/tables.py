@@ -195,8 +195,8 @@ def _where(findings: Findings, cell: Cell) -> tuple[str, str]:
 
 
 def _cell_data(cell: Cell) -> dict[str, Any]:
-    inner = ("interval_us", "operation")  # of cells that are operations, which this is not for
-    data = {name: _plain(value) for name, value in cell._asdict().items() if name not in inner}
+    of_operations = ("interval_us", "operation")  # empty in a cell of a read share
+    data = {name: _plain(value) for name, value in cell._asdict().items() if name not in of_operations}
     if cell.cost:
         data["cost"]["operations_per_core_second"] = cell.cost.operations_per_core_second
     return data

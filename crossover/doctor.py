@@ -31,7 +31,8 @@ Finding = Callable[[], str]
 
 def examine(console: Console, urls: Mapping[str, str]) -> bool:
     """Print every finding, also on each server of the ladder; True when nothing is missing."""
-    servers = [each for each in every_server().values() if each.name in urls or each.name in servers_of(rungs())]
+    examined = {*servers_of(rungs()), *urls}
+    servers = [server for name, server in every_server().items() if name in examined]
     findings: dict[str, Finding] = {
         "Python": lambda: f"{platform.python_version()} at {sys.executable}",
         "packages": packages,

@@ -29,10 +29,7 @@ class ReplicatedOrders(CrudOrders):
             standby.committed(position)
         return done._replace(position=position)
 
-    async def answer(self, query: Query) -> QueryResult:
-        return await self.answer_at(query, None)
-
-    async def answer_at(self, query: Query, wanted: Position | None) -> QueryResult:
+    async def answer(self, query: Query, wanted: Position | None = None) -> QueryResult:
         usable = await self._usable()
         self._turn += 1
         for place in range(len(usable)):
@@ -45,6 +42,8 @@ class ReplicatedOrders(CrudOrders):
         self._on_primary += 1
         result = await super().answer(query)
         return QueryResult(result.body, await now(self._database))  # taken after it: the standby is not asked earlier
+
+    answer_at = answer
 
     async def leads(self, token: Position, shown: Position) -> bool:
         return any(standby.leads(token, shown) for standby in self._standbys)

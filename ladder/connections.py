@@ -33,16 +33,18 @@ def database(env: Environment, opened: Connect | None = None) -> Database:
 def standbys(env: Environment, one: Rung) -> list[Standby]:
     return [
         Standby(connect(env, replica), connections=POOL_CONNECTIONS, timeout_s=POOL_TIMEOUT_S, name=replica.name)
-        for replica in one.servers
-        if isinstance(replica, Replica)
+        for replica in replicas(one)
     ]
 
 
 def follow(env: Environment, one: Rung, within_s: float) -> None:
     """Wait until each standby has replayed all that the primary holds."""
-    for replica in one.servers:
-        if isinstance(replica, Replica):
-            replica.follow(env.url(replica), env.url(POSTGRES), within_s)
+    for replica in replicas(one):
+        replica.follow(env.url(replica), env.url(POSTGRES), within_s)
+
+
+def replicas(one: Rung) -> list[Replica]:
+    return [server for server in one.servers if isinstance(server, Replica)]
 
 
 def connections_of(one: Rung, env: Environment) -> dict[str, int]:
@@ -50,7 +52,7 @@ def connections_of(one: Rung, env: Environment) -> dict[str, int]:
     which does one thing at a time."""
     workers, pooled = len(one.worker_names), 1 if env.clients == "lean" else REDIS_CONNECTIONS
     most = {POSTGRES.name: 2 * POOL_CONNECTIONS + workers, REDIS.name: pooled + 2 * workers, CACHE.name: pooled}
-    most |= {replica.name: POOL_CONNECTIONS + 1 for replica in REPLICAS}  # nobody writes there, and one looks at it
+    most |= {replica.name: POOL_CONNECTIONS + 1 for replica in REPLICAS}  # nobody writes there; one is for the probe
     return {server.name: most.get(server.name, 0) for server in one.servers}
 
 

@@ -142,11 +142,11 @@ def cells_of(operations: Iterable[str], mixes: Iterable[Workload] = ()) -> tuple
             company = COMPANY.get(name, {})
             shares = company | {name: 100 - sum(company.values())}
             cells.append(Cell(sum(share for other, share in shares.items() if other in READS), name, shares))
-    checks = [mix_of(workload) for workload in {workload.name: workload for workload in mixes}.values()]
-    for place, mix in enumerate(checks):
-        once = all(mix.shares != other.shares for other in checks[:place])  # some differ in their keys alone
-        cells += [mix] if once and set(mix.shares or ()) <= names else []
-    return tuple(cells)
+    checks: list[Cell] = []
+    for mix in map(mix_of, {workload.name: workload for workload in mixes}.values()):
+        if set(mix.shares or ()) <= names and all(mix.shares != other.shares for other in checks):
+            checks.append(mix)  # once, as some workloads differ in their keys alone
+    return (*cells, *checks)
 
 
 def mix_of(workload: Workload) -> Cell:

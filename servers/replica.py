@@ -38,17 +38,16 @@ class Replica(Postgres):
     }
 
     def __init__(self, number: int = 1) -> None:
-        self.name, self.title, self.variable = "replica", "PostgreSQL standby", "REPLICA_URL"
-        if number > 1:
-            self.name, self.title = f"replica_{number}", f"PostgreSQL standby {number}"
-            self.variable = f"REPLICA_{number}_URL"
+        which = f"_{number}" if number > 1 else ""
+        self.name, self.variable = f"replica{which}", f"REPLICA{which}_URL"
+        self.title = "PostgreSQL standby" + which.replace("_", " ")
         self.wrong_role = (
             f"{self.variable} leads to no standby: give the address of a streaming standby of the database at"
             " DATABASE_URL."
         )
 
     def start(self, run: Processes, *, durability: str = "full") -> str:
-        """Takes about half a second. It follows the private primary of the same supervisor."""
+        """Takes about a second. It follows the private primary of the same supervisor."""
         if POSTGRES.name not in run.pids:
             raise Unusable(f"Set {self.variable} too: a private standby follows a private primary only.")
         account = self._make_folders(run)

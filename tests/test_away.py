@@ -23,7 +23,7 @@ from cqrs_impl.documents.redis_client import RedisClient
 from crossover.targets import LOOPBACK, Target, listen, target_env
 from crud_impl.connections import Transaction
 from ladder.connections import database
-from ladder.environment import CLIENTS, NAMESPACE, Environment
+from ladder.environment import CLIENTS, LEVELS, NAMESPACE, Environment
 from servers.postgres import POSTGRES
 from servers.redis import REDIS
 from servers.server import fresh_namespace
@@ -245,7 +245,7 @@ HURT: dict[str, tuple[Callable[[Any], Any], Callable[[Any], Any], str]] = {
 
 
 @pytest.mark.long
-@pytest.mark.parametrize("level", LONG_LEVELS)
+@pytest.mark.parametrize("level", LEVELS)
 def test_a_read_store_that_takes_no_writes_is_seen_in_ready_and_caught_up_with_afterwards(
     level: str, postgres_url: str
 ) -> None:

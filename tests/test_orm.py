@@ -1,9 +1,12 @@
 """The ORM sends the statements that were planned, and no more; its naive variant is right all the same.
 
-The fifth notebook quotes these numbers."""
+The fifth notebook quotes these numbers.
+"""
 
 import asyncio
+import re
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
@@ -19,7 +22,7 @@ from loadtests.conformance import check
 from loadtests.http import HttpClient
 from servers.postgres import POSTGRES
 
-CUSTOMER, PRODUCT, OTHER, ORDER = (str(uuid4()) for _ in range(4))
+CUSTOMER, PRODUCT, OTHER, ORDER, SHIPPED = (str(uuid4()) for _ in range(5))
 LINES = (m.Wanted(PRODUCT, 2), m.Wanted(OTHER, 1))
 # Each in its turn, with how many statements it takes of the ORM and of plain SQL, BEGIN and COMMIT not counted.
 PLANNED: list[tuple[m.Command | m.Query, int, int]] = [
@@ -30,6 +33,9 @@ PLANNED: list[tuple[m.Command | m.Query, int, int]] = [
     (m.PlaceOrder(ORDER, CUSTOMER, LINES), 4, 2),  # a repeat: the lines of the order too
     (m.PayOrder(ORDER), 2, 2),
     (m.CancelOrder(ORDER), 5, 4),
+    (m.PlaceOrder(SHIPPED, CUSTOMER, LINES), 6, 2),
+    (m.PayOrder(SHIPPED), 2, 2),
+    (m.ShipOrder(SHIPPED), 2, 2),
     (m.RenameCustomer(CUSTOMER, "Ada L."), 2, 2),
     (m.RepriceProduct(PRODUCT, 2100), 2, 2),
     (m.DeliverStock(PRODUCT, str(uuid4()), 5), 4, 4),
@@ -42,6 +48,15 @@ PLANNED: list[tuple[m.Command | m.Query, int, int]] = [
     (m.DailySales(30), 1, 1),
     (m.SearchOrders(("ada", "tea"), 10), 1, 1),
 ]
+
+
+BY_NAME = {
+    **{"place": m.PlaceOrder, "pay": m.PayOrder, "ship": m.ShipOrder, "cancel": m.CancelOrder},
+    **{"rename": m.RenameCustomer, "reprice": m.RepriceProduct, "deliver": m.DeliverStock},
+    **{"order": m.GetOrder, "customer_orders": m.ListOrders, "product": m.GetProduct, "customer": m.GetCustomer},
+    "history": m.GetHistory,
+}
+NOTEBOOK = Path(__file__).parent.parent / "notebooks" / "05_what_people_try_first.py"
 
 
 @pytest.fixture
@@ -77,6 +92,13 @@ def test_every_command_and_query_sends_the_statements_that_were_planned(
         return found
 
     assert asyncio.run(run()) == [(asked, orm if name == "orm" else crud) for asked, orm, crud in PLANNED]
+
+
+def test_the_notebook_shows_the_statements_that_are_counted_here() -> None:
+    cell: dict[str, Any] = {}
+    exec("\n".join(re.findall(r"^STATEMENTS .*", NOTEBOOK.read_text("utf-8"), re.MULTILINE)), cell)
+    counted = {type(asked): (crud, orm) for asked, orm, crud in reversed(PLANNED)}  # of a repeat, what came first
+    assert cell["STATEMENTS"] == {name: counted[kind] for name, kind in BY_NAME.items()}
 
 
 @pytest.mark.long

@@ -13,7 +13,7 @@ from typing import cast
 from urllib.parse import urlsplit
 
 from crossover.targets import LOOPBACK, Target, listen, process_env, start_servers, target_env
-from crossover.torture.links import Links
+from crossover.torture.links import Links, link_name
 from ladder.environment import CLOCK, LEVELS, Environment
 from ladder.rung import DeadLetters, Rung
 from loadtests.http import HttpClient, Unreachable
@@ -69,7 +69,7 @@ class Deployment:
         """The address of a server by way of a link of this process alone."""
         if isinstance(server, Linkable):
             return server.url_in(self._link_to(user, server))
-        name = f"{user}-{server.name}"
+        name = link_name(user, server.name)
         url = urlsplit(self.urls[server.name])
         assert url.hostname and url.port, "what does not listen on a socket has a port"
         address = (url.hostname, url.port)
@@ -79,7 +79,7 @@ class Deployment:
     def _link_to(self, user: str, server: Server) -> Path:
         """The folder of a socket that leads to a server's."""
         assert isinstance(server, Linkable), "it listens on a socket"
-        folder = self.supervisor.sockets / f"{user}-{server.name}"
+        folder = self.supervisor.sockets / link_name(user, server.name)
         folder.mkdir()
         there = server.socket(self.supervisor.sockets / server.name)
         self.links.over_socket(folder.name, server.socket(folder), there)
@@ -147,7 +147,7 @@ class Deployment:
         for server in copies:
             self.supervisor.stop(server.name)
             server.copy_again(self.supervisor)
-            server.receive_by(self.supervisor, self.supervisor.sockets / f"{server.name}-{source}")
+            server.receive_by(self.supervisor, self.supervisor.sockets / link_name(server.name, source))
         if copies:
             self.kill("app")
             self.start("app")

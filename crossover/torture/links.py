@@ -13,6 +13,11 @@ DELAY_S = 0.1
 FAULTS = ("cut", "blackhole", "delay", "drop-replies")
 
 
+def link_name(user: str, server: str) -> str:
+    """The link by which a process, or a server that repeats another, reaches a server."""
+    return f"{user}-{server}"
+
+
 class Links:
     """A context: all links of one system, served by a thread of their own. Links by name."""
 

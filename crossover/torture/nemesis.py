@@ -19,6 +19,7 @@ from msgspec import Struct
 from crossover.errors import UserError
 from crossover.torture.deployment import RESTART_S_MAX, Deployment
 from crossover.torture.links import FAULTS as LINK_FAULTS
+from crossover.torture.links import link_name
 from crossover.torture.load import Load
 from ladder.rung import Rung, has_views, rungs
 from loadtests.http import Unreachable
@@ -106,9 +107,10 @@ def faults_of(one: Rung) -> list[Scheduled]:
             found.append(Scheduled(f"failed-over-{name}", name, partial(_failed_over, server), rebuilds=True))
         if isinstance(server, Replicating):
             found.append(Scheduled(f"far-behind-{name}", name, partial(_behind, server), BEHIND_S))
-            link = f"{name}-{server.source}"
+            link = link_name(name, server.source)
             found += [Scheduled(fault, link, partial(_disturbed, link, fault), BEHIND_S) for fault in LINK_FAULTS]
-    for link in ("client-app", *(f"{process}-{server.name}" for process in processes for server in one.servers)):
+    to_servers = (link_name(process, server.name) for process in processes for server in one.servers)
+    for link in ("client-app", *to_servers):
         found += [Scheduled(fault, link, partial(_disturbed, link, fault)) for fault in LINK_FAULTS]
     found += [Scheduled("clock", f"app {shift_s:+d} s", partial(_clock_wrong, shift_s)) for shift_s in CLOCK_SHIFTS_S]
     for worker in one.worker_names:
