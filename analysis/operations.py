@@ -76,14 +76,17 @@ class OperationCosts(NamedTuple):
 
     def weights(self, mix: Mix, read_share: float) -> Floats:
         """By name what one operation of the mix takes of it: seconds of idling, and its share of each operation."""
+        if lack := self.lack(mix):
+            raise UnusableRun(f"The run has {lack}.")
         parts = ((mix.reads, read_share), (mix.writes, 1 - read_share))
         asked = {name: share * part / 100 for shares, part in parts for name, share in shares.items() if share}
-        if missing := sorted(set(asked) - set(self.names)):
-            raise UnusableRun(
-                f"The run has no cost of {', '.join(missing)}, which {mix.name} asks for: "
-                "measure with `crossover costs --operations all`."
-            )
         return self._filled([1 / mix.rate_per_s, *(asked.get(name, 0.0) for name in self.names[1:])])
+
+    def lack(self, mix: Mix) -> str | None:
+        """The costs that were not measured and that a mix needs."""
+        missing = sorted({name for name, share in (mix.reads | mix.writes).items() if share} - set(self.names))
+        cure = "measure with `crossover costs --operations all`"
+        return f"no cost of {', '.join(missing)}, which {mix.name} asks for: {cure}" if missing else None
 
     def asked(self, run: Run, slices: list[int]) -> Floats:
         """What was asked in these slices of a target: seconds, counts, and counts times the growth they met."""
@@ -111,6 +114,8 @@ def fit(run: Run, valid: Validity, *, seed: int) -> OperationCosts:
 
 def crossover(costs: OperationCosts, mix: Mix, baseline: str, target: str) -> meeting.Crossover:
     """The read share of a mix at which both use as much CPU, predicted from the costs of its operations."""
+    if lack := costs.lack(mix):
+        return meeting.Crossover("inconclusive", f"the run has {lack}")
     ends = np.stack([costs.weights(mix, share) for share in (1.0, 0.0)], axis=1)
     base, other = costs.targets[baseline], costs.targets[target]
     found = meeting.decide((base.us - other.us) @ ends, (base.drawn - other.drawn) @ ends, costs.tail)

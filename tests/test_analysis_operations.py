@@ -198,6 +198,8 @@ def test_an_operation_that_was_not_measured_is_named_and_a_run_of_another_kind_r
 ) -> None:
     with pytest.raises(UnusableRun, match="no cost of search"):
         prediction.predict(costs, Mix("mine", {"search": 100.0}, {"place": 100.0}, 300.0), [50])
+    unknown = prediction.crossovers(costs, Mix("mine", {"search": 100.0}, {"place": 100.0}, 300.0))["cqrs"]
+    assert unknown.answer == "inconclusive" and "no cost of search, which mine asks for" in unknown.reason
     with pytest.raises(UnusableRun, match="holds no costs of operations"):
         prediction.predict(find(write_run(tmp_path / "run", rounds=2)), SHOP, [50])
     with pytest.raises(UnusableRun, match="3 valid passes"):
