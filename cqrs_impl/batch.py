@@ -12,7 +12,7 @@ from contract.messages import CustomerView, Event, OrderView, ProductView
 from contract.position import Position, covers
 from cqrs_impl.dead_letters import DeadLetters, Retries
 from cqrs_impl.fold import TOTALS, Missing, fold, key_of, listed, touched
-from cqrs_impl.ports import Documents, DocumentStore, RecordedEvent, Unreadable, V
+from cqrs_impl.ports import Documents, DocumentStore, RecordedEvent, Unreadable, Unshown, V
 
 Apply = Callable[[Event, Documents], Awaitable[None]]
 SUBJECTS: dict[str, type[CustomerView] | type[ProductView] | type[OrderView]] = {
@@ -83,7 +83,7 @@ class StagedDocuments:
         wanted = {
             key_of(kind, id): kind
             for _, event, _ in events
-            if not isinstance(event, Unreadable)
+            if not isinstance(event, Unreadable | Unshown)
             for kind, id in touched(event)
         }
         if missing := {key: kind for key, kind in wanted.items() if key not in self._copies}:
@@ -122,7 +122,7 @@ class EventBatch:
         while True:
             still = []
             for recorded in waiting:
-                if self.letters.hold(recorded):
+                if isinstance(recorded.event, Unshown) or self.letters.hold(recorded):
                     continue
                 try:
                     if isinstance(recorded.event, Unreadable):

@@ -1,6 +1,7 @@
 """The command side: decide, save the write model and record the event, in one transaction."""
 
 from collections.abc import Callable
+from datetime import datetime
 
 from contract.messages import Command, CommandResult, Event
 from contract.ports import Clock, recorded_at
@@ -17,15 +18,17 @@ class Commands:
 
     async def execute(self, command: Command) -> CommandResult:
         now = recorded_at(self._clock, command)
-
-        async def work(transaction: Transaction) -> tuple[Effect, Callable[[], Position]]:
-            effect = await execute(transaction, command, now)
-            if effect.event is None:
-                return effect, await self._recorder.latest(transaction)
-            return effect, await self._recorder.record(transaction, effect.event)
-
-        effect, position = await self._database.transact(work)
+        effect, position = await self._database.transact(lambda transaction: self.write(transaction, command, now))
         return CommandResult(effect.receipt, effect.created, position())
+
+    async def write(
+        self, transaction: Transaction, command: Command, now: datetime
+    ) -> tuple[Effect, Callable[[], Position]]:
+        """In the caller's transaction; the position is known after its commit."""
+        effect = await execute(transaction, command, now)
+        if effect.event is None:
+            return effect, await self._recorder.latest(transaction)
+        return effect, await self._recorder.record(transaction, effect.event)
 
 
 class NoRecorder:

@@ -24,11 +24,18 @@ class Unreadable(NamedTuple):
     reason: str
 
 
+class Unshown(NamedTuple):
+    """An event that changes no view: only commands read it."""
+
+    stream: str
+    version: int
+
+
 class RecordedEvent(NamedTuple):
     """An event and its position, which covers it and all events before it."""
 
     position: Position
-    event: Event | Unreadable
+    event: Event | Unreadable | Unshown
     recorded_s: float | None = None  # by the database's clock when the row was written, shortly before the commit
 
 

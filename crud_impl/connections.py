@@ -24,7 +24,9 @@ Rows = Callable[[str, dict[str, Any]], Awaitable[Sequence[Any]]]
 SCHEMA = files("crud_impl").joinpath("schema.sql").read_text("utf-8")
 AWAY = "The database cannot be asked right now."
 SERIALIZATION_FAILURE, DEADLOCK, UNIQUE_VIOLATION, READ_ONLY = "40001", "40P01", "23505", "25006"
-ORDER_KEYS = ("orders_pkey", "order_lines_pkey")  # two commands that place the same order violate one of these
+# Two commands that place the same order violate one of the first two; that append the same version of a stream, or
+# record the same delivery, of events that are the only truth, one of the others.
+ONCE = ("orders_pkey", "order_lines_pkey", "outbox_stream_version_key", "outbox_deliveries")
 TRIES_MAX = 5
 
 
@@ -160,5 +162,5 @@ class Database:
 def collided(error: psycopg.Error) -> bool:
     """Whether the error is a collision of two transactions. The second starts over and then sees the first's rows."""
     if error.sqlstate == UNIQUE_VIOLATION:
-        return error.diag.constraint_name in ORDER_KEYS
+        return error.diag.constraint_name in ONCE
     return error.sqlstate in (SERIALIZATION_FAILURE, DEADLOCK)

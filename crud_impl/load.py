@@ -5,6 +5,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import datetime, timedelta
 from itertools import chain, islice
+from typing import Protocol
 
 import psycopg
 from psycopg import sql
@@ -40,6 +41,8 @@ PRODUCTS = "products (id, version, name, words, price_cents, stock, added_price_
 ORDERS = (
     "orders (id, version, status, customer_id, placed_at, paid_at, shipped_at, cancelled_at, line_count, total_cents)"
 )
+HELD = """
+SELECT id::text FROM customers WHERE id = ANY(%s::uuid[]) UNION ALL SELECT id::text FROM orders WHERE id = %s::uuid"""
 LINES = "order_lines (order_id, position, product_id, quantity, unit_price_cents)"
 
 
@@ -47,63 +50,90 @@ class OtherData(Exception):
     """The database holds another data set of the same seed."""
 
 
-def load(url: str, schema: str, data: DataSet, until: datetime, progress: Progress, record: Record | None) -> None:
+class Copies(Protocol):
+    """Copies a data set into what a rung's commands write."""
+
+    def held(self, connection: psycopg.Connection, customers: Sequence[str], order: str) -> set[str]:
+        """Which of these ids are there."""
+
+    def begin(self, connection: psycopg.Connection, data: DataSet) -> None:
+        """Customers and products."""
+
+    def orders(self, connection: psycopg.Connection, histories: Sequence[History]) -> None: ...
+    def end(self, connection: psycopg.Connection) -> None:
+        """After the last order."""
+
+
+def load(url: str, schema: str, data: DataSet, until: datetime, progress: Progress, copies: Copies) -> None:
     """Copy the data set, its newest order placed at `until`. A database that already holds it is left unchanged."""
     with open_step(url, schema) as connection:
-        if _holds(connection, data):
+        if _holds(connection, data, copies):
             return
         with connection.transaction():
-            _copy_customers_and_products(connection, data, record)
+            copies.begin(connection, data)
             progress("copying customers and products", 1, 1)
-            _copy_orders(connection, data, until, progress, record)
+            _copy_orders(connection, data, until, progress, copies)
+            copies.end(connection)
         _analyze(connection, schema, progress)
 
 
-def _holds(connection: psycopg.Connection, data: DataSet) -> bool:
+def _holds(connection: psycopg.Connection, data: DataSet, copies: Copies) -> bool:
     """Ids depend only on seed and index: if the customer after the last exists, the database holds a larger set."""
     customers, _, orders = data.size
     first, last, beyond = (data.customer_id(index) for index in (0, customers - 1, customers))
-    found = connection.execute("SELECT id::text FROM customers WHERE id = ANY(%s::uuid[])", ([first, last, beyond],))
-    ids = {str(row[0]) for row in found}
-    ordered = connection.execute("SELECT FROM orders WHERE id = %s::uuid", (data.order_id(orders - 1),)).fetchone()
-    if ids and (ids != {first, last} or ordered is None):
+    held = copies.held(connection, (first, last, beyond), order := data.order_id(orders - 1))
+    if held and held != {first, last, order}:
         raise OtherData
-    return bool(ids)
-
-
-def _copy_customers_and_products(connection: psycopg.Connection, data: DataSet, record: Record | None) -> None:
-    sold = Counter[str]()
-    for _, _, lines, changes, _ in data.orders():
-        if "cancelled" not in changes:
-            sold.update(dict(lines))
-    copy(connection, CUSTOMERS, ((id, 1, name, list(words(name)), name) for id, name in data.customers()))
-    copy(
-        connection,
-        PRODUCTS,
-        (
-            (id, 1, name, list(words(name)), price, stock - sold[id], price, stock)
-            for id, name, price, stock in data.products()
-        ),
-    )
-    if record:
-        registered = (CustomerRegistered(id, 1, name) for id, name in data.customers())
-        added = (ProductAdded(id, 1, name, price, stock) for id, name, price, stock in data.products())
-        record(connection, chain(registered, added))
+    return bool(held)
 
 
 def _copy_orders(
-    connection: psycopg.Connection, data: DataSet, until: datetime, progress: Progress, record: Record | None
+    connection: psycopg.Connection, data: DataSet, until: datetime, progress: Progress, copies: Copies
 ) -> None:
     products = {id: (name, price) for id, name, price, _ in data.products()}
     rows, done = data.orders(), 0
     while batch := list(islice(rows, BATCH)):
-        histories = [_history(row, products, until) for row in batch]
-        copy(connection, ORDERS, map(_order_row, histories))
-        copy(connection, LINES, chain.from_iterable(map(_line_rows, histories)))
-        if record:
-            record(connection, chain.from_iterable(histories))
+        copies.orders(connection, [_history(row, products, until) for row in batch])
         done += len(batch)
         progress("copying orders", done, data.size[2])
+
+
+class Tables:
+    """Copies into the tables of the write model."""
+
+    def __init__(self, record: Record | None = None) -> None:
+        self._record = record
+
+    def held(self, connection: psycopg.Connection, customers: Sequence[str], order: str) -> set[str]:
+        return {str(id) for (id,) in connection.execute(HELD, (list(customers), order))}
+
+    def begin(self, connection: psycopg.Connection, data: DataSet) -> None:
+        sold = Counter[str]()
+        for _, _, lines, changes, _ in data.orders():
+            if "cancelled" not in changes:
+                sold.update(dict(lines))
+        copy(connection, CUSTOMERS, ((id, 1, name, list(words(name)), name) for id, name in data.customers()))
+        copy(
+            connection,
+            PRODUCTS,
+            (
+                (id, 1, name, list(words(name)), price, stock - sold[id], price, stock)
+                for id, name, price, stock in data.products()
+            ),
+        )
+        if self._record:
+            registered = (CustomerRegistered(id, 1, name) for id, name in data.customers())
+            added = (ProductAdded(id, 1, name, price, stock) for id, name, price, stock in data.products())
+            self._record(connection, chain(registered, added))
+
+    def orders(self, connection: psycopg.Connection, histories: Sequence[History]) -> None:
+        copy(connection, ORDERS, map(_order_row, histories))
+        copy(connection, LINES, chain.from_iterable(map(_line_rows, histories)))
+        if self._record:
+            self._record(connection, chain.from_iterable(histories))
+
+    def end(self, connection: psycopg.Connection) -> None:
+        pass
 
 
 def _history(row: OrderRow, products: dict[str, tuple[str, int]], until: datetime) -> History:

@@ -1,7 +1,7 @@
 """New: the views move to Redis; an outbox carries the events, and a projector process applies them."""
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
 
 from contract.ports import OrderSystem
@@ -14,6 +14,7 @@ from cqrs_impl.projector import Projector
 from cqrs_impl.queries import DocumentQueries
 from cqrs_impl.system import CqrsOrders
 from crud_impl.connections import SCHEMA
+from crud_impl.load import Copies, Tables
 from ladder.connections import connect, database, redis_client
 from ladder.environment import Environment
 from ladder.rung import Progress
@@ -29,7 +30,7 @@ class Cqrs(Views):
     servers = (POSTGRES, REDIS)
     schema = SCHEMA + OUTBOX
     worker_names = ("projector",)
-    record = staticmethod(copy_events)
+    copies: Callable[[], Copies] = partial(Tables, copy_events)
 
     def prepare(self, env: Environment) -> None:
         POSTGRES.create_schema(env.url(POSTGRES), env.namespace, self.schema)

@@ -1,7 +1,7 @@
 """The feed: reads the outbox in an order in which no event can appear before one already read."""
 
 import asyncio
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -13,7 +13,7 @@ from contract.messages import Event
 from contract.position import Position
 from cqrs_impl.checkpoint import AnotherHistory
 from cqrs_impl.feeds.outbox.recorder import HOLDS, beyond, held, named, place
-from cqrs_impl.ports import Batch, RecordedEvent, Unreadable
+from cqrs_impl.ports import Batch, RecordedEvent, Unreadable, Unshown
 from crud_impl.connections import Connect, Connection
 from crud_impl.session import message_of
 
@@ -35,8 +35,9 @@ _decode = msgspec.json.Decoder(Event).decode
 class OutboxFeed:
     """Holds one connection for reading and LISTEN, and reopens it after `close`. It also implements `EventLog`."""
 
-    def __init__(self, connect: Connect, channel: str) -> None:
-        self._connect, self._channel = connect, channel
+    def __init__(self, connect: Connect, channel: str, decode: Callable[[str], Event | Unshown] = _decode) -> None:
+        """`decode` reads a body; it raises `msgspec.DecodeError` where that is no event."""
+        self._connect, self._channel, self._decode = connect, channel, decode
         self._connection: Connection | None = None
         self._news = asyncio.Event()
 
@@ -92,7 +93,7 @@ class OutboxFeed:
 
     async def _recorded(self, at: Position, body: str, recorded_s: float | None = None) -> RecordedEvent:
         try:
-            return RecordedEvent(at, _decode(body), recorded_s)
+            return RecordedEvent(at, self._decode(body), recorded_s)
         except msgspec.DecodeError as error:
             ((stream, version),) = await self._rows(NAME, **beyond(at))
             return RecordedEvent(at, Unreadable(stream, version, f"its body is no event ({error})"))

@@ -1,0 +1,47 @@
+"""New: no tables but the events. A command folds what has happened, and what happens is all that it writes."""
+
+from collections.abc import Mapping
+
+from contract.ports import OrderSystem
+from cqrs_impl.documents.redis import Keys, RedisDocuments
+from cqrs_impl.documents.redis_reads import RedisReads
+from cqrs_impl.event_store.commands import EventCommands
+from cqrs_impl.event_store.events import shown
+from cqrs_impl.event_store.load import EventCopies, claim_types
+from cqrs_impl.event_store.store import EVENT_STORE, SNAPSHOT_EVERY, EventStore
+from cqrs_impl.feeds.outbox.feed import OutboxFeed
+from cqrs_impl.feeds.outbox.recorder import OutboxBacklog
+from cqrs_impl.projector import Projector
+from cqrs_impl.queries import DocumentQueries
+from cqrs_impl.system import CqrsOrders
+from ladder.connections import connect, database, redis_client
+from ladder.cqrs import Cqrs
+from ladder.environment import Environment
+from servers.postgres import POSTGRES
+
+
+class EventSourced(Cqrs):
+    name, parent = "event_sourced", "cqrs"
+    idea = "Events are the truth: no tables of what is, a command folds what has happened."
+    cost = "Commands replay events; more rows for an order; old events must stay readable."
+    schema = EVENT_STORE
+    copies = EventCopies
+    option, variants = "snapshots", ("off",)
+
+    def prepare(self, env: Environment) -> None:
+        super().prepare(env)
+        claim_types(env.url(POSTGRES), env.namespace)
+
+    def system(self, env: Environment) -> OrderSystem:
+        tables = database(env)
+        read = RedisReads(redis_client(env), Keys(env.namespace), OutboxBacklog(tables.rows))
+        store = EventStore(env.namespace, 0 if self.variant else SNAPSHOT_EVERY)
+        return CqrsOrders(tables, EventCommands(tables, store, env.clock), DocumentQueries(read), read.leads)
+
+    def workers(self, env: Environment) -> Mapping[str, Projector]:
+        feed = OutboxFeed(connect(env), env.namespace, shown)
+        documents = RedisDocuments(redis_client(env), Keys(env.namespace), feed.present)
+        return {"projector": Projector(feed, feed, documents)}
+
+
+RUNG = EventSourced()
