@@ -34,12 +34,6 @@ from cqrs_impl.event_store.streams import Stock
 from crud_impl.connections import Database, Transaction
 from crud_impl.effect import Effect, changed, repeated
 
-# Index: outbox_deliveries, whose condition it repeats.
-DELIVERED = """
-SELECT substring(body FROM '"quantity":([0-9]+)')::bigint FROM outbox
-WHERE stream = %(stream)s AND substring(body FROM '"delivery_id":"([^"]+)"') = %(delivery)s
-AND stream LIKE 'product-%%' AND body LIKE '%%"type":"StockDelivered"%%'"""
-
 Streams = dict[str, Stream]
 
 
@@ -67,8 +61,8 @@ class EventCommands(Commands):
                 event = rules.reprice(streams[own].state, command)
             case DeliverStock():
                 streams = await self._load(transaction, own := f"product-{command.id}")
-                found = await transaction.first(DELIVERED, stream=own, delivery=command.delivery_id)
-                event = rules.deliver(streams[own].state, found and found[0], command)
+                delivered = await self._store.delivered(transaction, own, command.delivery_id)
+                event = rules.deliver(streams[own].state, delivered, command)
             case PlaceOrder():
                 stocks = stocks_of(command.lines)
                 others = [f"customer-{command.customer_id}", *(f"product-{line.product_id}" for line in command.lines)]

@@ -24,6 +24,11 @@ EVENT_STORE = OUTBOX + files("cqrs_impl.event_store").joinpath("schema.sql").rea
 SNAPSHOT_EVERY = 100  # events of a stream; 0: never
 
 LOAD = "SELECT * FROM event_streams(%(streams)s, %(locked)s, %(rules)s)"
+# Index: outbox_deliveries, whose condition it repeats.
+DELIVERED = """
+SELECT substring(body FROM '"quantity":([0-9]+)')::bigint FROM outbox
+WHERE stream = %(stream)s AND substring(body FROM '"delivery_id":"([^"]+)"') = %(delivery)s
+AND stream LIKE 'product-%%' AND body LIKE '%%"type":"StockDelivered"%%'"""
 # One statement for all streams, so that the order of the events is theirs. The last has the position of the command.
 APPEND = """
 WITH appended AS (
@@ -64,6 +69,11 @@ class EventStore:
             if body is not None:
                 bodies[stream].append(body)
         return {stream: folded(stream, snapshots.get(stream), bodies[stream]) for stream in streams}
+
+    async def delivered(self, transaction: Transaction, product: str, delivery_id: str) -> int | None:
+        """The quantity recorded under this delivery id in the stream of a product, if there is one."""
+        row = await transaction.first(DELIVERED, stream=product, delivery=delivery_id)
+        return row and int(row[0])
 
     async def append(
         self, transaction: Transaction, streams: Mapping[str, Stream], events: Sequence[StoredEvent]

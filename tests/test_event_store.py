@@ -1,0 +1,374 @@
+"""The event store: what is folded from it is what was, whatever becomes of snapshots, shapes and other writers."""
+
+import asyncio
+import os
+import threading
+from collections import defaultdict
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from random import Random
+from typing import Any
+from uuid import UUID
+
+import msgspec
+import psycopg
+import pytest
+
+from contract import messages as m
+from contract import rules
+from contract.errors import InsufficientStock, Refusal, StoreGone
+from contract.ports import utc_now
+from contract.position import BEGINNING, START, Position
+from cqrs_impl.event_store.commands import EventCommands
+from cqrs_impl.event_store.events import SCHEMAS, decode, encode, shown
+from cqrs_impl.event_store.history import moment_of, past, state_of
+from cqrs_impl.event_store.load import NewerEvents, claim_types
+from cqrs_impl.event_store.store import EVENT_STORE, EventStore, Stream, folded
+from cqrs_impl.feeds.outbox.feed import OutboxFeed
+from cqrs_impl.ports import Unreadable, Unshown
+from crud_impl.session import open_step
+from ladder.connections import connect, database
+from ladder.environment import CLIENTS, LEVELS, NAMESPACE, Environment
+from ladder.rung import rung
+from loadtests.dataset import Dataset
+from servers.postgres import POSTGRES
+from servers.redis import REDIS
+from servers.server import Unusable
+from tests.model import Model
+
+HISTORIES = int(os.environ.get("HISTORIES", "300"))
+RECORDED = Path(__file__).parent / "recorded_events"
+ANN, TEA, POT, ORDER = (str(UUID(int=n)) for n in (1, 2, 3, 11))
+
+
+# Random histories, in memory: the model, which folds nothing, says what each version must be.
+
+
+class MemoryStore:
+    """The streams of an `EventStore`, by their bodies."""
+
+    def __init__(self) -> None:
+        self.bodies = defaultdict[str, list[str]](list)
+
+    async def load(self, _: Any, streams: list[str], *, locked: list[str]) -> dict[str, Stream]:
+        return {stream: folded(stream, None, self.bodies[stream]) for stream in streams}
+
+    async def delivered(self, _: Any, product: str, delivery_id: str) -> int | None:
+        events = map(decode, self.bodies[product])
+        return next((e.quantity for e in events if getattr(e, "delivery_id", "") == delivery_id), None)
+
+    async def append(self, _: Any, streams: dict[str, Stream], events: list[Any]) -> Callable[[], Position]:
+        for event in events:
+            assert event.stream in streams and event.version == len(self.bodies[event.stream]) + 1
+            self.bodies[event.stream].append(encode(event))
+        return lambda: START
+
+    async def latest(self, _: Any) -> Callable[[], Position]:
+        return lambda: START
+
+
+def chosen(rng: Random, model: Model) -> tuple[m.Command, Any]:
+    """A command, which may be a repeat or be refused, and what the model says of it."""
+    customer, product, order = (str(UUID(int=kind + rng.randrange(3))) for kind in (10, 20, 30))
+    name, number, expected = rng.choice("ABC"), rng.randint(1, 4), rng.choice((None, None, 1, 2))
+    match rng.randrange(10):
+        case 0:
+            return m.RegisterCustomer(customer, name), model.register(customer, name)
+        case 1:
+            return m.AddProduct(product, name, number, number), model.add(product, name, number, number)
+        case 2:
+            return m.RenameCustomer(customer, name, expected), model.rename(customer, name, expected)
+        case 3:
+            return m.RepriceProduct(product, number, expected), model.reprice(product, number, expected)
+        case 4:
+            delivery = str(UUID(int=rng.randrange(6)))
+            return m.DeliverStock(product, delivery, number), model.deliver(product, delivery, number)
+        case 5 | 6 | 7:
+            wanted = [(str(UUID(int=20 + n)), number) for n in rng.sample(range(3), rng.randint(1, 2))]
+            lines = tuple(m.Wanted(*line) for line in wanted)
+            return m.PlaceOrder(order, customer, lines), model.place(order, customer, wanted)
+        case _:
+            what, kind = rng.choice((("pay", m.PayOrder), ("ship", m.ShipOrder), ("cancel", m.CancelOrder)))
+            return kind(order, expected), model.advance(order, what, expected)
+
+
+def in_model(model: Model, stream: str) -> tuple[Any, ...]:
+    kind, _, id = stream.partition("-")
+    if kind == "order":
+        order = model.orders[id]
+        return order.version, order.happened[-1], "paid" in order.happened, *order.first
+    if kind == "customer":
+        customer = model.customers[id]
+        return customer.version, customer.value, *customer.first
+    product = model.products[id]
+    there = product.first[2] + sum(product.deliveries.values())
+    return (there - product.stock,) if kind == "stock" else (product.version, product.value, *product.first, there)
+
+
+def in_state(state: Any) -> tuple[Any, ...]:
+    match state:
+        case rules.Order():
+            wanted = [(line.product_id, line.quantity) for line in state.lines]
+            return state.version, state.status, state.paid, state.customer_id, wanted
+        case rules.Customer():
+            return state.version, state.name, state.registered_name
+        case rules.Product():
+            added = (state.name, state.added_price_cents, state.added_stock)
+            return state.version, state.price_cents, *added, state.stock
+    return (state.taken,)
+
+
+async def check_history(seed: int) -> int:
+    """Every answer is the model's, and every version of every stream folds to what the model said then."""
+    rng, model, store = Random(seed), Model(), MemoryStore()
+    commands, then = EventCommands(None, store, utc_now), dict[tuple[str, int], tuple[Any, ...]]()
+    for _ in range(40):
+        command, expected = chosen(rng, model)
+        lengths = {stream: len(bodies) for stream, bodies in store.bodies.items()}
+        try:
+            effect, _position = await commands.write(None, command, datetime.now(UTC))
+            answer: Any = (201 if effect.created else 200, effect.receipt.version)
+        except Refusal as refusal:
+            answer = refusal.status, refusal.code
+        assert answer == expected, f"seed {seed}: {command}"
+        for stream, bodies in store.bodies.items():
+            if len(bodies) > lengths.get(stream, 0):
+                then[stream, len(bodies)] = in_model(model, stream)
+    for (stream, version), was in then.items():
+        bodies = store.bodies[stream][:version]
+        before = rng.randrange(version)
+        snapshot = msgspec.json.encode(state_of(map(decode, bodies[:before]))).decode() if before else None
+        for state in (state_of(map(decode, bodies)), folded(stream, snapshot, bodies[before:]).state):
+            assert in_state(state) == was, f"seed {seed}: {stream} at version {version}"
+    return len(then)
+
+
+def test_at_every_version_of_random_histories_the_fold_is_the_state_recorded_then() -> None:
+    async def check() -> int:
+        return sum([await check_history(seed) for seed in range(HISTORIES)])
+
+    assert asyncio.run(check()) > 10 * HISTORIES
+
+
+# In PostgreSQL.
+
+
+class Shop:
+    """The commands of one event store, with a snapshot every four events."""
+
+    def __init__(self, env: Environment, every: int = 4) -> None:
+        self.env, self.url, self.name = env, env.url(POSTGRES), env.namespace
+        self.runner, self.tables = asyncio.Runner(), database(env)
+        self.commands = EventCommands(self.tables, EventStore(self.name, every), utc_now)
+
+    def does(self, *commands: m.Command) -> list[int]:
+        return [self.runner.run(self.commands.execute(command)).receipt.version for command in commands]
+
+    def order(self, number: int, pieces: int = 1) -> list[int]:
+        return self.does(m.PlaceOrder(str(UUID(int=100 + number)), ANN, (m.Wanted(TEA, pieces),)))
+
+    def sql(self, *statements: str, values: tuple[Any, ...] = ()) -> list[Any]:
+        with open_step(self.url, self.name) as connection, connection.transaction():
+            *_, last = (connection.execute(one.encode(), values or None) for one in statements)
+            return last.fetchall() if last.description else []
+
+    def record(self, stream: str, version: int, body: str) -> None:
+        self.sql("INSERT INTO outbox (stream, version, body) VALUES (%s, %s, %s)", values=(stream, version, body))
+
+    def read(self) -> list[Any]:
+        """What the projector is given of each event."""
+
+        async def events() -> list[Any]:
+            feed = OutboxFeed(connect(self.env), self.name, shown)
+            batch = await feed.read(Position(BEGINNING, await feed.present()), 1000)
+            await feed.close()
+            return [one.event for one in batch.events]
+
+        return self.runner.run(events())
+
+    def close(self) -> None:
+        self.runner.run(self.tables.close())
+        self.runner.close()
+
+
+@contextmanager
+def opened(postgres_url: str, name: str, level: str = LEVELS[0], every: int = 4) -> Iterator[Shop]:
+    POSTGRES.create_schema(postgres_url, name, EVENT_STORE)
+    shop = Shop(Environment({POSTGRES.variable: postgres_url, NAMESPACE: name, CLIENTS: level}), every)
+    yield shop
+    shop.close()
+
+
+@pytest.fixture(params=LEVELS)
+def shop(request: pytest.FixtureRequest, postgres_url: str, namespace: Callable[[], str]) -> Iterator[Shop]:
+    with opened(postgres_url, namespace(), request.param) as shop:
+        yield shop
+
+
+def filled(shop: Shop) -> Shop:
+    shop.does(m.RegisterCustomer(ANN, "Ann Lee"), m.AddProduct(TEA, "Green Tea", 100, 11))
+    for number in range(10):
+        shop.order(number)
+    return shop
+
+
+SPOIL = "UPDATE snapshots SET state = replace(state, '\"taken\":', '\"taken\":10')"
+
+
+def test_a_snapshot_is_written_every_so_many_events_and_used(shop: Shop) -> None:
+    assert filled(shop).sql("SELECT stream, version FROM snapshots") == [(f"stock-{TEA}", 8)]
+    shop.sql(SPOIL)
+    with pytest.raises(InsufficientStock):
+        shop.order(10)
+
+
+@pytest.mark.parametrize(
+    "done",
+    [
+        ("TRUNCATE snapshots",),
+        (SPOIL, "UPDATE snapshots SET rules = 'of yesterday'"),
+        (SPOIL, "UPDATE snapshots SET history = 'of another database'"),
+        ("CREATE TEMPORARY TABLE kept AS TABLE outbox", "TRUNCATE outbox", SPOIL, "INSERT INTO outbox TABLE kept"),
+    ],
+    ids=["dropped", "of other rules", "of another history", "of a database that was restored"],
+)
+def test_without_the_snapshot_that_counts_the_state_is_folded_from_the_events(
+    done: tuple[str, ...], shop: Shop
+) -> None:
+    filled(shop).sql(*done)
+    assert shop.order(10) == [1], "one piece is left"
+    with pytest.raises(InsufficientStock):
+        shop.order(11)
+    assert shop.sql("SELECT version FROM snapshots") == [(11,)], "the stream was long, so it got another"
+
+
+def test_without_snapshots_none_is_written_or_used(postgres_url: str, namespace: Callable[[], str]) -> None:
+    with opened(postgres_url, name := namespace()) as shop:
+        filled(shop).sql(SPOIL)
+        with opened(postgres_url, name, every=0) as other:
+            assert other.order(10) == [1]
+            assert other.sql("SELECT version FROM snapshots") == [(8,)]
+
+
+def test_of_two_appends_of_one_version_one_starts_over_and_sees_the_other(shop: Shop) -> None:
+    shop.does(m.RegisterCustomer(ANN, "Ann"))
+    with psycopg.connect(shop.url, options=f"-c search_path={shop.name}") as other:  # it does not lock
+        event = m.CustomerRenamed(ANN, 2, "Bea")
+        row = (event.stream, event.version, encode(event))
+        other.execute("INSERT INTO outbox (stream, version, body) VALUES (%s, %s, %s)", row)
+        waiting = threading.Thread(target=lambda: answers.extend(shop.does(m.RenameCustomer(ANN, "Cleo"))))
+        answers: list[int] = []
+        waiting.start()
+        with open_step(shop.url, shop.name) as watching:
+            blocked = "SELECT count(*) FROM pg_stat_activity WHERE cardinality(pg_blocking_pids(pid)) > 0"
+            while watching.execute(blocked).fetchone() == (0,):
+                pass
+    waiting.join()
+    assert answers == [3]
+
+
+def test_events_of_old_shapes_are_read_as_todays_by_commands_and_views(shop: Shop) -> None:
+    for path in RECORDED.glob("*.json"):
+        body = path.read_text().strip()
+        event = decode(body)
+        assert SCHEMAS[type(event).__name__] > 1 and decode(encode(event)) == event
+        shop.record(event.stream, 1, body)
+    lines = (m.Line(TEA, "Green Tea", 3, 435, 1305), m.Line(POT, "Tea Pot", 1, 1990, 1990))
+    placed = m.OrderPlaced(ORDER, 1, datetime(2024, 3, 1, 9, 30, tzinfo=UTC), ANN, lines, 3295)
+    assert sorted(shop.read(), key=lambda event: event.stream) == [m.CustomerRegistered(ANN, 1, "Ann Lee"), placed]
+    again = m.PlaceOrder(ORDER, ANN, (m.Wanted(TEA, 3), m.Wanted(POT, 1)))
+    assert shop.does(m.RenameCustomer(ANN, "Ann Lee"), m.PayOrder(ORDER), again) == [1, 2, 2]
+
+
+UNKNOWN = {
+    '{"schema":1,"type":"CustomerRated","id":"x","version":2}': (
+        "CustomerRated is a type that this version does not know"
+    ),
+    encode(m.CustomerRenamed(ANN, 2, "Bea")).replace('"schema":1', '"schema":2'): (
+        "CustomerRenamed has schema 2, and this version reads up to 1"
+    ),
+}
+
+
+@pytest.mark.parametrize("body", UNKNOWN)
+def test_an_event_that_this_version_cannot_read_stops_its_stream_and_no_other(body: str, shop: Shop) -> None:
+    shop.does(m.RegisterCustomer(ANN, "Ann"), m.AddProduct(TEA, "Green Tea", 100, 5))
+    shop.record(f"customer-{ANN}", 2, body)
+    with pytest.raises(StoreGone, match=r"^What was recorded cannot be read right now\.$") as refused:
+        shop.order(1)
+    assert refused.value.reason == f"customer-{ANN}: {UNKNOWN[body]}"
+    assert shop.does(m.RepriceProduct(TEA, 200)) == [2]
+    unread = next(event for event in shop.read() if isinstance(event, Unreadable))
+    assert unread == (f"customer-{ANN}", 2, f"its body is no event ({UNKNOWN[body]})")
+
+
+@pytest.mark.parametrize(
+    ("name", "reads"), [("OrderPlaced", "reads them up to schema 2"), ("OrderRated", "does not know them")]
+)
+def test_a_store_of_a_later_version_is_refused(
+    name: str, reads: str, postgres_url: str, namespace: Callable[[], str]
+) -> None:
+    with opened(postgres_url, namespace()) as shop:
+        claim_types(shop.url, shop.name)
+        claim_types(shop.url, shop.name)
+        shop.sql(f"INSERT INTO event_types VALUES ('{name}', 3) ON CONFLICT (type) DO UPDATE SET schema = 3")
+        with pytest.raises(NewerEvents) as refused:
+            claim_types(shop.url, shop.name)
+    assert str(refused.value) == (
+        f"The event store holds events of the type {name} with schema 3, and this version {reads}: serve it with the"
+        " version that wrote them, or a later one."
+    )
+
+
+def test_the_past_is_read_up_to_a_version_or_a_time(shop: Shop) -> None:
+    filled(shop).does(m.RepriceProduct(TEA, 300))
+    shop.order(10)
+    stock, product, rows = f"stock-{TEA}", f"product-{TEA}", shop.tables.rows
+
+    async def ask() -> None:
+        everything = await past(rows, [product, stock])
+        assert [one.event.version for one in everything if one.event.kind == "stock"] == list(range(1, 12))
+        moment = await moment_of(rows, product, 2)
+        assert moment is not None and await moment_of(rows, product, 3) is None
+        until = await past(rows, [product, stock], moment)
+        assert until == everything[:-1] == await past(rows, [product, stock], until[-1].recorded_at)
+        taken = state_of(one.event for one in until if one.event.kind == "stock")
+        assert (taken.taken, until[-1].event.price_cents) == (10, 300)
+
+    shop.runner.run(ask())
+    assert [type(event) for event in shop.read()[-2:]] == [Unshown, m.OrderPlaced], "the order is its last event"
+
+
+def test_a_data_set_is_loaded_as_events_that_answer_as_the_tables_do(
+    postgres_url: str, redis_url: str, namespace: Callable[[], str]
+) -> None:
+    data, until, env = Dataset(1, 20, 5, 300), datetime(2026, 1, 1, tzinfo=UTC), dict[str, Environment]()
+    asked = [m.GetCustomer(id) for id, _ in data.customers()] + [m.GetProduct(id) for id, *_ in data.products()]
+    asked += [m.GetOrder(row.id) for row in data.orders()] + [m.TopProducts(5), m.DailySales(90)]
+    bodies = []
+    for name in ("crud", "event_sourced"):
+        values = {POSTGRES.variable: postgres_url, REDIS.variable: redis_url, NAMESPACE: namespace()}
+        env = Environment(values)
+        for _ in range(2):  # the second time it is there
+            rung(name).prepare(env)
+            rung(name).load(env, data, until, lambda *_: None)
+        with pytest.raises(Unusable, match="another size of seed 1"):
+            rung(name).load(env, Dataset(1, 19, 5, 300), until, lambda *_: None)
+
+        async def answers(system: Any) -> list[bytes]:
+            product, order = next(data.products())[0], m.PlaceOrder(ORDER, data.customer_id(0), (m.Wanted(TEA, 1),))
+            with pytest.raises(Refusal):
+                await system.execute(order)
+            order = m.PlaceOrder(ORDER, data.customer_id(0), (m.Wanted(product, 1),))
+            assert (await system.execute(order)).receipt.version == 1
+            found = [(await system.answer(query)).body for query in asked]
+            await system.close()
+            return found
+
+        bodies.append(asyncio.run(answers(rung(name).system(env))))
+    # The order is in no view yet, and in every table.
+    differing = [query for query, *both in zip(asked, *bodies, strict=True) if both[0] != both[1]]
+    assert {type(query) for query in differing} == {m.GetCustomer, m.GetProduct, m.TopProducts, m.DailySales}
+    assert len(differing) == 4
