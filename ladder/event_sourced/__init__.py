@@ -26,7 +26,7 @@ class EventSourced(Cqrs):
     cost = "Commands replay events; more rows for an order; old events must stay readable."
     schema = EVENT_STORE
     copies = EventCopies
-    option, variants = "snapshots", ("off",)
+    variants = ("no-snapshots",)
 
     def prepare(self, env: Environment) -> None:
         super().prepare(env)
