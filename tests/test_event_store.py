@@ -282,6 +282,7 @@ UNKNOWN = {
     encode(m.CustomerRenamed(ANN, 2, "Bea")).replace('"schema":1', '"schema":2'): (
         "CustomerRenamed has schema 2, and this version reads up to 1"
     ),
+    '{"type":"CustomerRegistered","id":"x","version":2}': "CustomerRegistered has not the fields of its schema 1",
 }
 
 

@@ -4,10 +4,10 @@ The body of each names its type and the number of its shape, its schema. Bodies 
 old shape is brought to today's whenever it is read.
 """
 
-from typing import Any, get_args
+from typing import Annotated, Any, get_args
 
 import msgspec
-from msgspec import Struct
+from msgspec import Meta, Struct
 
 from contract.messages import BaseEvent, Event
 from cqrs_impl.event_store.upcasts import UPCASTS
@@ -39,7 +39,7 @@ class _Head(Struct):
     """The first events had no number."""
 
     type: str
-    schema: int = 1
+    schema: Annotated[int, Meta(ge=1)] = 1
 
 
 _head = msgspec.json.Decoder(_Head).decode
@@ -62,7 +62,10 @@ def decode(body: str) -> StoredEvent:
         raise msgspec.ValidationError(f"{head.type} has schema {head.schema}, and this version reads up to {newest}")
     if head.schema == newest:
         return _decode(body)  # type: ignore[no-any-return]
-    return msgspec.convert(upcast(msgspec.json.decode(body), head.schema), StoredEvent)  # type: ignore[no-any-return]
+    try:
+        return msgspec.convert(upcast(msgspec.json.decode(body), head.schema), StoredEvent)  # type: ignore[no-any-return]
+    except (LookupError, TypeError, ValueError, ArithmeticError) as error:
+        raise msgspec.ValidationError(f"{head.type} has not the fields of its schema {head.schema}") from error
 
 
 def upcast(data: dict[str, Any], schema: int) -> dict[str, Any]:
