@@ -30,7 +30,6 @@ from contract.position import Position
 from cqrs_impl.commands import Commands
 from cqrs_impl.event_store.events import StockEvent, StockReturned, StockTaken
 from cqrs_impl.event_store.store import EventStore, Stream
-from cqrs_impl.event_store.streams import Stock
 from crud_impl.connections import Database, Transaction
 from crud_impl.effect import Effect, changed, repeated
 
@@ -104,11 +103,5 @@ def moved(
     kind: type[StockTaken] | type[StockReturned], streams: Streams, order_id: str, lines: Iterable[Wanted]
 ) -> list[StockEvent]:
     """The events of the stocks that an order takes from, or returns to."""
-
-    def next_version(stock: Stock | None) -> int:
-        return stock.version + 1 if stock else 1
-
-    return [
-        kind(line.product_id, next_version(streams[f"stock-{line.product_id}"].state), order_id, line.quantity)
-        for line in lines
-    ]
+    stocks = [(line, streams[f"stock-{line.product_id}"].state) for line in lines]
+    return [kind(line.product_id, stock.version + 1 if stock else 1, order_id, line.quantity) for line, stock in stocks]

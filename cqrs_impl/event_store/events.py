@@ -4,7 +4,7 @@ The body of each names its type and the number of its shape, its schema. Bodies 
 old shape is brought to today's whenever it is read.
 """
 
-from typing import Annotated, Any, get_args
+from typing import Annotated, get_args
 
 import msgspec
 from msgspec import Meta, Struct
@@ -63,16 +63,12 @@ def decode(body: str) -> StoredEvent:
     if head.schema == newest:
         return _decode(body)  # type: ignore[no-any-return]
     try:
-        return msgspec.convert(upcast(msgspec.json.decode(body), head.schema), StoredEvent)  # type: ignore[no-any-return]
+        data = msgspec.json.decode(body)
+        for step in UPCASTS[head.type][head.schema - 1 :]:
+            data = step(data)
+        return msgspec.convert(data, StoredEvent)  # type: ignore[no-any-return]
     except (LookupError, TypeError, ValueError, ArithmeticError) as error:
         raise msgspec.ValidationError(f"{head.type} has not the fields of its schema {head.schema}") from error
-
-
-def upcast(data: dict[str, Any], schema: int) -> dict[str, Any]:
-    """The fields of an event of an old schema as today's would have them."""
-    for step in UPCASTS[data["type"]][schema - 1 :]:
-        data = step(data)
-    return data
 
 
 def shown(body: str) -> Event | Unshown:
