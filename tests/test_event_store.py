@@ -36,13 +36,12 @@ from servers.postgres import POSTGRES
 from servers.redis import REDIS
 from servers.server import Unusable
 from tests.model import Model
+from tests.service import wait_until
 
 HISTORIES = int(os.environ.get("HISTORIES", "300"))
 RECORDED = Path(__file__).parent / "recorded_events"
+INSERT = "INSERT INTO outbox (stream, version, body) VALUES (%s, %s, %s)"
 ANN, TEA, POT, ORDER = (str(UUID(int=n)) for n in (1, 2, 3, 11))
-
-
-# Random histories, in memory: the model, which folds nothing, says what each version must be.
 
 
 class MemoryStore:
@@ -120,7 +119,7 @@ def in_state(state: Any) -> tuple[Any, ...]:
 
 
 async def check_history(seed: int) -> int:
-    """Every answer is the model's, and every version of every stream folds to what the model said then."""
+    """Every answer is that of the model, which folds nothing; each version of a stream folds to what it said then."""
     rng, model, store = Random(seed), Model(), MemoryStore()
     commands, then = EventCommands(None, store, utc_now), dict[tuple[str, int], tuple[Any, ...]]()
     for _ in range(40):
@@ -151,9 +150,6 @@ def test_at_every_version_of_random_histories_the_fold_is_the_state_recorded_the
     assert asyncio.run(check()) > 10 * HISTORIES
 
 
-# In PostgreSQL.
-
-
 class Shop:
     """The commands of one event store, with a snapshot every four events."""
 
@@ -165,16 +161,13 @@ class Shop:
     def does(self, *commands: m.Command) -> list[int]:
         return [self.runner.run(self.commands.execute(command)).receipt.version for command in commands]
 
-    def order(self, number: int, pieces: int = 1) -> list[int]:
-        return self.does(m.PlaceOrder(str(UUID(int=100 + number)), ANN, (m.Wanted(TEA, pieces),)))
+    def order(self, number: int) -> list[int]:
+        return self.does(m.PlaceOrder(str(UUID(int=100 + number)), ANN, (m.Wanted(TEA, 1),)))
 
     def sql(self, *statements: str, values: tuple[Any, ...] = ()) -> list[Any]:
         with open_step(self.url, self.name) as connection, connection.transaction():
             *_, last = (connection.execute(one.encode(), values or None) for one in statements)
             return last.fetchall() if last.description else []
-
-    def record(self, stream: str, version: int, body: str) -> None:
-        self.sql("INSERT INTO outbox (stream, version, body) VALUES (%s, %s, %s)", values=(stream, version, body))
 
     def read(self) -> list[Any]:
         """What the projector is given of each event."""
@@ -248,16 +241,13 @@ def test_without_snapshots_none_is_written_or_used(shop: Shop) -> None:
 def test_of_two_appends_of_one_version_one_starts_over_and_sees_the_other(shop: Shop) -> None:
     shop.does(m.RegisterCustomer(ANN, "Ann"))
     with psycopg.connect(shop.url, options=f"-c search_path={shop.name}") as other:  # it does not lock
-        event = m.CustomerRenamed(ANN, 2, "Bea")
-        row = (event.stream, event.version, encode(event))
-        other.execute("INSERT INTO outbox (stream, version, body) VALUES (%s, %s, %s)", row)
+        other.execute(INSERT, (f"customer-{ANN}", 2, encode(m.CustomerRenamed(ANN, 2, "Bea"))))
         waiting = threading.Thread(target=lambda: answers.extend(shop.does(m.RenameCustomer(ANN, "Cleo"))))
         answers: list[int] = []
         waiting.start()
         with open_step(shop.url, shop.name) as watching:
             blocked = "SELECT count(*) FROM pg_stat_activity WHERE cardinality(pg_blocking_pids(pid)) > 0"
-            while watching.execute(blocked).fetchone() == (0,):
-                pass
+            wait_until(lambda: watching.execute(blocked).fetchone() != (0,))
     waiting.join()
     assert answers == [3]
 
@@ -267,7 +257,7 @@ def test_events_of_old_shapes_are_read_as_todays_by_commands_and_views(shop: Sho
         body = path.read_text().strip()
         event = decode(body)
         assert SCHEMAS[type(event).__name__] > 1 and decode(encode(event)) == event
-        shop.record(event.stream, 1, body)
+        shop.sql(INSERT, values=(event.stream, 1, body))
     lines = (m.Line(TEA, "Green Tea", 3, 435, 1305), m.Line(POT, "Tea Pot", 1, 1990, 1990))
     placed = m.OrderPlaced(ORDER, 1, datetime(2024, 3, 1, 9, 30, tzinfo=UTC), ANN, lines, 3295)
     assert sorted(shop.read(), key=lambda event: event.stream) == [m.CustomerRegistered(ANN, 1, "Ann Lee"), placed]
@@ -289,7 +279,7 @@ UNKNOWN = {
 @pytest.mark.parametrize("body", UNKNOWN)
 def test_an_event_that_this_version_cannot_read_stops_its_stream_and_no_other(body: str, shop: Shop) -> None:
     shop.does(m.RegisterCustomer(ANN, "Ann"), m.AddProduct(TEA, "Green Tea", 100, 5))
-    shop.record(f"customer-{ANN}", 2, body)
+    shop.sql(INSERT, values=(f"customer-{ANN}", 2, body))
     with pytest.raises(StoreGone, match=r"^What was recorded cannot be read right now\.$") as refused:
         shop.order(1)
     assert refused.value.reason == f"customer-{ANN}: {UNKNOWN[body]}"
