@@ -1,4 +1,4 @@
-"""New: no tables but the events. A command folds what has happened, and what happens is all that it writes."""
+"""New: the events are the write model. A command folds the events of what it touches, and appends new ones."""
 
 from collections.abc import Mapping
 
@@ -22,7 +22,7 @@ from servers.postgres import POSTGRES
 
 class EventSourced(Cqrs):
     name, parent = "event_sourced", "cqrs"
-    idea = "Events are the truth: no tables of what is, a command folds what has happened."
+    idea = "Events are the truth: no tables of current state, a command folds the events of what it touches."
     cost = "Commands replay events; more rows for an order; old events must stay readable."
     schema = EVENT_STORE
     copies = EventCopies
