@@ -61,7 +61,7 @@ def run(environ: dict[str, str], *words: str) -> str:
 def test_the_ladder_shows_it_after_its_parent_and_what_it_changes(environ: dict[str, str]) -> None:
     shown = run(environ, "crossover.cli", "rungs")
     assert shown.index("crud") < shown.index("toy") < shown.index("idler")
-    assert "A worker that does" in shown
+    assert "A worker that" in shown
     assert '+        return {"idler": Idler()}' in run(environ, "crossover.cli", "diff", "toy")
 
 
