@@ -100,6 +100,7 @@ def solve(sums: Equations, times: Floats | None = None) -> Floats:
     scale = np.sqrt(np.diagonal(left, axis1=1, axis2=2))
     with np.errstate(divide="ignore", invalid="ignore"):
         normal = np.nan_to_num(left / scale[:, :, None] / scale[:, None, :])
-    if np.any(np.linalg.cond(normal) > CONDITION_MAX):
+    size = np.linalg.eigvalsh(normal)  # in ascending order; their ratio is the condition of a symmetric matrix
+    if np.any(size[:, -1] > CONDITION_MAX * size[:, 0]):
         raise NotComputable("reads and writes, or operations, came in one proportion: their costs cannot be separated")
     return np.asarray(np.linalg.solve(left, (times @ sums.right)[:, :, None])[:, :, 0], dtype=np.float64)

@@ -5,8 +5,8 @@ benchmarking in reasonable time"): requests of one round share its noise, rounds
 (Mytkowicz et al. 2009), so neither are treated as independent.
 
 Quantiles and the signed-rank test are SciPy's. Ours, because SciPy has none: the bootstrap stratified by restart and
-widened for few rounds (scipy.stats.bootstrap resamples one unstratified sample and widens nothing), the binned
-Hodges–Lehmann estimate that makes it affordable for hundreds of rounds, and Holm's correction.
+widened for few rounds (scipy.stats.bootstrap resamples one unstratified sample and widens nothing), the search that
+makes it affordable for hundreds of rounds, and Holm's correction.
 """
 
 import math
@@ -17,6 +17,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import stats
 
+from analysis.resampled_medians import quantile
+
 Floats = NDArray[np.float64]
 Verdict = Literal["better", "worse", "equivalent", "inconclusive"]
 
@@ -24,8 +26,6 @@ STARTS_MIN = 4  # from here on the spread between starts is measured; below it o
 ROUNDS_MIN = 5  # below this a bootstrap over rounds says nothing
 SAMPLES_MIN = {0.95: 60, 0.99: 300}  # a percentile of fewer rests on one or two of them
 RESAMPLES = 5_000
-EXACT_PAIRS_UP_TO = 60  # rounds whose pairs are all written out in each resample; above that they are binned
-BINS = 4_096
 CONTAINS_1 = "the interval contains 1"
 ALPHA = 0.05
 Z = float(stats.norm.ppf(1 - ALPHA / 2))
@@ -57,13 +57,9 @@ class Comparison(NamedTuple):
 
 def hodges_lehmann(values: Floats) -> float:
     """The median of all pairwise means, pairs with itself included (Hodges & Lehmann 1963)."""
-    return float(_hodges_lehmann_rows(_finite(values)[None, :])[0])
-
-
-def _hodges_lehmann_rows(rows: Floats) -> Floats:
-    left, right = np.triu_indices(rows.shape[1])
-    median: Floats = np.median((rows[:, left] + rows[:, right]) / 2, axis=1)
-    return median
+    values = _finite(values)
+    left, right = np.triu_indices(len(values))
+    return float(np.median((values[left] + values[right]) / 2))
 
 
 def bootstrap_interval(values: Floats, strata: NDArray[np.int64], *, seed: int) -> Interval:
@@ -77,30 +73,8 @@ def bootstrap_interval(values: Floats, strata: NDArray[np.int64], *, seed: int) 
         raise NotComputable(f"{len(values)} valid rounds, an interval needs {ROUNDS_MIN}")
     tail = expanded_tail(len(strata), len(np.unique(strata)))
     picks = resample_indices(strata, RESAMPLES, np.random.default_rng(seed))
-    if len(values) > EXACT_PAIRS_UP_TO:
-        return quantiles(_hodges_lehmann_binned(values, picks), tail)
-    chunk = max(1, 8_000_000 // (len(values) * (len(values) + 1) // 2))  # bounds memory to some 100 MB
-    parts = [_hodges_lehmann_rows(values[picks[start : start + chunk]]) for start in range(0, RESAMPLES, chunk)]
-    return quantiles(np.concatenate(parts), tail)
-
-
-def _hodges_lehmann_binned(values: Floats, picks: NDArray[np.int64]) -> Floats:
-    """The estimate for each row of picks, to 1/8,190 of the data's range, in n·log(n) instead of n².
-
-    The sums of all pairs are distributed as the histogram convolved with itself, which an FFT gives (Cooley & Tukey
-    1965); 720 rounds take a second instead of forty.
-    """
-    low, high = float(values.min()), float(values.max())
-    step = (high - low) / (BINS - 1) or 1.0
-    bins = np.rint((values - low) / step).astype(np.int64)
-    medians = np.empty(len(picks))
-    for start in range(0, len(picks), 500):  # bounds memory to some 100 MB
-        counts = multiplicities(bins[picks[start : start + 500]], BINS)
-        pairs = np.rint(np.fft.irfft(np.fft.rfft(counts, 2 * BINS) ** 2, 2 * BINS))
-        pairs[:, : 2 * BINS : 2] += counts  # each value with itself: now every pair stands twice
-        reached = np.cumsum(pairs, axis=1) >= pairs.sum(axis=1, keepdims=True) / 2
-        medians[start : start + 500] = low + np.argmax(reached, axis=1) * step / 2
-    return medians
+    drawn = multiplicities(picks, len(values)).astype(np.int32)
+    return Interval(quantile(values, drawn, tail), quantile(values, drawn, 1 - tail))
 
 
 def resample_indices(strata: NDArray[np.int64], resamples: int, rng: np.random.Generator) -> NDArray[np.int64]:
@@ -114,7 +88,8 @@ def resample_indices(strata: NDArray[np.int64], resamples: int, rng: np.random.G
 
 def multiplicities(picks: NDArray[np.int64], count: int) -> Floats:
     """How often each row of picks drew each of `count` indices."""
-    return np.stack([np.bincount(row, minlength=count) for row in picks]).astype(np.float64)
+    places = picks + count * np.arange(len(picks))[:, None]
+    return np.bincount(places.ravel(), minlength=count * len(picks)).reshape(-1, count).astype(np.float64)
 
 
 def quantiles(draws: Floats, tail: float = ALPHA / 2) -> Interval:

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from analysis import crossover, statistics
 from analysis.costs import family
+from analysis.resampled_medians import quantile
 from analysis.staleness import applied, token_price, visibility, wilson
 from analysis.statistics import Interval, NotComputable, compare
 from loadtests.format import TABLES
@@ -172,12 +173,16 @@ def test_estimate_interval_and_p_follow_the_data(values: np.ndarray, shift: floa
     assert there == pytest.approx((here.low + shift, here.high + shift), abs=1e-9)
 
 
-@pytest.mark.parametrize("rounds", [61, pytest.param(180, marks=LONG)])
-def test_many_rounds_give_the_interval_that_all_pairs_give(rounds: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    values, strata = np.random.default_rng(7).normal(-0.2, 0.1, rounds), np.arange(rounds) % 3
-    binned = statistics.bootstrap_interval(values, strata, seed=1)
-    monkeypatch.setattr(statistics, "EXACT_PAIRS_UP_TO", rounds)
-    assert binned == pytest.approx(statistics.bootstrap_interval(values, strata, seed=1), abs=2e-4)
+@pytest.mark.parametrize("rounds", [1, 2, 5, 7, 8, 30, 61])
+@pytest.mark.parametrize("digits", [9, 1, 0], ids=["no ties", "many ties", "all equal"])
+def test_quantiles_over_resamples_are_those_of_the_estimates_written_out(rounds: int, digits: int) -> None:
+    rng = np.random.default_rng(rounds)
+    values = np.round(rng.normal(-0.2, 0.1, rounds), digits)
+    picks = rng.integers(0, rounds, (150, rounds))
+    estimates = [statistics.hodges_lehmann(values[row]) for row in picks]
+    drawn = statistics.multiplicities(picks, rounds).astype(np.int32)
+    for share in (0, 0.003, 0.025, 0.4, 0.975, 1):
+        assert quantile(values, drawn, share) == pytest.approx(np.quantile(estimates, share), abs=1e-12)
 
 
 @pytest.mark.parametrize(
