@@ -126,9 +126,9 @@ class Projector:
             batch = await self.feed.read(before, limit)
             if not batch.events:
                 return done
-            moved = await self._project(before, batch.events) != before
-            limit = self._batch_max if moved else min(limit * 2, WINDOW_MAX)
-            done += len(batch.events)
+            reached = await self._project(before, batch.events)
+            limit = self._batch_max if reached != before else min(limit * 2, WINDOW_MAX)
+            done += sum(covers(reached, one.position) for one in batch.events)  # who waits is read again
             progress(min(done, total), total)
 
     async def close(self) -> None:

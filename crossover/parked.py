@@ -49,6 +49,14 @@ def show_parked(console: Console, rung_name: str, env: Mapping[str, str]) -> Non
     console.print(parked_table(rung_name, parked) if parked else f"Nothing of {rung_name} is parked.")
 
 
+def events_parked(rung_name: str, urls: Mapping[str, str]) -> int:
+    """How many events the views lack; a rung whose commands write its views lacks none."""
+    env = kept_on(rung_name, "Looking", urls)
+    if not any(isinstance(worker, DeadLetters) for worker in rung(rung_name).workers(Environment(env)).values()):
+        return 0
+    return sum(one.events for one in ask(rung_name, env, lambda letters: letters.blocked_streams()))
+
+
 def replay_parked(console: Console, rung_name: str, env: Mapping[str, str]) -> None:
     """Try all again; `Fallen` when some cannot be applied still."""
     applied, parked = ask(rung_name, env, lambda letters: letters.replay())
@@ -85,11 +93,11 @@ def ask(rung_name: str, env: Mapping[str, str], question: Callable[[DeadLetters]
 
 def parked_table(rung_name: str, parked: Sequence[Any]) -> Table:
     events = sum(one.events for one in parked)
-    whole = Column("stream", no_wrap=True, width=45)  # a name cut short could not be looked up
-    waiting, reason = Column("events waiting", max_width=7), Column("reason", overflow="fold")
-    table = Table(whole, "version", waiting, reason, title=f"Parked by {rung_name}; events: {events:,}")
+    whole = Column("stream, and why it waits", min_width=45, overflow="fold")  # a name cut short could not be looked up
+    title = f"Parked by {rung_name}; events: {events:,}"
+    table = Table(whole, "version", Column("events waiting", max_width=7), title=title, show_lines=True)
     for one in parked[:ROWS_MAX]:
-        table.add_row(one.stream, str(one.version), str(one.events), escape(one.reason))
+        table.add_row(f"{one.stream}\n{escape(one.reason)}", str(one.version), str(one.events))
     if len(parked) > ROWS_MAX:
-        table.add_row(f"… and {len(parked) - ROWS_MAX:,} more", "", "", "")
+        table.add_row(f"… and {len(parked) - ROWS_MAX:,} more", "", "")
     return table

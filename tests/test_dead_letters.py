@@ -1,10 +1,12 @@
 """Dead letters: a poisoned event blocks its own stream and nothing else; a replay after the repair heals it."""
 
 import asyncio
+import json
 import os
 import re
 from collections.abc import Callable, Iterable
 from typing import Any
+from uuid import UUID
 
 import httpx
 import psycopg
@@ -22,8 +24,15 @@ from cqrs_impl.documents.redis import Keys, RedisDocuments
 from cqrs_impl.ports import Documents
 from crossover.errors import Fallen
 from crossover.parked import replay_parked, show_parked
+from ladder.environment import NAMESPACE, Environment
+from ladder.rung import rung
+from servers.postgres import POSTGRES
+from servers.redis import REDIS
+from servers.server import namespace_of
 from tests.service import Shop, settle, wait_until
 from tests.story import CUSTOMER, FIRST, POT, SECOND, STORY, TEA, ListFeed, contents, followed, place
+from tests.test_bad_servers import database as own_database
+from tests.test_cli import outcome_of, refused
 
 STORIES = min(2 * int(os.environ.get("CASES", "10")), 60)
 WHAT_WAITS = {  # poison at this event of the story → the streams that wait, from which version on
@@ -164,3 +173,35 @@ def test_over_http_poison_is_seen_others_go_on_and_replay_heals_it(fresh_target:
         shop.order(ann, tea)
         settle(client)
         assert client.get(f"/products/{tea}").json()["sold"] == 3, "the projector goes on from what the replay wrote"
+
+
+def test_a_rebuild_tells_what_it_could_not_apply_and_a_later_store_is_refused(
+    postgres_url: str, redis_url: str
+) -> None:
+    name, ann = namespace_of("event_sourced"), str(UUID(int=1))
+    told = "CustomerRated is a type that this version does not know"
+    with own_database(postgres_url) as url:
+        own = {POSTGRES.variable: url, REDIS.variable: redis_url}
+        rung("event_sourced").prepare(Environment(own | {NAMESPACE: name}))
+
+        def run(sql: str, *values: object) -> None:
+            with psycopg.connect(url, options=f"-c search_path={name}") as connection:
+                connection.execute(sql.encode(), values)
+
+        for number, kind in enumerate(("CustomerRegistered", "CustomerRated", "CustomerRenamed"), 1):
+            body = {"schema": 2 if number == 1 else 1, "type": kind, "id": ann, "version": number, "name": "Ann"}
+            stream = f"customer-{ann}"
+            run("INSERT INTO outbox (stream, version, body) VALUES (%s, %s, %s)", stream, number, json.dumps(body))
+        code, said = outcome_of("rebuild", "event_sourced", **own)
+        assert code == 0 and [line for line in said.splitlines() if line and not line.startswith("rebuild: ")] == [
+            "The views of event_sourced were rebuilt from 3 events.",
+            "2 of them cannot be applied: `crossover parked event_sourced` shows why.",
+        ]
+        code, said = outcome_of("parked", "event_sourced", **own)
+        shown = " ".join(re.sub(r"[│\n]", " ", said).split())
+        assert code == 0 and f"customer-{ann} 2 2 its body is no event ({told})" in shown, said
+        run("INSERT INTO event_types VALUES ('CustomerRated', 1)")
+        assert refused("serve", "event_sourced", "--port", "0", **own).startswith(
+            "The event store holds events of the type CustomerRated with schema 1, and this version does not know them:"
+        )
+        REDIS.drop(redis_url, name)
