@@ -134,6 +134,9 @@ RUN_AS = {  # a line of the README → how it is run here
     "crossover compare --rungs crud,replica,replica:2": (
         f"crossover compare --rungs crud,replica:2 --profile quick {SMALL}"
     ),
+    "crossover compare --rungs cqrs,event_sourced,event_sourced:no-snapshots": (
+        f"crossover compare --rungs event_sourced,event_sourced:no-snapshots {SMALL}"
+    ),
     "crossover compare --durability relaxed": f"crossover compare --durability relaxed {SMALL}",
     "crossover costs --operations all": "crossover costs --operations all --rungs crud --size empty --out {out}",
     "crossover predict RUN --workload checkout --read-shares 30,80,95": (
