@@ -23,6 +23,10 @@ RATES_MIN = 6  # different loads the scalability law takes (Gunther advises at l
 SPAN_MIN = 4.0  # between the least and the most in flight: less shows no bend
 REACH = 2.0  # how far beyond the most in flight the law is drawn and asked, at most
 RESAMPLES = 1_000
+UNDECIDED = {  # what kept a rate from being tried, by the limit of its edge
+    "generator": "the load generator used over 70% of a core and was the limit",
+    "void": "too few trials count: the hypervisor or a quota took the CPU away",
+}
 STEADY = ~pl.col("failures").str.contains("grows|dropped|errors")  # trials the scalability law may be fitted to
 
 
@@ -31,7 +35,7 @@ class Edge(NamedTuple):
 
     held_per_s: float | None
     failed_per_s: float | None
-    limits: str | None  # "failed", "generator" or "other"
+    limits: str | None  # "failed", "generator", "other", or "void": too few of its trials count
     failures: str  # of that rate's trials
 
 
@@ -129,14 +133,17 @@ def _fit(n: Floats, x: Floats) -> tuple[float, float, float] | None:
 def edge(trials: pl.DataFrame) -> Edge:
     """Of each rate's trials that count two decide; above the highest that held the lowest that failed is the edge."""
     held, outcome = None, pl.col("outcome")
-    counted = trials.filter(outcome != "void").group_by("rate_per_s")
-    rates = counted.agg(held=(outcome == "held").sum() >= 2, outcomes=outcome, failures=pl.col("failures"))
+    counts = outcome != "void"
+    rates = trials.group_by("rate_per_s").agg(
+        held=(outcome == "held").sum() >= 2, outcomes=outcome.filter(counts), failures=pl.col("failures").filter(counts)
+    )
     for rate, holds, _, _ in rates.sort("rate_per_s").iter_rows():
         held = float(rate) if holds else held
     for rate, holds, outcomes, failures in rates.sort("rate_per_s").iter_rows():
         if not holds and rate > (held or 0):
             # One busy generator is enough: the target may have had nothing to do with it.
             limits = "generator" if "generator" in outcomes else max(("other", "failed"), key=outcomes.count)
+            limits = "void" if {*outcomes} <= {"held"} else limits
             return Edge(held, float(rate), limits, _met(failures))
     return Edge(held, None, None, "")
 
@@ -198,9 +205,9 @@ def capacity_text(edge: Edge) -> str:
     held = "held at no rate" if edge.held_per_s is None else f"holds {edge.held_per_s:,.0f} operations/s"
     if edge.failed_per_s is None:
         return held
-    if edge.limits == "generator":
+    if edge.limits in UNDECIDED:
         least = "no capacity was measured" if edge.held_per_s is None else f"at least: {held}"
-        return f"{least}; at {edge.failed_per_s:,.0f}/s the load generator used over 70% of a core and was the limit"
+        return f"{least}; at {edge.failed_per_s:,.0f}/s {UNDECIDED[edge.limits]}"
     return f"{held}; fails at {edge.failed_per_s:,.0f}/s ({edge.failures})"
 
 
@@ -213,8 +220,8 @@ def cliff_text(found: Found) -> str:
         rows = found.trials.filter((pl.col("phase") == "cliff") & (pl.col("rate_per_s") == cliff.failed_per_s))
         worst = rows.sort("lag_slope_per_s").row(-1, named=True)
         return f"Projector limit: it {held}; at {cliff.failed_per_s:,.0f}/s the lag grows by {_slope(worst)} events/s."
-    what = "the load generator" if cliff.limits == "generator" else "the command side"
-    at = "" if cliff.failed_per_s is None else f"; at {cliff.failed_per_s:,.0f}/s {what} failed first"
+    what = UNDECIDED.get(cliff.limits or "", "the command side failed first")
+    at = "" if cliff.failed_per_s is None else f"; at {cliff.failed_per_s:,.0f}/s {what}"
     return f"Projector limit: not reached. It {held}{at}."
 
 
