@@ -88,7 +88,7 @@ async def fake_redis(level: str) -> AsyncIterator[tuple[FakeRedis, RedisClient]]
     server = await asyncio.start_server(fake.serve, LOOPBACK, 0)
     url = f"redis://{LOOPBACK}:{server.sockets[0].getsockname()[1]}?protocol=2"
     client: Any = (
-        RedisPy(url, connections=9, timeout_s=0.3) if level == "idiomatic" else SharedConnection(url, timeout_s=0.3)
+        RedisPy(url, connections=9, timeout_s=1.0) if level == "idiomatic" else SharedConnection(url, timeout_s=1.0)
     )
     yield fake, client
     await client.close()

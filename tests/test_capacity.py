@@ -1,7 +1,5 @@
 """Capacity on targets whose capacity and cliff are known, the search on planted edges, the law on planted laws."""
 
-import subprocess
-import sys
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
@@ -18,22 +16,17 @@ from analysis.statistics import NotComputable
 from loadtests.plan import Goal
 from loadtests.trials import PRECISION, Trend, Trial, goal_outcome, judge, lag_outcome, search, trend
 from tests import load_targets as targets
-from tests.jobs import job_for
+from tests.jobs import drive, job_for
 from tests.load_targets import serving
 from tests.synthetic_runs import write_run
-
-NO_STEAL = "import sys; from msgspec.structs import replace; from loadtests import capacity, drive; "
-NO_STEAL += "capacity.THRESHOLDS = replace(capacity.THRESHOLDS, steal_share_max=2.0, throttled_share_max=2.0); "
-NO_STEAL += "sys.exit(drive.main(sys.argv[1:], capacity.Search))"
 
 HOME = Path(__file__).parent.parent
 
 
 def look_for(folder: Path, url: str, **changes: Any) -> Path:
-    """On a machine whose CPU others take, most trials would not count: here all do."""
     goal = {"kind": "capacity", "goal": Goal(p95_ms=150, freshness_ms=100), "slice_s": 0.6}
     job = job_for(folder, [url], read_shares=(90,), **goal | changes)
-    done = subprocess.run([sys.executable, "-c", NO_STEAL, job], capture_output=True, text=True, timeout=600)
+    done = drive(job, "loadtests.capacity")
     assert done.returncode == 0, done.stderr
     return folder / "run"
 

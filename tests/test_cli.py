@@ -43,7 +43,7 @@ README = Path(__file__).parent.parent / "README.md"
 CLEAN = {k: v for k, v in os.environ.items() if k not in ("DATABASE_URL", "REDIS_URL", "CROSSOVER_TOKEN")}
 
 
-def crossover(*words: str, within_s: float = 60, **env: str) -> subprocess.CompletedProcess[str]:
+def crossover(*words: str, within_s: float = 300, **env: str) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "crossover.cli", *words]
     return subprocess.run(command, capture_output=True, text=True, timeout=within_s, env=CLEAN | env)
 
@@ -293,7 +293,7 @@ def test_served_targets_of_any_origin_are_compared(fresh_target, tmp_path: Path)
     pids = [f"--pids=one={targets['one'].processes['app'][0]}", f"--pids=two:web={targets['two'].processes['app'][0]}"]
     out = tmp_path / "run"
     words = ["compare", "--rungs", "", *urls, *pids, "--size", "empty", "--read-shares", "90", "--out", str(out)]
-    ended = crossover(*words, within_s=180)
+    ended = crossover(*words, within_s=900)
     assert ended.returncode == 0, ended.stderr
     assert "report.html" in ended.stdout and (out / "report.html").exists()
     assert {plot.suffix for plot in (out / "plots").iterdir()} == {".png", ".svg"}
@@ -308,7 +308,7 @@ def test_served_targets_of_any_origin_are_compared(fresh_target, tmp_path: Path)
 def test_targets_that_answer_differently_get_no_figures(fresh_target, tmp_path: Path) -> None:
     url = fresh_target("noop").url  # one service under two names: what the first created, the second only repeats
     words = ["--rungs", "", f"--target=a={url}", f"--target=b={url}", "--size", "empty", "--read-shares", "90"]
-    ended = crossover("compare", *words, "--out", str(tmp_path / "run"), within_s=180)
+    ended = crossover("compare", *words, "--out", str(tmp_path / "run"), within_s=900)
     assert ended.returncode == 1 and not ended.stdout
     assert "do not answer the same" in ended.stderr and "Traceback" not in ended.stderr
     assert not (tmp_path / "run" / "report.html").exists()
@@ -341,7 +341,7 @@ def test_ctrl_c_in_compare_stops_everything_and_what_was_measured_is_gone_on_wit
         command.kill()
         command.communicate(timeout=GONE_S_MAX)
     assert "crossover compare --resume" in crossover("show", str(out)).stdout
-    resumed = crossover("compare", "--resume", str(out), within_s=180)
+    resumed = crossover("compare", "--resume", str(out), within_s=900)
     assert resumed.returncode == 0, resumed.stderr
     assert "not verified" not in resumed.stdout and "95% interval" in resumed.stdout
     assert json.loads((out / "manifest.json").read_bytes())["sessions"] == 2

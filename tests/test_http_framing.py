@@ -23,7 +23,7 @@ TOKEN = "canary-token"
 
 def by_client(url: str) -> Answer | None:
     try:
-        found = HttpClient(url, token=TOKEN, resend=False, timeout_s=5).get("/x")
+        found = HttpClient(url, token=TOKEN, resend=False, timeout_s=60).get("/x")
     except Unreachable:
         return None
     return Answer(found.status, found.headers.get("consistency-token", ""), found.body)

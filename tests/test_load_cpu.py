@@ -56,8 +56,8 @@ def test_burnt_cpu_is_found_wherever_it_was_burnt(code: str) -> None:
         before = accounts.read()
         work(process)
         spent_us = accounts.between(before, accounts.read())["app"]
-    # Exited children are told in ticks of 10 ms; starting a thread or a child costs something too.
-    assert BURN_US - 15_000 <= spent_us <= BURN_US * 1.15 + 15_000
+    # Exited children are told in ticks of 10 ms; to start a thread or a child costs too, on a busy machine more.
+    assert BURN_US - 15_000 <= spent_us <= BURN_US * 1.5
 
 
 def test_the_process_clock_agrees_with_the_sum_over_its_threads() -> None:
@@ -67,7 +67,7 @@ def test_the_process_clock_agrees_with_the_sum_over_its_threads() -> None:
         by_threads_ns = sum(int((task / "schedstat").read_text().split()[0]) for task in tasks)
         clock_ns = process_clock_ns(process.pid)
     # The thread that has ended is in the clock alone: that is why the clock is used.
-    assert clock_ns - by_threads_ns == pytest.approx(BURN_US * 1_000, rel=0.1)
+    assert clock_ns - by_threads_ns == pytest.approx(BURN_US * 1_000, rel=0.3)
 
 
 def test_a_child_that_was_there_before_and_ended_is_not_counted_twice() -> None:
@@ -77,7 +77,7 @@ def test_a_child_that_was_there_before_and_ended_is_not_counted_twice() -> None:
         assert len(before["app"].own_us) == 2
         work(process)
         spent_us = accounts.between(before, accounts.read())["app"]
-    assert 0 <= spent_us < 50_000, "what it burnt before the window stays before the window"
+    assert 0 <= spent_us < BURN_US / 3, "what it burnt before the window stays before the window"
 
 
 def test_components_are_told_apart_and_a_dead_root_is_reported() -> None:
@@ -86,7 +86,7 @@ def test_components_are_told_apart_and_a_dead_root_is_reported() -> None:
         before = accounts.read()
         work(busy)
         spent_us = accounts.between(before, accounts.read())
-        assert spent_us["projector"] < 5_000 and spent_us["app"] > BURN_US * 0.9
+        assert spent_us["projector"] < BURN_US / 10 and spent_us["app"] > BURN_US * 0.9
         assert accounts.missing() == []
     assert accounts.missing() == ["app", "projector"]
 

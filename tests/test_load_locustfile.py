@@ -26,7 +26,7 @@ def free_port() -> int:
 def locust(*arguments: str, **env: str) -> subprocess.CompletedProcess[str]:
     headless = () if "--autostart" in arguments else ("--headless",)
     command = [sys.executable, "-m", "locust", "-f", str(LOCUSTFILE), *headless, *arguments]
-    return subprocess.run(command, capture_output=True, text=True, timeout=120, env=os.environ | env)
+    return subprocess.run(command, capture_output=True, text=True, timeout=600, env=os.environ | env)
 
 
 def test_by_its_defaults_it_runs_against_an_empty_target_and_without_the_data_it_says_so_at_once() -> None:

@@ -61,4 +61,4 @@ def test_a_damaged_run_turns_a_notebook_red(tmp_path: Path) -> None:
         samples.write_bytes(samples.read_bytes()[:-1])
     notebook = nbformat.read(tmp_path / "notebooks" / "02_reads_and_writes.ipynb", 4)
     with pytest.raises(CellExecutionError, match="truncated or changed"):
-        NotebookClient(notebook, resources={"metadata": {"path": str(tmp_path / "notebooks")}}, timeout=60).execute()
+        NotebookClient(notebook, resources={"metadata": {"path": str(tmp_path / "notebooks")}}, timeout=600).execute()

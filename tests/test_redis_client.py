@@ -46,7 +46,7 @@ def test_answers_find_who_asked_whatever_becomes_of_the_others(open_client: Open
 
 def test_a_silent_redis_is_given_up_and_asked_again_on_a_new_connection(open_client: Open) -> None:
     async def story() -> None:
-        client = open_client(timeout_s=0.2)
+        client = open_client(timeout_s=1.0)
         with pytest.raises(StoreGone):
             await client.ask(("BLPOP", "test-nothing", "0"))
         assert await client.ask(("ECHO", "back")) == [b"back"]

@@ -38,7 +38,7 @@ def browse(page: Path, *options: str) -> subprocess.CompletedProcess[str]:
     assert CHROMIUM is not None, "the module is skipped without it"
     profile = page.parent / "profile"
     command = [CHROMIUM, *QUIET, f"--user-data-dir={profile}", "--enable-logging=stderr", *options, page.as_uri()]
-    return subprocess.run(command, capture_output=True, text=True, timeout=120, check=True)
+    return subprocess.run(command, capture_output=True, text=True, timeout=600, check=True)
 
 
 def measured(page: Path, *options: str) -> dict[str, object]:

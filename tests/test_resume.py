@@ -145,7 +145,7 @@ def test_an_interrupted_session_verifies_its_ledger_and_is_resumed_where_its_dat
         process = start(job_for(tmp_path, urls, rounds=12, read_shares=(50,)))
         wait_until(lambda: len(rounds_of(tmp_path)) >= 5, 60)
         process.send_signal(how)
-        _, errors = process.communicate(timeout=60)
+        _, errors = process.communicate(timeout=600)
         assert "incomplete" in one_sentence(subprocess.CompletedProcess((), process.returncode, "", errors), 130)
         are_whole(tmp_path)
         manifest, ledger = manifest_of(tmp_path), manifest_of(tmp_path)["checks"]["ledger"]

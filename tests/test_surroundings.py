@@ -56,7 +56,7 @@ def served(*words: str, umask: int = 0o022, **more: Any) -> Iterator[subprocess.
         yield command
     finally:
         command.terminate()
-        command.communicate(timeout=60)
+        command.communicate(timeout=600)
 
 
 def rude() -> None:

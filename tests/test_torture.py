@@ -50,15 +50,16 @@ def test_a_tortured_rung_loses_nothing(name: str, seconds: int, kinds: int, tmp_
 
 
 def test_the_load_of_a_torture_comes_at_the_rate_that_is_asked_for(serve: Any) -> None:
-    took_s = []
-    for rate_per_s in (20, 500):
+    def took_s(rate_per_s: float) -> float:
         load = Load(serve("noop").url, 1, rate_per_s)
         load.fill()
         filled, start_s = len(load.entries), load.now_s()
-        load.during(lambda load=load, filled=filled: wait_until(lambda: len(load.entries) > filled + 20))  # type: ignore[misc]
-        took_s.append(load.now_s() - start_s)
+        load.during(lambda: wait_until(lambda: len(load.entries) > filled + 20))
         load.close()
-    assert took_s[0] > 2 * took_s[1], "20 operations take a second, or a twentieth"
+        return load.now_s() - start_s
+
+    assert took_s(20) > 0.5, "20 operations take a second"
+    wait_until(lambda: took_s(500) < 0.5)  # or a twentieth, unless the machine is busy
 
 
 @contextmanager
@@ -232,7 +233,7 @@ def test_kinds_that_no_rung_can_suffer_are_refused_by_name() -> None:
 
 
 def test_a_link_does_to_a_connection_what_its_fault_says() -> None:
-    def asked(port: int, timeout_s: float = 5.0) -> bytes:
+    def asked(port: int, timeout_s: float = 60.0) -> bytes:
         with socket.create_connection(("127.0.0.1", port), timeout_s) as connection:
             connection.sendall(b"?")
             return connection.recv(10)
