@@ -90,6 +90,19 @@ def namespace(request: pytest.FixtureRequest, url_of: UrlOf) -> Iterator[Callabl
                 server.drop(url_of(server), name)
 
 
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Every worker begins with its part of what takes long, so that at the end none waits for another."""
+    workers = getattr(config, "workerinput", {}).get("workercount", 1)
+    long = [one for one in items if one.get_closest_marker("long") or one.path.suffix == ".ipynb"]
+    first = {*long}
+    short = [one for one in items if one not in first]
+    cuts = [len(short) * number // workers for number in range(workers + 1)]  # a file's tests share its fixtures
+    items[:] = [
+        one for at in range(workers) for part in (long[at::workers], short[cuts[at] : cuts[at + 1]]) for one in part
+    ]
+
+
 SUMMARY: list[str] = []
 
 

@@ -21,10 +21,16 @@ def urls() -> Iterator[dict[str, str]]:
         yield start_servers(processes, ["cqrs", "replica"], durability="none")
 
 
-@pytest.mark.parametrize("name", MISTAKES)
+LONG = {"dual-write"}
+
+
+@pytest.mark.parametrize("name", [pytest.param(one, marks=[pytest.mark.long] * (one in LONG)) for one in MISTAKES])
 def test_a_mistake_is_caught_and_its_remedy_holds(name: str, urls: dict[str, str], summary: list[str]) -> None:
-    shown = run_demo(name, urls)
-    assert shown.right.bad == 0 < shown.right.of, f"the remedy lets {shown.right.what} happen"
+    for _ in range(3):  # most are races: one that is tried dozens of times may still be missed once
+        shown = run_demo(name, urls)
+        assert shown.right.bad == 0 < shown.right.of, f"the remedy lets {shown.right.what} happen"
+        if shown.wrong.bad:
+            break
     assert shown.wrong.bad > 0, f"no {shown.wrong.what}: the scenario cannot see its mistake"
     CAUGHT.append(name)
     score = f"gallery: {{}} of {len(MISTAKES)} mistakes caught, nothing reported with their remedies"

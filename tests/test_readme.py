@@ -155,7 +155,19 @@ RUN_AS = {  # a line of the README → how it is run here
         f"crossover compare --rungs crud --target mine={{url}} {SMALL}"
     ),
 }
-LONG = ("compare", "costs", "capacity", "calibrate", "torture", "gate", "gallery")
+LONG = (
+    "compare",
+    "costs",
+    "capacity",
+    "calibrate",
+    "torture",
+    "gate",
+    "gallery",
+    "publish",
+    "report",
+    "ci-report",
+    "map",
+)
 CODES = {"gate": (0, 1, 3), "calibrate": (0, 1)}  # what they find depends on the machine; otherwise 0
 ELSEWHERE = ("serve", "rebuild", "parked", "replay")  # below: they need each other, or servers that stay
 RUN = "results/20260101-120000-ab12"
