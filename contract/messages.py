@@ -5,7 +5,7 @@ has validated all of them before a command or a query exists.
 """
 
 from datetime import datetime
-from typing import ClassVar, Literal, NamedTuple
+from typing import Any, ClassVar, Literal, NamedTuple
 
 from msgspec import Struct
 
@@ -114,6 +114,20 @@ class DailySales(Struct, frozen=True):
 class SearchOrders(Struct, frozen=True):
     words: tuple[str, ...]
     limit: int
+
+
+class GetEvents(Struct, frozen=True):
+    """Of the capability `audit`."""
+
+    id: str  # of the order
+
+
+class AsOf(Struct, frozen=True):
+    """Of the capability `time-travel`: a query whose answer is wanted as it was at a version of what it asks for, or
+    at a time."""
+
+    query: GetOrder | GetCustomer | GetProduct
+    moment: int | datetime
 
 
 Query = GetOrder | GetHistory | GetCustomer | ListOrders | GetProduct | TopProducts | DailySales | SearchOrders
@@ -233,6 +247,19 @@ class Change(Struct, frozen=True):
 
 class HistoryView(Struct, frozen=True):
     changes: tuple[Change, ...]
+
+
+class EventView(Struct, frozen=True):
+    """An event of an order; `data` holds the fields of its type that are not named beside it."""
+
+    version: int
+    type: str
+    at: str
+    data: dict[str, Any]
+
+
+class EventsView(Struct, frozen=True):
+    events: tuple[EventView, ...]
 
 
 class CustomerView(Struct, frozen=True):

@@ -1,10 +1,20 @@
 """The interfaces of a system: what every rung implements, and the data set it loads."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC, datetime
 from typing import Protocol, runtime_checkable
 
-from contract.messages import Command, CommandResult, PlaceOrder, Query, QueryResult, Readiness, Transition
+from contract.messages import (
+    AsOf,
+    Command,
+    CommandResult,
+    GetEvents,
+    PlaceOrder,
+    Query,
+    QueryResult,
+    Readiness,
+    Transition,
+)
 from contract.position import Position
 
 Clock = Callable[[], datetime]
@@ -50,6 +60,26 @@ class Following(Protocol):
 
     async def answer_at(self, query: Query, wanted: Position) -> QueryResult:
         """As `answer`. The answer of a position before the wanted one is not looked at."""
+
+
+@runtime_checkable
+class TimeTravel(Protocol):
+    """A system that can answer as it would have answered before. Asked for by isinstance."""
+
+    async def answer_as_of(self, asked: AsOf) -> QueryResult:
+        """Without a body at a version that never was, or before the first event."""
+
+
+@runtime_checkable
+class Audit(Protocol):
+    """A system that shows what it recorded. Asked for by isinstance."""
+
+    async def events_of(self, asked: GetEvents) -> QueryResult:
+        """The events of an order as an `EventsView`."""
+
+
+CAPABILITIES: Mapping[str, type] = {"time-travel": TimeTravel, "audit": Audit}
+"""What only some systems can do, by the names of the contract."""
 
 
 class Worker(Protocol):

@@ -3,6 +3,7 @@
 import re
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from functools import partial
 
 from starlette.routing import Route, Router
 
@@ -22,27 +23,28 @@ def make_app(
     more than `backlog_limit` events are not projected."""
     metrics = Metrics(rung)
     service = Service(system, metrics, backlog_limit)
-    query, command, page = service.query, service.command, service.page
+    query, dated, command, page = service.query, service.dated_query, service.command, service.page
     resources = {  # the busiest first: Starlette tries one after the other
         "/orders/{id}": Resource(
-            GET=query("order", lambda r: m.GetOrder(r.id())),
+            GET=dated("order", lambda r: m.GetOrder(r.id())),
             PUT=command("place", lambda r: m.PlaceOrder(r.id(), **r.body(ORDER))),
         ),
         "/customers/{id}/orders": Resource(
             GET=query("customer_orders", lambda r: m.ListOrders(r.id(), r.number("limit", 20, 100), r.cursor("after")))
         ),
         "/products/{id}": Resource(
-            GET=query("product", lambda r: m.GetProduct(r.id())),
+            GET=dated("product", lambda r: m.GetProduct(r.id())),
             PUT=command("add_product", lambda r: m.AddProduct(r.id(), **r.body(PRODUCT))),
         ),
         "/customers/{id}": Resource(
-            GET=query("customer", lambda r: m.GetCustomer(r.id())),
+            GET=dated("customer", lambda r: m.GetCustomer(r.id())),
             PUT=command("register", lambda r: m.RegisterCustomer(r.id(), **r.body(NAME))),
         ),
         "/orders/{id}/pay": Resource(POST=command("pay", lambda r: m.PayOrder(r.id(), r.version()))),
         "/orders/{id}/ship": Resource(POST=command("ship", lambda r: m.ShipOrder(r.id(), r.version()))),
         "/orders/{id}/cancel": Resource(POST=command("cancel", lambda r: m.CancelOrder(r.id(), r.version()))),
         "/orders/{id}/history": Resource(GET=query("history", lambda r: m.GetHistory(r.id()))),
+        "/orders/{id}/events": Resource(GET=service.events("events")),
         "/search/orders": Resource(
             GET=query("search", lambda r: m.SearchOrders(r.words("q"), r.number("limit", 20, 100)))
         ),
@@ -59,6 +61,7 @@ def make_app(
         "/customers/{id}/rename": Resource(
             POST=command("rename", lambda r: m.RenameCustomer(r.id(), expected_version=r.version(), **r.body(NAME)))
         ),
+        "/": Resource(GET=page("about", partial(service.about, rung))),
         "/health": Resource(GET=page("health", service.health)),
         "/ready": Resource(GET=page("ready", service.ready)),
         "/metrics": Resource(GET=page("metrics", service.scrape)),

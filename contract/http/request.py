@@ -1,7 +1,7 @@
 """A request read strictly: ids in the path, query parameters, headers and the body."""
 
 import re
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import TypeVar
 from urllib.parse import unquote_to_bytes
 
@@ -24,6 +24,7 @@ _READ_HEADERS = frozenset(
     (b"content-type", b"content-length", b"transfer-encoding", b"consistency-token", b"expected-version", b"prefer")
 )
 _DIGITS = re.compile(r"[0-9]+")
+_TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:\.\d{1,9})?(?:Z|[+-]\d\d:\d\d)", re.ASCII)  # RFC 3339
 _WAIT = re.compile(r'\s*wait\s*=\s*("?)([0-9]+)\1\s*(?:;.*)?', re.IGNORECASE | re.ASCII)
 
 
@@ -128,8 +129,8 @@ class Request:
 
     # Query parameters
 
-    def _parameter(self, name: str) -> str | None:
-        """The text of a parameter, None where it is not given; unknown parameters are ignored."""
+    def _given(self, name: str) -> list[bytes] | None:
+        """What a parameter was given as, once or more; unknown parameters are ignored."""
         if not self._scope["query_string"]:
             return None
         if self._parameters is None:
@@ -137,7 +138,14 @@ class Request:
             for pair in self._scope["query_string"].split(b"&"):
                 key, _, value = pair.replace(b"+", b" ").partition(b"=")
                 self._parameters.setdefault(unquote_to_bytes(key).decode("latin-1"), []).append(value)
-        values = self._parameters.get(name)
+        return self._parameters.get(name)
+
+    def gives(self, name: str) -> bool:
+        return self._given(name) is not None
+
+    def _parameter(self, name: str) -> str | None:
+        """The text of a parameter, None where it is not given."""
+        values = self._given(name)
         if values is None:
             return None
         if len(values) > 1:
@@ -170,6 +178,20 @@ class Request:
         except ValueError:
             self._wrong(name, "must be the `next` of an earlier page")
             return None
+
+    def moment(self, name: str) -> int | datetime:
+        """A version or a time, where one is given."""
+        value = self._parameter(name)
+        try:
+            if value is not None and _DIGITS.fullmatch(value):
+                return int(value) if len(value) < 19 else NO_VERSION
+            if value is not None and _TIME.fullmatch(value):
+                return datetime.fromisoformat(value).astimezone(UTC)
+        except (ValueError, OverflowError):  # digits that are no time
+            pass
+        if value is not None:
+            self._wrong(name, "must be a version in plain digits, or a time as 2026-11-23T09:30:00.000000Z")
+        return 0
 
     def words(self, name: str) -> tuple[str, ...]:
         known = len(self._errors)

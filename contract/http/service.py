@@ -3,7 +3,9 @@
 import asyncio
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
+from functools import partial
 from time import monotonic
+from typing import TypeVar
 
 import msgspec
 from msgspec.structs import replace
@@ -14,9 +16,12 @@ from contract.http import docs
 from contract.http.metrics import Metrics
 from contract.http.operation import Operation, Response
 from contract.http.request import Request
-from contract.messages import Command, Query, QueryResult
-from contract.ports import Following, Leading, OrderSystem
+from contract.messages import AsOf, Command, GetCustomer, GetEvents, GetOrder, GetProduct, Query, QueryResult
+from contract.ports import CAPABILITIES, Audit, Following, Leading, OrderSystem, TimeTravel
 from contract.position import START, Position, covers, token_of
+
+Q = TypeVar("Q")
+Run = Callable[[Request], Awaitable[Response]]
 
 _JSON = (b"content-type", b"application/json")
 _FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.002, 0.020
@@ -26,26 +31,55 @@ _encode = msgspec.json.Encoder().encode
 class Service:
     def __init__(self, system: OrderSystem, metrics: Metrics, backlog_limit: int) -> None:
         self._system, self._metrics, self._backlog = system, metrics, Backlog(system, backlog_limit)
-        self._following = system if isinstance(system, Following) else None
 
     def query(self, name: str, read: Callable[[Request], Query]) -> Operation:
+        following = self._system.answer_at if isinstance(self._system, Following) else None
+        return Operation(self._reading(read, self._system.answer, following), self._metrics.histogram(name))
+
+    def dated_query(self, name: str, read: Callable[[Request], GetOrder | GetCustomer | GetProduct]) -> Operation:
+        """A query that can ask for the past by `as_of`."""
+        present = self.query(name, read)
+        past: Run = _lacking
+        if isinstance(self._system, TimeTravel):
+            past = self._reading(lambda r: AsOf(read(r), r.moment("as_of")), self._system.answer_as_of)
+
+        async def run(request: Request) -> Response:
+            return await (past(request) if request.gives("as_of") else present.run(request))
+
+        return Operation(run, present.histogram)
+
+    def events(self, name: str) -> Operation:
+        system = self._system
+        run: Run = _lacking
+        if isinstance(system, Audit):
+            run = self._reading(lambda r: GetEvents(r.id()), system.events_of)
+        return Operation(run, self._metrics.histogram(name))
+
+    def _reading(
+        self,
+        read: Callable[[Request], Q],
+        answer: Callable[[Q], Awaitable[QueryResult]],
+        following: Callable[[Q, Position], Awaitable[QueryResult]] | None = None,
+    ) -> Run:
         async def run(request: Request) -> Response:
             asked, wanted = read(request), request.token()
             request.finish()
-            result = await (self._system.answer(asked) if wanted is None else self._answer_at(asked, wanted))
-            if wanted is not None and not _reflects(result, wanted):
-                result = await self._catch_up(asked, result, wanted, request.wait_s())
+            if wanted is None:
+                result = await answer(asked)
+            else:
+                again = partial(following, asked, wanted) if following else partial(answer, asked)
+                result = await again()
+                if not _reflects(result, wanted):
+                    result = await self._catch_up(again, result, wanted, request.wait_s())
             if result.body is None:
                 raise NotFound("There is no such resource.")
             return Response(200, [_JSON, _token(result.position or wanted or START)], result.body)
 
-        return Operation(run, self._metrics.histogram(name))
+        return run
 
-    async def _answer_at(self, query: Query, wanted: Position) -> QueryResult:
-        following = self._following
-        return await (following.answer_at(query, wanted) if following else self._system.answer(query))
-
-    async def _catch_up(self, query: Query, result: QueryResult, wanted: Position, wait_s: int) -> QueryResult:
+    async def _catch_up(
+        self, again: Callable[[], Awaitable[QueryResult]], result: QueryResult, wanted: Position, wait_s: int
+    ) -> QueryResult:
         """Ask again until the answer reflects the wanted position, or refuse after `wait_s`."""
         loop = asyncio.get_running_loop()
         deadline, pause_s = loop.time() + wait_s, _FIRST_PAUSE_S
@@ -53,7 +87,7 @@ class Service:
             if (left_s := deadline - loop.time()) <= 0:
                 raise Behind("The read side has not caught up with the Consistency-Token yet.")
             await asyncio.sleep(min(pause_s, left_s))
-            result = await self._answer_at(query, wanted)
+            result = await again()
             pause_s = min(pause_s * 1.5, _LONGEST_PAUSE_S)
         return result
 
@@ -81,6 +115,11 @@ class Service:
 
     def page(self, name: str, run: Callable[[], Awaitable[Response]]) -> Operation:
         return Operation(lambda _: run(), self._metrics.histogram(name))
+
+    async def about(self, rung: str) -> Response:
+        has = [name for name, port in CAPABILITIES.items() if isinstance(self._system, port)]
+        found = {"rung": rung, "contract": docs.openapi()["info"]["version"], "capabilities": has, "docs": "/docs"}
+        return Response(200, [_JSON], _encode(found))
 
     async def health(self) -> Response:
         return Response(200, [_JSON], b'{"status":"ok"}')
@@ -132,6 +171,10 @@ class Backlog:
     async def _measure(self) -> None:
         with suppress(Unavailable):  # then the last measurement holds
             self._lag_events = (await self._system.readiness()).lag_events
+
+
+async def _lacking(_: Request) -> Response:
+    raise NotFound("This service does not have that capability: GET / names those that it has.")
 
 
 def _reflects(result: QueryResult, wanted: Position) -> bool:

@@ -16,6 +16,10 @@ CREATE UNLOGGED TABLE IF NOT EXISTS snapshots (
 CREATE UNIQUE INDEX IF NOT EXISTS outbox_deliveries ON outbox (stream, substring(body FROM '"delivery_id":"([^"]+)"'))
 WHERE stream LIKE 'product-%' AND body LIKE '%"type":"StockDelivered"%';
 
+-- The orders of a customer, for whom asks what was.
+CREATE INDEX IF NOT EXISTS outbox_orders_of ON outbox (substring(body FROM '"customer_id":"([^"]+)"'))
+WHERE version = 1 AND stream LIKE 'order-%';
+
 -- What is known of some streams: a snapshot of each or null, and the events after it. Those that will be appended to are
 -- locked first. Each statement of this function sees what was committed before it began, hence what the lock waited for.
 -- Indexes: the primary key of snapshots, and that of the unique (stream, version).

@@ -8,12 +8,12 @@ from cqrs_impl.documents.redis_reads import RedisReads
 from cqrs_impl.event_store.commands import EventCommands
 from cqrs_impl.event_store.events import shown
 from cqrs_impl.event_store.load import EventCopies, claim_types
+from cqrs_impl.event_store.past import EventOrders
 from cqrs_impl.event_store.store import EVENT_STORE, SNAPSHOT_EVERY, EventStore
 from cqrs_impl.feeds.outbox.feed import OutboxFeed
 from cqrs_impl.feeds.outbox.recorder import OutboxBacklog
 from cqrs_impl.projector import Projector
 from cqrs_impl.queries import DocumentQueries
-from cqrs_impl.system import CqrsOrders
 from ladder.connections import connect, database, redis_client
 from ladder.cqrs import Cqrs
 from ladder.environment import Environment
@@ -36,7 +36,7 @@ class EventSourced(Cqrs):
         tables = database(env)
         read = RedisReads(redis_client(env), Keys(env.namespace), OutboxBacklog(tables.rows))
         store = EventStore(env.namespace, 0 if self.variant else SNAPSHOT_EVERY)
-        return CqrsOrders(tables, EventCommands(tables, store, env.clock), DocumentQueries(read), read.leads)
+        return EventOrders(tables, EventCommands(tables, store, env.clock), DocumentQueries(read), read.leads)
 
     def workers(self, env: Environment) -> Mapping[str, Projector]:
         feed = OutboxFeed(connect(env), env.namespace, shown)
