@@ -12,7 +12,7 @@ from contract.messages import CustomerView, Event, OrderView, ProductView
 from contract.position import Position, covers
 from cqrs_impl.dead_letters import DeadLetters, Retries
 from cqrs_impl.fold import TOTALS, Missing, fold, key_of, listed, touched
-from cqrs_impl.ports import Documents, DocumentStore, RecordedEvent, Unreadable, Unshown, V
+from cqrs_impl.ports import Documents, DocumentSource, RecordedEvent, Unreadable, Unshown, V
 
 Apply = Callable[[Event, Documents], Awaitable[None]]
 SUBJECTS: dict[str, type[CustomerView] | type[ProductView] | type[OrderView]] = {
@@ -36,7 +36,7 @@ async def apply(event: Event, documents: Documents) -> None:
 class StagedDocuments:
     """Documents over a store. The changes of an event are kept only after the whole event was applied."""
 
-    def __init__(self, store: DocumentStore, copies: dict[str, Any]) -> None:
+    def __init__(self, store: DocumentSource, copies: dict[str, Any]) -> None:
         """`copies` caches documents as the store has them; fetched documents are added."""
         self._store, self._copies = store, copies
         self.documents: dict[str, Struct] = {}  # changed by the batch

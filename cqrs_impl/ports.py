@@ -147,7 +147,16 @@ class Contents(NamedTuple):
     dead_letters: bytes | None
 
 
-class DocumentStore(Protocol):
+class DocumentSource(Protocol):
+    """What documents are changed on top of."""
+
+    async def fetch(self, keys: Mapping[str, type]) -> Mapping[str, Any]:
+        """Documents by key, None where there is none."""
+
+    async def entries(self, name: str) -> Sequence[str]: ...
+
+
+class DocumentStore(DocumentSource, Protocol):
     """Stores documents built from a feed, and writes the checkpoint atomically with them.
 
     Raises `StoreGone` if it cannot be reached. Whether its checkpoint is one of the log's is for the reader to ask.
@@ -156,10 +165,6 @@ class DocumentStore(Protocol):
     async def open(self) -> Contents:
         """Read the contents. The next `write` fails if another process writes in between."""
 
-    async def fetch(self, keys: Mapping[str, type]) -> Mapping[str, Any]:
-        """Documents by key, None where there is none."""
-
-    async def entries(self, name: str) -> Sequence[str]: ...
     async def write(self, checkpoint: Checkpoint, changes: Changes) -> bool:
         """False if another process wrote in between: nothing was changed."""
 

@@ -122,6 +122,24 @@ def rebuild(rung: given.RungName, url: given.Urls = None) -> None:
 
 
 @app.command(rich_help_panel=LOOK)
+def history(
+    order: Annotated[str, typer.Argument(metavar="ORDER", help="The id of an order.")],
+    rung: Annotated[str, typer.Option(help="A rung that keeps its events.")] = "event_sourced",
+    url: given.Urls = None,
+) -> None:
+    """Show the life of an order and what each event changed in which view, on your own servers."""
+    from crossover.history import keeping_events, life_of, order_id, show_life
+    from crossover.parked import kept_on
+    from crossover.urls import given_urls
+
+    id, rung = order_id(order), keeping_events(rung)
+    env = kept_on(rung, "Looking", given_urls(url or ()))
+    with Steps("history") as steps:
+        life = life_of(rung, id, env, steps)
+    show_life(shown.wide_console(), rung, id, life)
+
+
+@app.command(rich_help_panel=LOOK)
 def parked(rung: given.RungName, url: given.Urls = None) -> None:
     """Show the streams that are blocked because an event could not be applied, on your own servers."""
     from crossover.parked import kept_on, show_parked

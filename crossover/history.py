@@ -1,0 +1,191 @@
+"""The life of an order: its events, and what each of them changed in which view.
+
+All events are folded anew, in memory, by the fold of every view: what one changed depends on those before it.
+"""
+
+from collections.abc import AsyncIterator, Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Any, NamedTuple, Protocol, runtime_checkable
+
+import msgspec
+from msgspec import Struct
+from pydantic_core import PydanticCustomError
+from rich.console import Console
+from rich.padding import Padding
+from rich.table import Column, Table
+from rich.text import Text
+
+from contract.http.bodies import uuid
+from contract.messages import Event, HistoryView, OfOrder, OrderItem, OrderView
+from contract.position import BEGINNING, Position
+from contract.text import time_text
+from cqrs_impl.batch import StagedDocuments, apply
+from cqrs_impl.documents.memory import MemoryDocuments
+from cqrs_impl.fold import Missing
+from cqrs_impl.ports import EventLog, Feed, RecordedEvent, Unreadable, Unshown
+from crossover.errors import Fallen, UserError
+from crossover.parked import ask
+from crossover.targets import Progress, known_rung
+from ladder.rung import rung, rungs
+
+BATCH = 1000
+
+
+@runtime_checkable
+class Kept(Feed, EventLog, Protocol):
+    """A feed over a log that keeps all events."""
+
+
+class Change(NamedTuple):
+    """What an event changed in a document or a list: a text for each field."""
+
+    view: str
+    new: bool
+    fields: Mapping[str, str]
+
+
+class Step(NamedTuple):
+    event: Event
+    at: datetime
+    changes: Sequence[Change]
+    others: int  # documents of other orders that changed with them
+
+
+def order_id(text: str) -> str:
+    try:
+        return uuid(text)
+    except PydanticCustomError:
+        raise UserError(f"'{text}' is no id of an order: give a hyphenated UUID.") from None
+
+
+def keeping_events(rung_name: str) -> str:
+    if not rung(known_rung(rung_name)).worker_names:
+        keeping = ", ".join(name for name, one in rungs().items() if one.worker_names)
+        raise UserError(f"{rung_name} keeps no events, so it cannot tell what happened: choose one of {keeping}.")
+    return rung_name
+
+
+def life_of(rung_name: str, order: str, env: Mapping[str, str], progress: Progress) -> list[Step]:
+    async def read(worker: Any) -> list[Step]:
+        assert isinstance(worker.feed, Kept), "what feeds a rung of ours keeps its events"
+        return [step async for step in life(worker.feed, order, progress)]
+
+    steps: list[Step] = ask(rung_name, env, read)
+    if not steps:
+        raise UserError(f"{rung_name} has no order {order} on these servers.")
+    return steps
+
+
+async def recorded(feed: Kept, progress: Progress) -> AsyncIterator[RecordedEvent]:
+    """All events, in the order of the feed; `Fallen` at one that cannot be read."""
+    at, done, total = Position(BEGINNING, await feed.present()), 0, await feed.count()
+    while events := (await feed.read(at, BATCH)).events:
+        for one in events:
+            if isinstance(one.event, Unreadable):
+                raise Fallen(f"Version {one.event.version} of {one.event.stream} cannot be read: {one.event.reason}.")
+            yield one
+        at, done = events[-1].position, done + len(events)
+        progress("reading events", done, max(done, total))
+
+
+async def life(feed: Kept, order: str, progress: Progress) -> AsyncIterator[Step]:
+    """The events of an order, and those of others that changed it."""
+    views, waiting = Views(), list[tuple[Event, float]]()
+    async for one in recorded(feed, progress):
+        if isinstance(one.event, Unshown | Unreadable):
+            continue
+        waiting.append((one.event, one.recorded_s or 0.0))
+        tried = len(waiting)
+        while tried:  # an event that was applied may be what another waits for
+            event, at_s = waiting.pop(0)
+            if (staged := await views.staged(event)) is None:
+                waiting.append((event, at_s))
+                tried -= 1
+                continue
+            if f"order:{order}" in staged.documents:
+                yield await views.step(event, at_s, order, staged)
+            views.take(staged)
+            tried = len(waiting)
+    if waiting:
+        raise Fallen(f"{waiting[0][0].stream} has events that wait for others, which were never recorded.")
+
+
+class Views(MemoryDocuments):
+    """All views, in memory."""
+
+    async def fetch(self, keys: Mapping[str, type]) -> Mapping[str, Any]:
+        return {key: await self.get(kind, id_of(key)) for key, kind in keys.items()}
+
+    async def staged(self, event: Event) -> StagedDocuments | None:
+        """What an event changes; None while it waits for another."""
+        staged = StagedDocuments(self, {})
+        try:
+            await apply(event, staged)
+        except Missing:
+            return None
+        staged.keep()
+        return staged
+
+    async def step(self, event: Event, recorded_s: float, order: str, staged: StagedDocuments) -> Step:
+        own = {
+            key: document
+            for key, document in staged.documents.items()
+            if not isinstance(document, OrderView | OrderItem | HistoryView) or id_of(key) == order
+        }
+        changes = []
+        for key, document in own.items():
+            before = await self.get(type(document), id_of(key))
+            if fields := different(before, document):
+                changes.append(Change(key, before is None, fields))
+        for name, entries in staged.lists().items():
+            present = list(entries.values())
+            moved = [f"{sign}{present.count(way)}" for sign, way in (("−", False), ("+", True)) if way in present]
+            if moved:
+                changes.append(Change(name, False, {"entries": " ".join(moved)}))
+        at = event.at if isinstance(event, OfOrder) else datetime.fromtimestamp(recorded_s, UTC)
+        return Step(event, at, changes, len(staged.documents) - len(own))
+
+    def take(self, staged: StagedDocuments) -> None:
+        for key, document in staged.documents.items():
+            self.put(id_of(key), document)
+        for name, entries in staged.lists().items():
+            for entry, present in entries.items():
+                (self.list if present else self.drop)(name, entry)
+
+
+def id_of(key: str) -> str:
+    return key.partition(":")[2]
+
+
+def different(before: Struct | None, after: Struct) -> dict[str, str]:
+    """The fields of a document that changed; of a new one, all."""
+    if before is None:
+        return {field: value(getattr(after, field)) for field in after.__struct_fields__}
+    pairs = {field: (getattr(before, field), getattr(after, field)) for field in after.__struct_fields__}
+    return {field: changed(was, now) for field, (was, now) in pairs.items() if was != now}
+
+
+def changed(was: Any, now: Any) -> str:
+    if isinstance(was, tuple) and now[: len(was)] == was:
+        return f"+ {value(now[len(was) :])}"
+    return f"{value(was)} → {value(now)}"
+
+
+def value(of: object) -> str:
+    return of if isinstance(of, str) else msgspec.json.encode(of).decode()
+
+
+def show_life(console: Console, rung_name: str, order: str, life: Sequence[Step]) -> None:
+    console.print(Text(f"Order {order} of {rung_name}", "bold"))
+    for step in life:
+        event = step.event
+        whose = "" if event.id == order else f" of {event.stream}"
+        console.print(Text(f"\n{type(event).__name__}{whose}, version {event.version}, {time_text(step.at)}", "bold"))
+        for change in step.changes:
+            console.print(Padding(Text(change.view + " (new)" * change.new), (0, 0, 0, 2), expand=False))
+            rows = Table.grid(Column(no_wrap=True), Column(overflow="fold"), padding=(0, 2, 0, 0))
+            for field, text in change.fields.items():
+                rows.add_row(field, Text(text))
+            console.print(Padding(rows, (0, 0, 0, 4), expand=False))
+        if step.others:
+            console.print(f"  and documents of other orders: {step.others:,}")

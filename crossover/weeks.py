@@ -1,0 +1,48 @@
+"""A view that nobody had thought of when the events were recorded: the orders of each product in each week.
+
+Nothing was prepared for it. It reads the feed of every view from the first event on.
+"""
+
+from collections import Counter
+from collections.abc import Mapping
+from typing import Any
+
+import polars as pl
+
+from contract.messages import OrderCancelled, OrderPlaced
+from cqrs_impl.ports import RecordedEvent
+from crossover.history import recorded
+from crossover.parked import ask
+from crossover.targets import Progress, quiet
+
+
+class Weeks:
+    """Orders that are not cancelled, by product and ISO week."""
+
+    def __init__(self) -> None:
+        self.orders, self._placed = Counter[tuple[str, str]](), dict[str, OrderPlaced]()
+
+    def fold(self, recorded: RecordedEvent) -> None:
+        match recorded.event:
+            case OrderPlaced() as order:
+                self._placed[order.id] = order
+                self._count(order, 1)
+            case OrderCancelled() as event:
+                self._count(self._placed[event.id], -1)
+
+    def _count(self, order: OrderPlaced, sign: int) -> None:
+        year, week, _ = order.at.isocalendar()
+        for line in order.lines:
+            self.orders[line.product_name, f"{year}-W{week:02}"] += sign
+
+
+def by_product_and_week(rung_name: str, env: Mapping[str, str], progress: Progress = quiet) -> pl.DataFrame:
+    async def read(worker: Any) -> Weeks:
+        weeks = Weeks()
+        async for one in recorded(worker.feed, progress):
+            weeks.fold(one)
+        return weeks
+
+    orders = ask(rung_name, env, read).orders
+    rows = [(product, week, count) for (product, week), count in orders.items() if count]
+    return pl.DataFrame(rows, schema=["product", "week", "orders"], orient="row").sort("product", "week")
