@@ -53,9 +53,9 @@ class Stream(NamedTuple):
 
 
 class EventStore:
-    def __init__(self, channel: str, snapshot_every: int = SNAPSHOT_EVERY) -> None:
+    def __init__(self, channel: str, snapshot_every: int = SNAPSHOT_EVERY, rules: str = RULES) -> None:
         self._channel, self._every = channel, snapshot_every
-        self._rules = RULES if snapshot_every else ""  # without snapshots, those of others are not used either
+        self._rules = rules if snapshot_every else ""  # without snapshots, those of others are not used either
 
     async def load(
         self, transaction: Transaction, streams: Sequence[str], *, locked: Iterable[str]

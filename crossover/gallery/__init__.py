@@ -23,12 +23,15 @@ MISTAKES = (
     "stampede",
     "stale-replica",
     "oversell",
+    "saga",
     "unsorted-locks",
     "naive-retry",
     "swallowed-error",
     "evicting-store",
     "default-rollback",
     "rename-fan-out",
+    "stale-snapshot",
+    "edited-event",
 )
 
 

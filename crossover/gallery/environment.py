@@ -16,6 +16,7 @@ from contract.ports import utc_now
 from cqrs_impl.batch import Apply, apply
 from cqrs_impl.commands import Commands
 from cqrs_impl.documents.redis import Keys, RedisDocuments
+from cqrs_impl.event_store.store import EVENT_STORE, EventStore
 from cqrs_impl.feeds.outbox.feed import OutboxFeed
 from cqrs_impl.feeds.outbox.recorder import OUTBOX, Outbox
 from cqrs_impl.ports import Recorder
@@ -78,6 +79,11 @@ class DemoEnvironment:
 
     def open_engine(self, **settings: Any) -> AsyncEngine:
         return open_engine(self.database_url, self.namespace, pool_size=POOL_CONNECTIONS, **settings)
+
+    async def event_store(self) -> EventStore:
+        """Instead of the tables: the events alone, as the rung event_sourced keeps them."""
+        await self.database.execute(EVENT_STORE.encode())
+        return EventStore(self.namespace)
 
     async def place(
         self, customer: str, *products: str, id: str = "", by: Callable[[Command], Awaitable[CommandResult]]
