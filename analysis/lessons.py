@@ -43,6 +43,18 @@ def by_rate(title: str, label: str, rates_per_s: list[float], lines: Mapping[str
     return _finished(title, figure, axes)
 
 
+@styled
+def by_week(title: str, label: str, weeks: list[str], lines: Mapping[str, list[int]]) -> Plot:
+    """Lines over weeks."""
+    figure, axes = _figure(title, "week", label, lines)
+    for name, values in lines.items():
+        axes.plot(range(len(weeks)), values, "o-", color=_colours(lines)[name], label=name)
+    step = 1 + len(weeks) // 8  # more names would touch
+    axes.set_xticks(range(0, len(weeks), step), weeks[::step])
+    axes.set_ylim(bottom=0)
+    return _finished(title, figure, axes)
+
+
 def round_ratios(findings: Findings, target: str) -> pl.Series:
     """CPU per operation of a target over the baseline's, round by round."""
     return log_ratios(findings.costs, findings.baseline, target)["log_ratio"].exp()

@@ -123,11 +123,11 @@ class Lab:
     _stack: contextlib.ExitStack
 
     @classmethod
-    def open(cls, *rungs: str, size: str = "empty") -> "Lab":
+    def open(cls, *rungs: str, size: str = "empty", clock: str | None = CLOCK) -> "Lab":
         pl.Config(fmt_str_lengths=1000, tbl_hide_dataframe_shape=True, tbl_hide_column_data_types=True, tbl_rows=60)
         names: dict[str, str] = {}
         with contextlib.ExitStack() as stack:
-            targets = {rung: stack.enter_context(serving(rung, size=size, clock=CLOCK)) for rung in rungs}
+            targets = {rung: stack.enter_context(serving(rung, size=size, clock=clock)) for rung in rungs}
             services = {rung: Service(target, names) for rung, target in targets.items()}
             return cls(services, names, stack.pop_all())
         raise AssertionError("the block above returns or raises")
