@@ -18,11 +18,11 @@ from typer.main import get_command
 from contract.http.app import make_app
 from contract.ports import utc_now
 from crossover.cli import app
-from crossover.targets import start_servers
+from crossover.targets import serving, start_servers
 from ladder.noop.system import MemoryOrders
 from ladder.rung import rungs
 from servers.supervisor import Processes
-from tests.service import in_thread
+from tests.service import Shop, in_thread
 from tests.test_cli import CLEAN
 
 HOME = Path(__file__).parent.parent
@@ -169,7 +169,7 @@ LONG = (
     "map",
 )
 CODES = {"gate": (0, 1, 3), "calibrate": (0, 1)}  # what they find depends on the machine; otherwise 0
-ELSEWHERE = ("serve", "rebuild", "parked", "replay")  # below: they need each other, or servers that stay
+ELSEWHERE = ("serve", "rebuild", "parked", "replay", "history")  # below: they need each other, or servers that stay
 RUN = "results/20260101-120000-ab12"
 
 
@@ -264,3 +264,13 @@ def test_views_are_rebuilt_and_parked_events_replayed_on_given_servers() -> None
         for line in lines:
             ended = run(re.sub("redis=.*", f"redis={urls['redis']}", line), **env)
             assert ended.returncode == 0, ended.stderr
+        (line,) = (line for line in IN_README if line.startswith("crossover history"))
+        ended = run(line, **env)
+        assert (ended.returncode, ended.stdout) == (2, "")
+        assert ended.stderr == "There is nothing of event_sourced on these servers: serve it there first.\n"
+        with serving("event_sourced", urls=urls) as target, httpx.Client(base_url=target.url) as client:
+            shop = Shop(client)
+            order = shop.order(shop.customer(), shop.product())
+        ended = run(re.sub(r"[0-9a-f-]{36}", order, line), **env)
+        assert ended.returncode == 0, ended.stderr
+        assert f"\n  order:{order} (new)\n" in ended.stdout

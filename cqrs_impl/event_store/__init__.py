@@ -1,8 +1,8 @@
 """Events as the truth: the outbox is the only table, and state is a fold of a stream by the contract's rules.
 
 `schema.sql` and `store.py` hold the events, `events.py` and `upcasts.py` their shapes, `streams.py` folds them,
-`commands.py` decides and appends, `history.py` reads the past, `load.py` fills the store with a data set. Views are
-those of `cqrs`: the same feed, projector and documents.
+`commands.py` decides and appends, `history.py` reads the past and `past.py` answers from it, `load.py` fills the store
+with a data set. Views are those of `cqrs`: the same feed, projector and documents.
 
 Why not the library `eventsourcing` (9.5.6 was read). Its recorder for PostgreSQL takes `LOCK TABLE … IN EXCLUSIVE
 MODE` for each append, so that its notifications have no gaps: one command at a time, where the horizon of the outbox
