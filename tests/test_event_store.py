@@ -22,7 +22,7 @@ from contract.ports import utc_now
 from contract.position import BEGINNING, START, Position
 from cqrs_impl.event_store.commands import EventCommands
 from cqrs_impl.event_store.events import SCHEMAS, decode, encode, shown
-from cqrs_impl.event_store.history import moment_of, past, state_of
+from cqrs_impl.event_store.history import past, state_of
 from cqrs_impl.event_store.load import NewerEvents, claim_types
 from cqrs_impl.event_store.store import EVENT_STORE, EventStore, Stream, folded
 from cqrs_impl.feeds.outbox.feed import OutboxFeed
@@ -303,7 +303,7 @@ def test_a_store_of_a_later_version_is_refused(name: str, reads: str, shop: Shop
     )
 
 
-def test_the_past_is_read_up_to_a_version_or_a_time(shop: Shop) -> None:
+def test_the_past_is_read_up_to_a_position(shop: Shop) -> None:
     filled(shop).does(m.RepriceProduct(TEA, 300))
     shop.order(10)
     stock, product, rows = f"stock-{TEA}", f"product-{TEA}", shop.tables.rows
@@ -311,10 +311,8 @@ def test_the_past_is_read_up_to_a_version_or_a_time(shop: Shop) -> None:
     async def ask() -> None:
         everything = await past(rows, [product, stock])
         assert [one.event.version for one in everything if one.event.kind == "stock"] == list(range(1, 12))
-        moment = await moment_of(rows, product, 2)
-        assert moment is not None and await moment_of(rows, product, 3) is None
-        until = await past(rows, [product, stock], moment)
-        assert until == everything[:-1] == await past(rows, [product, stock], until[-1].recorded_at)
+        until = await past(rows, [product, stock], everything[-2].position)
+        assert until == everything[:-1]
         taken = state_of(one.event for one in until if one.event.kind == "stock")
         assert (taken.taken, until[-1].event.price_cents) == (10, 300)
 
