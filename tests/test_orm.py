@@ -56,7 +56,7 @@ BY_NAME = {
     **{"order": m.GetOrder, "customer_orders": m.ListOrders, "product": m.GetProduct, "customer": m.GetCustomer},
     "history": m.GetHistory,
 }
-NOTEBOOK = Path(__file__).parent.parent / "notebooks" / "05_what_people_try_first.py"
+NOTEBOOK = Path(__file__).parent.parent / "notebooks" / "06_what_people_try_first.py"
 
 
 @pytest.fixture

@@ -1,5 +1,5 @@
 # %% [markdown]
-# # 5 · What people try first
+# # 6 · What people try first
 #
 # Before read models come an ORM and a cache. What does each cost, and where does it come from? All is from published runs.
 
