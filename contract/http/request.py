@@ -1,6 +1,7 @@
 """A request read strictly: ids in the path, query parameters, headers and the body."""
 
 import re
+from contextlib import suppress
 from datetime import UTC, datetime
 from typing import TypeVar
 from urllib.parse import unquote_to_bytes
@@ -180,17 +181,16 @@ class Request:
             return None
 
     def moment(self, name: str) -> int | datetime:
-        """A version or a time, where one is given."""
+        """A version or a time."""
         value = self._parameter(name)
-        try:
-            if value is not None and _DIGITS.fullmatch(value):
+        if value is None:
+            return 0
+        with suppress(ValueError, OverflowError):  # digits that are no time
+            if _DIGITS.fullmatch(value):
                 return int(value) if len(value) < 19 else NO_VERSION
-            if value is not None and _TIME.fullmatch(value):
+            if _TIME.fullmatch(value):
                 return datetime.fromisoformat(value).astimezone(UTC)
-        except (ValueError, OverflowError):  # digits that are no time
-            pass
-        if value is not None:
-            self._wrong(name, "must be a version in plain digits, or a time as 2026-11-23T09:30:00.000000Z")
+        self._wrong(name, "must be a version in plain digits, or a time as 2026-11-23T09:30:00.000000Z")
         return 0
 
     def words(self, name: str) -> tuple[str, ...]:

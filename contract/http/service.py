@@ -41,7 +41,11 @@ class Service:
         present = self.query(name, read)
         past: Run = _lacking
         if isinstance(self._system, TimeTravel):
-            past = self._reading(lambda r: AsOf(read(r), r.moment("as_of")), self._system.answer_as_of)
+            past = self._reading(
+                lambda r: AsOf(read(r), r.moment("as_of")),
+                self._system.answer_as_of,
+                nothing="There was no such resource then.",
+            )
 
         async def run(request: Request) -> Response:
             return await (past(request) if request.gives("as_of") else present.run(request))
@@ -60,6 +64,7 @@ class Service:
         read: Callable[[Request], Q],
         answer: Callable[[Q], Awaitable[QueryResult]],
         following: Callable[[Q, Position], Awaitable[QueryResult]] | None = None,
+        nothing: str = "There is no such resource.",
     ) -> Run:
         async def run(request: Request) -> Response:
             asked, wanted = read(request), request.token()
@@ -72,7 +77,7 @@ class Service:
                 if not _reflects(result, wanted):
                     result = await self._catch_up(again, result, wanted, request.wait_s())
             if result.body is None:
-                raise NotFound("There is no such resource.")
+                raise NotFound(nothing)
             return Response(200, [_JSON, _token(result.position or wanted or START)], result.body)
 
         return run
