@@ -1,22 +1,37 @@
 """Time travel and audit: what was answered once is answered again, by version and by time, and what was commanded is
 what was recorded."""
 
+import asyncio
+import os
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
+from random import Random
 from typing import Any
+from uuid import UUID
 
 import httpx
+import msgspec
 import psycopg
 import pytest
 
+from contract import messages as m
+from contract.errors import Refusal
+from contract.ports import utc_now
 from contract.text import time_text
-from ladder.environment import LEVELS, NAMESPACE
+from cqrs_impl.event_store.commands import EventCommands
+from cqrs_impl.event_store.past import EventOrders
+from cqrs_impl.event_store.store import EVENT_STORE, EventStore
+from ladder.connections import database
+from ladder.environment import CLIENTS, LEVELS, NAMESPACE, Environment
 from ladder.rung import rungs
 from servers.postgres import POSTGRES
+from tests.model import Model
 from tests.service import fresh_id, settle
+from tests.test_event_store import chosen
 
 RUNG = "event_sourced"
+PASTS = int(os.environ.get("PASTS", "4"))  # random histories
 NAMES = ("ANN", "BOB", "TEA", "POT", "ONE", "TWO", "DELIVERY")
 SEEN = ("/customers/ANN", "/customers/BOB", "/products/TEA", "/products/POT", "/orders/ONE", "/orders/TWO")
 TWO_LINES = [{"product_id": "TEA", "quantity": 2}, {"product_id": "POT", "quantity": 1}]
@@ -116,6 +131,14 @@ def test_what_was_recorded_is_what_was_commanded(told: Told) -> None:
     assert told.client.get(f"/orders/{fresh_id()}/events").status_code == 404
 
 
+UNREADABLE = (
+    "must be a version in plain digits, or a time as 2026-11-23T09:30:00.000000Z",
+    "must be given once",
+    "must not be empty",
+    "must be UTF-8",
+)
+
+
 @pytest.mark.parametrize(
     ("status", "as_of"),
     [
@@ -135,9 +158,55 @@ def test_what_was_recorded_is_what_was_commanded(told: Told) -> None:
 def test_a_moment_is_read_strictly(told: Told, status: int, as_of: str) -> None:
     answer = told.client.get(told.named("/orders/ONE") + "?" + as_of)
     assert answer.status_code == status, answer.text
+    if status == 404:
+        assert answer.json()["detail"] == "There was no such resource then."
     if status == 422:
         (error,) = answer.json()["errors"]
-        assert error["field"] == "as_of" and error["reason"].startswith("must ")
+        assert error["field"] == "as_of" and error["reason"] in UNREADABLE
+
+
+async def check_past(env: Environment, seed: int) -> int:
+    """The model says after each command what is; when all is done, that is what was."""
+    rng, model, tables, clock = Random(seed), Model(), database(env), list[datetime]()
+    commands = EventCommands(tables, EventStore(env.namespace), lambda: clock[-1])
+    orders, then = EventOrders(tables, commands, None), dict[tuple[Any, int | datetime], Any]()
+    things = [
+        (ask(str(UUID(int=first + number))), says)
+        for first, ask, says in (
+            (10, m.GetCustomer, model.customer),
+            (20, m.GetProduct, model.product),
+            (30, m.GetOrder, model.order),
+        )
+        for number in range(3)
+    ]
+    for _ in range(40):
+        command, _expected = chosen(rng, model)
+        clock.append(utc_now())
+        try:
+            if (await orders.execute(command)).created and isinstance(command, m.PlaceOrder):
+                model.orders[command.id].placed_at = time_text(clock[-1])
+        except Refusal:
+            pass
+        at = utc_now()
+        for query, says in things:
+            then[query, at] = was = says(query.id)
+            if was:
+                then.setdefault((query, was["version"]), was)
+    for (query, moment), was in then.items():
+        body = (await orders.answer_as_of(m.AsOf(query, moment))).body
+        assert (body and msgspec.json.decode(body)) == was, f"seed {seed}: {query} as of {moment}"
+    await orders.close()
+    return len(then)
+
+
+@pytest.mark.parametrize("seed", range(PASTS))
+def test_of_random_histories_each_moment_is_answered_as_the_model_said_then(
+    seed: int, postgres_url: str, namespace: Callable[[], str]
+) -> None:
+    POSTGRES.create_schema(postgres_url, name := namespace(), EVENT_STORE)
+    level = LEVELS[seed % len(LEVELS)]
+    env = Environment({POSTGRES.variable: postgres_url, NAMESPACE: name, CLIENTS: level})
+    assert asyncio.run(check_past(env, seed)) > 40 * 9
 
 
 def test_a_token_holds_for_the_past_too(told: Told) -> None:
