@@ -22,7 +22,7 @@ from contract.text import time_text
 from cqrs_impl.batch import StagedDocuments, apply
 from cqrs_impl.documents.memory import MemoryDocuments
 from cqrs_impl.fold import Missing
-from cqrs_impl.ports import EventLog, Feed, RecordedEvent, Unreadable, Unshown
+from cqrs_impl.ports import EventLog, Feed, Unreadable, Unshown
 from crossover.errors import Fallen, UserError
 from crossover.parked import ask
 from crossover.targets import Progress, known_rung
@@ -76,36 +76,40 @@ def life_of(rung_name: str, order: str, env: Mapping[str, str], progress: Progre
     return steps
 
 
-async def recorded(feed: Kept, progress: Progress) -> AsyncIterator[RecordedEvent]:
-    """All events, in the order of the feed; `Fallen` at one that cannot be read."""
+async def recorded(feed: Kept, progress: Progress) -> AsyncIterator[tuple[Event, datetime]]:
+    """All events and when they happened, in the order of the feed; `Fallen` at one that cannot be read."""
     at, done, total = Position(BEGINNING, await feed.present()), 0, await feed.count()
     while events := (await feed.read(at, BATCH)).events:
-        for one in events:
-            if isinstance(one.event, Unreadable):
-                raise Fallen(f"Version {one.event.version} of {one.event.stream} cannot be read: {one.event.reason}.")
-            yield one
-        at, done = events[-1].position, done + len(events)
+        for position, event, recorded_s in events:
+            at = position
+            match event:
+                case Unreadable(stream, version, reason):
+                    raise Fallen(f"Version {version} of {stream} cannot be read: {reason}.")
+                case OfOrder():
+                    yield event, event.at
+                case Unshown():
+                    pass
+                case _:
+                    yield event, datetime.fromtimestamp(recorded_s or 0.0, UTC)
+        done += len(events)
         progress("reading events", done, max(done, total))
 
 
 async def life(feed: Kept, order: str, progress: Progress) -> AsyncIterator[Step]:
     """The events of an order, and those of others that changed it."""
-    views, waiting = Views(), list[tuple[Event, float]]()
+    views, waiting = Views(), list[tuple[Event, datetime]]()
     async for one in recorded(feed, progress):
-        if isinstance(one.event, Unshown | Unreadable):
-            continue
-        waiting.append((one.event, one.recorded_s or 0.0))
-        tried = len(waiting)
-        while tried:  # an event that was applied may be what another waits for
-            event, at_s = waiting.pop(0)
-            if (staged := await views.staged(event)) is None:
-                waiting.append((event, at_s))
-                tried -= 1
-                continue
-            if f"order:{order}" in staged.documents:
-                yield await views.step(event, at_s, order, staged)
-            views.take(staged)
-            tried = len(waiting)
+        waiting.append(one)
+        more = True
+        while more:  # an event that was applied may be what another waits for
+            more = False
+            for event, at in waiting.copy():
+                if staged := await views.staged(event):
+                    waiting.remove((event, at))
+                    more = bool(waiting)
+                    if f"order:{order}" in staged.documents:
+                        yield await views.step(event, at, order, staged)
+                    views.take(staged)
     if waiting:
         raise Fallen(f"{waiting[0][0].stream} has events that wait for others, which were never recorded.")
 
@@ -126,7 +130,7 @@ class Views(MemoryDocuments):
         staged.keep()
         return staged
 
-    async def step(self, event: Event, recorded_s: float, order: str, staged: StagedDocuments) -> Step:
+    async def step(self, event: Event, at: datetime, order: str, staged: StagedDocuments) -> Step:
         own = {
             key: document
             for key, document in staged.documents.items()
@@ -142,7 +146,6 @@ class Views(MemoryDocuments):
             moved = [f"{sign}{present.count(way)}" for sign, way in (("−", False), ("+", True)) if way in present]
             if moved:
                 changes.append(Change(name, False, {"entries": " ".join(moved)}))
-        at = event.at if isinstance(event, OfOrder) else datetime.fromtimestamp(recorded_s, UTC)
         return Step(event, at, changes, len(staged.documents) - len(own))
 
     def take(self, staged: StagedDocuments) -> None:

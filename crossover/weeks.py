@@ -9,8 +9,7 @@ from typing import Any
 
 import polars as pl
 
-from contract.messages import OrderCancelled, OrderPlaced
-from cqrs_impl.ports import RecordedEvent
+from contract.messages import Event, OrderCancelled, OrderPlaced
 from crossover.history import recorded
 from crossover.parked import ask
 from crossover.targets import Progress, quiet
@@ -22,13 +21,13 @@ class Weeks:
     def __init__(self) -> None:
         self.orders, self._placed = Counter[tuple[str, str]](), dict[str, OrderPlaced]()
 
-    def fold(self, recorded: RecordedEvent) -> None:
-        match recorded.event:
+    def fold(self, event: Event) -> None:
+        match event:
             case OrderPlaced() as order:
                 self._placed[order.id] = order
                 self._count(order, 1)
-            case OrderCancelled() as event:
-                self._count(self._placed[event.id], -1)
+            case OrderCancelled(id):
+                self._count(self._placed[id], -1)
 
     def _count(self, order: OrderPlaced, sign: int) -> None:
         year, week, _ = order.at.isocalendar()
@@ -39,8 +38,8 @@ class Weeks:
 def by_product_and_week(rung_name: str, env: Mapping[str, str], progress: Progress = quiet) -> pl.DataFrame:
     async def read(worker: Any) -> Weeks:
         weeks = Weeks()
-        async for one in recorded(worker.feed, progress):
-            weeks.fold(one)
+        async for event, _at in recorded(worker.feed, progress):
+            weeks.fold(event)
         return weeks
 
     orders = ask(rung_name, env, read).orders
