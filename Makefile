@@ -69,8 +69,8 @@ torture: $(READY)
 	@rungs=$$($(BIN)/python -c 'from ladder.rung import rungs; print(*(r.name for r in rungs().values() if r.servers))'); \
 	failed=0; for rung in $$rungs; do for seed in 1 2 3; do \
 	    $(BIN)/crossover torture $$rung --seed $$seed $(ARGS) || failed=1; \
-	done; done; KILLS=25 EVENTS=20000 HISTORIES=10000 CASES=100 RUNGS=$$(echo $$rungs | tr ' ' ,) \
-	$(BIN)/python -m pytest tests/test_kills.py tests/test_openapi.py tests/test_event_store.py || failed=1; exit $$failed
+	done; done; KILLS=25 EVENTS=20000 HISTORIES=10000 PASTS=300 CASES=100 RUNGS=$$(echo $$rungs | tr ' ' ,) \
+	$(BIN)/python -m pytest tests/test_kills.py tests/test_openapi.py tests/test_event_store.py tests/test_time_travel.py || failed=1; exit $$failed
 
 # In an environment of its own, so that the audit's packages are not what is audited. Needs the network.
 audit:

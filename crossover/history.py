@@ -37,7 +37,7 @@ class Kept(Feed, EventLog, Protocol):
 
 
 class Change(NamedTuple):
-    """What an event changed in a document or a list: a text for each field."""
+    """What an event changed in a document, a text for each field, or in the lists, one for each list."""
 
     view: str
     new: bool
@@ -141,12 +141,14 @@ class Views(MemoryDocuments):
             before = await self.get(type(document), id_of(key))
             if fields := different(before, document):
                 changes.append(Change(key, before is None, fields))
-        for name, entries in staged.lists().items():
-            present = list(entries.values())
-            moved = [f"{sign}{present.count(way)}" for sign, way in (("−", False), ("+", True)) if way in present]
-            if moved:
-                changes.append(Change(name, False, {"entries": " ".join(moved)}))
+        if moved := {name: signs for name, entries in staged.lists().items() if (signs := self.moved(name, entries))}:
+            changes.append(Change("lists", False, moved))
         return Step(event, at, changes, len(staged.documents) - len(own))
+
+    def moved(self, name: str, entries: Mapping[str, bool]) -> str:
+        """How many entries a list gains and loses."""
+        news = [present for entry, present in entries.items() if present != self.holds(name, entry)]
+        return " ".join(f"{sign}{news.count(way)}" for sign, way in (("−", False), ("+", True)) if way in news)
 
     def take(self, staged: StagedDocuments) -> None:
         for key, document in staged.documents.items():

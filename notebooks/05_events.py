@@ -95,8 +95,7 @@ names = sorted(set(weeks["week"]))
 lines = {p: [weeks.filter(product=p, week=week)["orders"].sum() for week in names] for p in best}
 
 # %%
-title = f"The three best products in {len(names)} weeks, from events older than the question"
-lessons.by_week(title, "orders", names, lines)
+lessons.by_week("The three best products, from events older than the question", "orders", names, lines)
 
 # %% [markdown]
 # ## What does it cost?

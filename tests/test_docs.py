@@ -5,15 +5,16 @@ import shlex
 import subprocess
 import sys
 import tomllib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import httpx
 import pytest
 
 from analysis import tables
-from crossover.targets import listen
-from tests.service import wait_until
+from crossover.targets import Target, listen
+from tests.service import Shop, wait_until
 
 HOME = Path(__file__).parent.parent
 DOCS = HOME / "docs"
@@ -65,3 +66,18 @@ def test_a_workload_of_ones_own_is_compared_as_its_page_says(command: str, tmp_p
     assert ended.returncode == 0, ended.stderr
     assert "cqrs" in ended.stdout and "At 90% reads" in ended.stdout
     wait_until(lambda: (tmp_path / "run" / "report.html").exists())
+
+
+def test_the_requests_of_the_page_on_time_travel_are_answered(serve: Callable[..., Target]) -> None:
+    with httpx.Client(base_url=serve("event_sourced").url, timeout=30) as client:
+        shop = Shop(client)
+        product = shop.product()
+        order = shop.order(shop.customer(), product)
+        asked = [line.split("8000")[1].rstrip('"') for line in commands("time-travel.md") if line.startswith("curl")]
+        assert len(asked) == 3
+        for path in asked:
+            path = path.replace("$ORDER", order).replace("$PRODUCT", product)
+            was = path.replace("2026", "9999")  # a time to come is now
+            assert client.get(was).status_code == 200, was
+            if was != path:
+                assert client.get(path).json()["detail"] == "There was no such resource then."

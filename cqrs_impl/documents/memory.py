@@ -37,14 +37,14 @@ class MemoryDocuments:
         return tuple(self._lists[name])
 
     def list(self, name: str, entry: str) -> None:
-        if not self._holds(name, entry):
+        if not self.holds(name, entry):
             insort(self._lists[name], entry)
 
     def drop(self, name: str, entry: str) -> None:
-        if self._holds(name, entry):
+        if self.holds(name, entry):
             del self._lists[name][bisect_left(self._lists[name], entry)]
 
-    def _holds(self, name: str, entry: str) -> bool:
+    def holds(self, name: str, entry: str) -> bool:
         entries = self._lists[name]
         at = bisect_left(entries, entry)
         return at < len(entries) and entries[at] == entry
@@ -72,7 +72,7 @@ class MemoryDocuments:
         names = sorted(map(with_word, words), key=lambda name: len(self._lists[name]))
         found: list[bytes] = []
         for entry in reversed(self._lists[names[0]]):
-            if all(self._holds(name, entry) for name in names[1:]):
+            if all(self.holds(name, entry) for name in names[1:]):
                 found.append(_encode(self._documents[key_of(OrderItem, entry[TIME_WIDTH:])]))
                 if len(found) == limit:
                     break
