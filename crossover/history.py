@@ -142,7 +142,7 @@ class Views(MemoryDocuments):
             if fields := different(before, document):
                 changes.append(Change(key, before is None, fields))
         if moved := {name: signs for name, entries in staged.lists().items() if (signs := self.moved(name, entries))}:
-            changes.append(Change("lists", False, moved))
+            changes.append(Change("lists", False, dict(sorted(moved.items()))))
         return Step(event, at, changes, len(staged.documents) - len(own))
 
     def moved(self, name: str, entries: Mapping[str, bool]) -> str:
@@ -177,7 +177,11 @@ def changed(was: Any, now: Any) -> str:
 
 
 def value(of: object) -> str:
-    return of if isinstance(of, str) else msgspec.json.encode(of).decode()
+    if isinstance(of, tuple):
+        return "\n".join(map(value, of))
+    if isinstance(of, str):
+        return of
+    return msgspec.json.format(msgspec.json.encode(of), indent=0).decode()  # spaces, at which a line can be broken
 
 
 def show_life(console: Console, rung_name: str, order: str, life: Sequence[Step]) -> None:

@@ -45,8 +45,8 @@ def test_each_event_tells_what_it_changed_in_which_view() -> None:
     changes = {change.view: change.fields for change in cancelled.changes}
     assert changes[f"order:{SECOND}"] == {"version": "1 → 2", "status": "placed → cancelled"}
     assert changes[f"product:{TEA}"] == {"stock": "50 → 55", "sold": "7 → 2"}
-    added = '{"version":2,"what":"cancelled","at":"2026-01-03T00:00:00.000000Z"}'
-    assert changes[f"history:{SECOND}"] == {"changes": f"+ [{added}]"}
+    added = '{"version": 2, "what": "cancelled", "at": "2026-01-03T00:00:00.000000Z"}'
+    assert changes[f"history:{SECOND}"] == {"changes": f"+ {added}"}
     assert changes["day:2026-01-02"] == {"orders": "1 → 0", "revenue_cents": "500 → 0"}
 
 
@@ -60,7 +60,7 @@ def test_an_event_of_another_that_changed_the_order_is_part_of_its_life() -> Non
     changes = {change.view: change.fields for change in renamed.changes}
     assert changes[f"customer:{CUSTOMER}"] == {"version": "1 → 2", "name": "Ann Lee → Bea Lee"}
     assert changes[f"order:{FIRST}"] == {
-        "customer": f'{{"id":"{CUSTOMER}","name":"Ann Lee"}} → {{"id":"{CUSTOMER}","name":"Bea Lee"}}'
+        "customer": f'{{"id": "{CUSTOMER}", "name": "Ann Lee"}} → {{"id": "{CUSTOMER}", "name": "Bea Lee"}}'
     }
     assert changes["lists"] == {"word:ann": "−2", "word:bea": "+2"}, "of both orders; the word lee stays"
     assert renamed.others == 1, "the other order of the customer"
@@ -96,7 +96,7 @@ def test_nothing_is_cut(width: int) -> None:
     assert "\n  and documents of other orders: 1\n" in text
     whole = re.sub(r"\s+", "", text)
     assert (
-        f'{{"product_id":"{POT}","product_name":"TeaPot","quantity":1,"unit_price_cents":100,"amount_cents":100}}]'
+        f'{{"product_id":"{POT}","product_name":"TeaPot","quantity":1,"unit_price_cents":100,"amount_cents":100}}total_cents'
         in whole
     )
 
