@@ -3,6 +3,7 @@
 All events are folded anew, in memory, by the fold of every view: what one changed depends on those before it.
 """
 
+from collections import defaultdict
 from collections.abc import AsyncIterator, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, NamedTuple, Protocol, runtime_checkable
@@ -37,7 +38,7 @@ class Kept(Feed, EventLog, Protocol):
 
 
 class Change(NamedTuple):
-    """What an event changed in a document, a text for each field, or in the lists, one for each list."""
+    """What an event changed in a document, a text for each field, or the lists that gained and lost so many entries."""
 
     view: str
     new: bool
@@ -141,8 +142,12 @@ class Views(MemoryDocuments):
             before = await self.get(type(document), id_of(key))
             if fields := different(before, document):
                 changes.append(Change(key, before is None, fields))
-        if moved := {name: signs for name, entries in staged.lists().items() if (signs := self.moved(name, entries))}:
-            changes.append(Change("lists", False, dict(sorted(moved.items()))))
+        moved = defaultdict[str, list[str]](list)
+        for name, entries in sorted(staged.lists().items()):
+            if signs := self.moved(name, entries):
+                moved[signs].append(name)
+        if moved:
+            changes.append(Change("lists", False, {signs: ", ".join(names) for signs, names in moved.items()}))
         return Step(event, at, changes, len(staged.documents) - len(own))
 
     def moved(self, name: str, entries: Mapping[str, bool]) -> str:
