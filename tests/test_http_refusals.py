@@ -100,7 +100,7 @@ VERSIONS = header("Expected-Version", "", "x", "-1", "+1", "1.0", '"1"', "1, 1",
 
 # Decided before the system is asked, so alike on every rung.
 BY_HTTP = [
-    *rows("404 not-found", "GET / /orders /orders/$placed/ /health/ /health%0A /orders/$placed/history%0A"),
+    *rows("404 not-found", "GET /orders /orders/$placed/ /health/ /health%0A /orders/$placed/history%0A"),
     *rows("404 not-found", "GET /orders//history"),
     *rows("404 not-found", "POST /orders/$placed%2Fpay /orders/$placed/refund"),
     *rows("404 not-found", "PUT /nowhere", plain(b" " * MIB)),
