@@ -13,30 +13,34 @@ class Checkpoint(NamedTuple):
     """`low_water` is the position that answers report, before the first dead letter; it is first in the text, so that
     queries parse no further. `position` is how far the feed was processed. `writes` counts the writes: it differs
     between any two states of the documents. `counted` is the number of events up to the position: with its history it
-    tells whether a log is the one that was followed."""
+    tells whether a log is the one that was followed. `version` is that of the documents: a live rebuild makes the
+    next, and the checkpoint that answers are read with names the one that they come from."""
 
     low_water: Position
     position: Position
     writes: int
     counted: int
+    version: int = 1
 
     @property
     def text(self) -> bytes:
-        return f"{token_of(self.low_water)} {token_of(self.position)} {self.writes} {self.counted}".encode()
+        positions = f"{token_of(self.low_water)} {token_of(self.position)}"
+        return f"{positions} {self.writes} {self.counted} {self.version}".encode()
 
     @classmethod
     def of(cls, text: bytes) -> "Checkpoint":
         """That of a store which is being emptied, or was filled by an earlier version, is the beginning."""
         try:
-            low_water, position, writes, counted = text.decode().split(" ")
-            return cls(position_of(low_water), position_of(position), int(writes), int(counted))
+            low_water, position, *numbers = text.decode().split(" ")
+            writes, counted, version = map(int, numbers)
+            return cls(position_of(low_water), position_of(position), writes, counted, version)
         except ValueError:
             return cls.begin(history_of(text) if text.startswith(CLEARING) else "")
 
     @classmethod
-    def begin(cls, history: str) -> "Checkpoint":
+    def begin(cls, history: str, version: int = 1) -> "Checkpoint":
         """For an empty store. `writes` starts at a random number, so that no other store has the same values."""
-        return cls(Position(BEGINNING, history), Position(BEGINNING, history), randbits(48), 0)
+        return cls(Position(BEGINNING, history), Position(BEGINNING, history), randbits(48), 0, version)
 
     def of_history(self, history: str) -> "Checkpoint":
         """The same in a history that its position leads to."""

@@ -85,6 +85,10 @@ class EventLog(Histories, Protocol):
         """The id of the present history, which no other log has, nor this one after it lost events."""
 
     async def count(self) -> int: ...
+    async def reserve(self) -> None:
+        """Be the only one that rebuilds beside a projector, as long as this connection lasts. `WorkerError` if there
+        is another, or if no projector reads this log."""
+
     async def stream(self, stream: str, version: int, upto: Position) -> Sequence[RecordedEvent]:
         """The events of one stream, from `version` on, that `upto` covers; ordered by version."""
 
@@ -137,7 +141,7 @@ class Changes(NamedTuple):
     documents: Mapping[str, Struct]  # by key
     lists: Mapping[str, Mapping[str, bool]]  # name → entry → whether it is in the list
     dead_letters: bytes | None  # None leaves them as they are
-    ages: bytes  # histogram of the time from recording to applying
+    ages: bytes | None  # histogram of the time from recording to applying; None leaves it as it is
 
 
 class Contents(NamedTuple):
@@ -170,6 +174,24 @@ class DocumentStore(DocumentSource, Protocol):
 
     async def clear(self) -> None:
         """Empty the store, even while others write to it."""
+
+    def beside(self, log: EventLog) -> "NextVersion":
+        """The next version of the documents, which begins with none."""
+
+
+class NextVersion(DocumentStore, Protocol):
+    """Documents that are built beside those that answer, until they take their place. What of them is not finished is
+    dropped, never continued: it may come from another version of the fold."""
+
+    async def begin(self) -> None:
+        """Drop what others have left, and begin; `WorkerError` if there are no documents that answer."""
+
+    async def switch(self) -> bool:
+        """Let these documents answer from now on, in one step for all readers and projectors. False if they do not
+        show all yet that the others do; `WorkerError` if they never will."""
+
+    async def drop(self) -> None:
+        """Delete the documents that do not answer."""
 
 
 class Queries(Protocol):

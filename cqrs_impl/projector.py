@@ -16,6 +16,8 @@ from cqrs_impl.dead_letters import BlockedStream, DeadLetters, Retries
 from cqrs_impl.ports import Changes, Contents, DocumentStore, EventLog, Feed, RecordedEvent
 
 BATCH_MAX = 500
+BULK = 4  # times as many events where nobody waits for the batch: a document is written once a batch
+READ_S_MAX = 2.0  # whoever began to read the old version has its answer by then, or has given up
 WINDOW_MAX = 64_000  # events read ahead at most, to find one that a waiting event needs
 COPIES_MAX = 50_000
 IDLE_WAIT_S = 1.0  # normally a notification comes sooner; one may be lost
@@ -120,14 +122,35 @@ class Projector:
     async def rebuild(self, progress: Callable[[int, int], None]) -> int:
         """Clear the store and replay all settled events; returns how many were read."""
         await self._store.clear()
-        total, done, limit = await self._log.count(), 0, self._batch_max
+        return await self._read_all(await self._log.count(), 0, progress)
+
+    async def rebuild_live(self, progress: Callable[[int, int], None]) -> int:
+        """Replay all events into the next version of the documents, while a projector keeps up the present one, and
+        let it answer. If that does not come to its end, nothing of it stays. Returns how many events were read."""
+        await self._log.reserve()
+        version = self._store.beside(self._log)
+        builder = Projector(self.feed, self._log, version, apply=self._apply, batch_max=self._batch_max)
+        try:
+            await version.begin()
+            total = await self._log.count()
+            done = await builder._read_all(total, 0, progress)
+            while not await version.switch():
+                done = await builder._read_all(total, done, progress)
+            await self._sleep(READ_S_MAX)
+            return done
+        finally:
+            await version.drop()
+
+    async def _read_all(self, total: int, done: int, progress: Callable[[int, int], None]) -> int:
+        """All settled events that follow; `done` were read before."""
+        most = limit = BULK * self._batch_max
         while True:
             before = await self.position()
             batch = await self.feed.read(before, limit)
             if not batch.events:
                 return done
             reached = await self._project(before, batch.events)
-            limit = self._batch_max if reached != before else min(limit * 2, WINDOW_MAX)
+            limit = most if reached != before else min(limit * 2, WINDOW_MAX)
             done += sum(covers(reached, one.position) for one in batch.events)  # who waits is read again
             progress(min(done, total), total)
 
@@ -195,7 +218,8 @@ class Projector:
 
     async def _write(self, batch: EventBatch, at: Checkpoint, reached: Position, counted: int) -> bool:
         letters, documents = batch.letters, batch.documents.documents
-        after = Checkpoint(letters.low_water(reached), reached, at.writes + 1, at.counted + counted)
+        low_water, counted = letters.low_water(reached), at.counted + counted
+        after = Checkpoint(low_water, reached, at.writes + 1, counted, at.version)
         ages = _encode((self._ages.counts, self._ages.seconds))
         dead = letters.text if letters.changed else None
         if not await self._store.write(after, Changes(documents, batch.documents.lists(), dead, ages)):

@@ -109,14 +109,20 @@ def diff(rung: given.RungName) -> None:
 
 
 @app.command(rich_help_panel=LOOK)
-def rebuild(rung: given.RungName, url: given.Urls = None) -> None:
+def rebuild(
+    rung: given.RungName,
+    url: given.Urls = None,
+    live: Annotated[
+        bool, typer.Option("--live", help="While the service runs, beside its views; Ctrl-C drops what was built.")
+    ] = False,
+) -> None:
     """Clear a rung's read store and rebuild it from its events, on your own servers."""
     from crossover.parked import events_parked, rebuild_views
     from crossover.urls import given_urls
 
     with Steps("rebuild") as steps:
-        rebuilt = rebuild_views(rung, given_urls(url or ()), steps)
-    print(f"The views of {rung} were rebuilt from {rebuilt:,} events.")
+        rebuilt = rebuild_views(rung, given_urls(url or ()), steps, live=live)
+    print(f"The views of {rung} were rebuilt from {rebuilt:,} events{' while they answered' if live else ''}.")
     if parked := events_parked(rung, given_urls(url or ())):
         print(f"{parked:,} of them cannot be applied: `crossover parked {rung}` shows why.")
 

@@ -34,13 +34,24 @@ def kept_on(rung_name: str, doing: str, urls: Mapping[str, str]) -> dict[str, st
     return target_env(rung_name, urls, namespace=namespace_of(rung_name))
 
 
-def rebuild_views(rung_name: str, urls: Mapping[str, str], progress: Progress) -> int:
-    """Clear the views and build them anew; returns how many events or rows that took."""
+def rebuild_views(rung_name: str, urls: Mapping[str, str], progress: Progress, *, live: bool = False) -> int:
+    """Build the views anew, `live` beside those that answer; returns how many events or rows that took."""
     env = kept_on(rung_name, "Rebuilding", urls)
+    if live:
+        require_any(rung_name, env)
     with Processes() as supervisor:
         target = Target(rung_name, rung_name, env, supervisor)
-        target.prepare()
-        return target.rebuild(progress)
+        if not live:
+            target.prepare()
+        return target.rebuild(progress, live=live)
+
+
+def require_any(rung_name: str, env: Mapping[str, str]) -> None:
+    """Refuse servers on which nothing was made for this rung."""
+    built = Environment(env)
+    for server in rung(rung_name).servers:
+        if isinstance(server, Holding) and not server.holds(built.url(server), built.namespace):
+            raise UserError(f"There is nothing of {rung_name} on these servers: serve it there first.")
 
 
 def show_parked(console: Console, rung_name: str, env: Mapping[str, str]) -> None:
@@ -68,14 +79,11 @@ def replay_parked(console: Console, rung_name: str, env: Mapping[str, str]) -> N
 
 def ask(rung_name: str, env: Mapping[str, str], question: Callable[[DeadLetters], Awaitable[Any]]) -> Any:
     """Put a question to the one worker of a rung that keeps dead letters."""
-    one = rung(rung_name)
+    require_any(rung_name, env)
 
     async def answer() -> Any:
-        built = Environment(env)
-        for server in one.servers:
-            if isinstance(server, Holding) and not server.holds(built.url(server), built.namespace):
-                raise UserError(f"There is nothing of {rung_name} on these servers: serve it there first.")
-        letters = [worker for worker in one.workers(built).values() if isinstance(worker, DeadLetters)]
+        workers = rung(rung_name).workers(Environment(env)).values()
+        letters = [worker for worker in workers if isinstance(worker, DeadLetters)]
         if not letters:
             raise UserError(f"{rung_name} has no worker that applies events, so none can be parked.")
         try:

@@ -58,9 +58,10 @@ class Target:
         end = (until or midnight()).astimezone(UTC).isoformat()
         self._step("load", self.rung, DATA, end, size, str(seed), within_s=LOAD_S_MAX, progress=progress)
 
-    def rebuild(self, progress: Progress = quiet) -> int:
-        """Build the views anew; returns how many events or rows that took."""
-        return self._step("rebuild", self.rung, within_s=REBUILD_S_MAX, progress=progress)
+    def rebuild(self, progress: Progress = quiet, *, live: bool = False) -> int:
+        """Build the views anew, `live` beside those that answer; returns how many events or rows that took."""
+        words = ["live"] if live else []
+        return self._step("rebuild", self.rung, *words, within_s=REBUILD_S_MAX, progress=progress)
 
     def _step(self, *words: str, within_s: float, progress: Progress = quiet) -> int:
         """Run a step of the ladder to its end, and show its progress; returns how much was done.

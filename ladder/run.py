@@ -6,11 +6,14 @@ JSON object per line.
 """
 
 import argparse
+import asyncio
 import importlib
 import json
+import signal
 import socket
 import sys
 from datetime import datetime
+from functools import partial
 
 import uvicorn
 import uvloop
@@ -22,7 +25,7 @@ from crud_impl.session import message_of
 from ladder.arrival import Arrival
 from ladder.connections import connections_of
 from ladder.environment import NAMESPACE, PRIVATE, TOKEN, Environment
-from ladder.rung import Rung, errors_of, has_views, names, rung
+from ladder.rung import LiveRebuild, Rung, errors_of, has_views, names, rung
 from ladder.trial import trial
 from ladder.workers import run
 from servers.server import Unusable
@@ -72,11 +75,26 @@ def try_out(one: Rung, env: Environment, beside: list[str]) -> None:
         trial(one, env)
 
 
-def rebuild(one: Rung, env: Environment) -> None:
+def rebuild(one: Rung, env: Environment, live: bool) -> None:
     if not has_views(one):
         raise Unusable(f"{one.name} derives no views from its write model, so there is nothing to rebuild.")
-    done = one.rebuild(env, show)
+    done = uvloop.run(rebuild_live(one, env)) if live else one.rebuild(env, show)
     show("rebuilt", done, done)
+
+
+async def rebuild_live(one: Rung, env: Environment) -> int:
+    """The first signal cancels it, so that it drops what it has built."""
+    builders = [worker for worker in one.workers(env).values() if isinstance(worker, LiveRebuild)]
+    if not builders:
+        raise Unusable(f"The commands of {one.name} write its views themselves: leave out --live.")
+    building = asyncio.ensure_future(
+        builders[0].rebuild_live(partial(show, f"building new views of {one.name} beside its present ones"))
+    )
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, building.cancel)
+    try:
+        return await building
+    finally:
+        await builders[0].close()
 
 
 def load(one: Rung, env: Environment, words: list[str]) -> None:
@@ -99,7 +117,10 @@ def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="python -m ladder.run", description=__doc__)
     parser.add_argument("what", choices=("try", "prepare", "load", "app", "worker", "rebuild", "drop"))
     parser.add_argument("rung", type=rung, help=f"one of {', '.join(sorted(names()))}")
-    of = "of worker: its name; of load: MODULE:CALLABLE UNTIL [WORD]...; of try and prepare: rungs on the same servers"
+    of = (
+        "of worker: its name; of load: MODULE:CALLABLE UNTIL [WORD]...; of rebuild: live;"
+        " of try and prepare: rungs on the same servers"
+    )
     parser.add_argument("words", nargs="*", help=of)
     parser.add_argument("--host", default="127.0.0.1")
     parser.add_argument("--port", type=int, default=8000)
@@ -120,7 +141,7 @@ def main(argv: list[str] | None = None) -> None:
             case "load":
                 load(one, env, options.words)
             case "rebuild":
-                rebuild(one, env)
+                rebuild(one, env, options.words == ["live"])
             case "drop":
                 drop(one, env)
     except (Unusable, WorkerError) as reason:

@@ -4,6 +4,7 @@ reply is lost, who dies, and when the read store is emptied. One seed is one sch
 The projector, its folding and its positions are the real ones; what stands in are PostgreSQL's transactions and Redis.
 """
 
+import contextlib
 import zlib
 from collections import Counter
 from collections.abc import Callable, Coroutine, Generator
@@ -15,14 +16,14 @@ from typing import Any
 
 import msgspec
 
-from contract.errors import StoreGone
+from contract.errors import StoreGone, WorkerError
 from contract.messages import Event, OrderPlaced
 from contract.position import START, Position
 from cqrs_impl.batch import Apply, apply
 from cqrs_impl.checkpoint import CLEARING, Checkpoint
 from cqrs_impl.documents.redis import Keys, RedisDocuments
 from cqrs_impl.ports import Batch, RecordedEvent
-from cqrs_impl.projector import Projector
+from cqrs_impl.projector import BATCH_MAX, BULK, Projector
 from tests.story import events
 
 STORIES, EVENTS, STEPS_MAX = 40, 14, 20_000
@@ -100,7 +101,7 @@ class Client:
     connection goes what it watched. Others come between any two of its commands, but for a transaction's."""
 
     def __init__(self, redis: Redis) -> None:
-        self.redis = redis
+        self.redis, self.dead = redis, False
         self.connection: object = None
         self._watching: object = None
         self._connect()
@@ -121,6 +122,8 @@ class Client:
         return written is not None
 
     async def _ask(self, commands: Any, on: object = None) -> list[Any]:
+        if self.dead:
+            raise StoreGone("killed")
         answers: list[Any] = []
         queue: list[Any] | None = None
         for name, *words in commands:
@@ -213,7 +216,7 @@ class Feed:
         if self.redelivers and self._rng.random() < 0.1:
             ((transaction, _),) = after.components
             after = Position(((transaction - self._rng.randrange(4), 0),))
-        batch = self.select(after, self._rng.randint(1, 4) if limit <= 500 else limit)
+        batch = self.select(after, self._rng.randint(1, 4) if limit in (BATCH_MAX, BULK * BATCH_MAX) else limit)
         if self.redelivers and batch.events and self._rng.random() < 0.1:
             batch = Batch([placed for placed in batch.events for _ in range(2)], batch.more_soon)
         return batch
@@ -232,12 +235,19 @@ class Feed:
     async def count(self) -> int:
         return len(self.truth.rows)
 
+    async def present(self) -> str:
+        return ""
+
+    async def reserve(self) -> None:
+        """The schedule starts no other."""
+
     async def history(self, position: Position, counted: int | None = None) -> str:
         return ""
 
 
 class World:
-    """Two projectors over one truth and one read store, and a command that rebuilds the views now and then."""
+    """Two projectors over one truth and one read store, and commands that rebuild the views now and then, one of them
+    beside those that answer."""
 
     def __init__(
         self,
@@ -251,8 +261,10 @@ class World:
         self.truth = Truth(story(seed % STORIES))
         self.feed = feed(self.truth, self.rng)
         self.redis = store(self._moved)
-        self._build = lambda: projector(self.feed, client(self.redis), apply)
+        self._client, self._apply = client, apply
         self._at = START
+        self._live: Process | None = None  # the last live rebuild
+        self._version = 1  # of the views that answer
 
     def run(self) -> None:
         """Raises `AssertionError`, or what a process died of, when something is not as it must be."""
@@ -261,7 +273,7 @@ class World:
             self._play()
         finally:
             for process in self.running:
-                process.work.close()
+                process.kill()
         assert documents(self.redis) == expected(self.truth.story), "the views are not the fold over the truth"
 
     def _play(self) -> None:
@@ -279,21 +291,30 @@ class World:
         self._settle()
 
     def _projector(self) -> "Process":
-        return Process(self._build().run(), lasting=True)
+        return self._process(lambda one: one.run(), lasting=True)
+
+    def _process(self, work: Callable[[Projector], Coroutine[Any, Any, Any]], *, lasting: bool = False) -> "Process":
+        client = self._client(self.redis)
+        return Process(work(projector(self.feed, client, self._apply)), client, lasting=lasting)
 
     def _fault(self) -> None:
         process = self.rng.choice(self.running)
-        match self.rng.choice(("killed", "emptied", "rebuild", REQUEST_LOST, REPLY_LOST, CUT)):
+        match self.rng.choice(("killed", "emptied", "rebuild", "rebuild live", REQUEST_LOST, REPLY_LOST, CUT)):
             case "killed":
                 self.running.remove(process)
-                process.work.close()
+                process.kill()
                 if process.lasting:
                     self.running.append(self._projector())
             case "emptied":
                 self.redis.flush()
                 self._at = START
             case "rebuild":
-                self.running.append(Process(self._build().rebuild(lambda done, total: None)))
+                self.running.append(self._process(lambda one: one.rebuild(lambda done, total: None)))
+            case "rebuild live" if self._live not in self.running:
+                self._live = self._process(lambda one: one.rebuild_live(lambda done, total: None))
+                self.running.append(self._live)
+            case "rebuild live":
+                pass
             case lost:
                 self._step(process, lost)
 
@@ -318,7 +339,8 @@ class World:
             process.step(became)
         except StopIteration:
             self.running.remove(process)
-        except StoreGone:  # a rebuild ends with it; a projector goes on
+        except (StoreGone, WorkerError):  # a rebuild ends with it; a projector goes on
+            assert not process.lasting
             self.running.remove(process)
 
     def _moved(self, checkpoint: bytes) -> None:
@@ -326,9 +348,12 @@ class World:
         if at == START:
             self._at = START
         assert at >= self._at, f"the position went back from {self._at} to {at}"
+        keys, since = live(self.redis), self._at
+        if keys.version != self._version:
+            self._version, since = keys.version, START
         for position, event, *_ in self.truth.rows:
-            if self._at < position <= at:
-                held = self.redis.get(f"{KEYS.prefix}{event.stream.replace('-', ':', 1)}")
+            if since < position <= at:
+                held = self.redis.get(f"{keys.prefix}{event.stream.replace('-', ':', 1)}")
                 assert held and msgspec.json.decode(held)["version"] >= event.version, f"{event} is passed over"
         self._at = at
 
@@ -339,16 +364,26 @@ def projector(feed: Feed, client: Client, apply: Apply = apply) -> Projector:
 
 
 class Process:
-    def __init__(self, work: Coroutine[Any, Any, None], *, lasting: bool = False) -> None:
-        self.work, self.where, self.lasting = work, "", lasting
+    def __init__(self, work: Coroutine[Any, Any, None], client: Client, *, lasting: bool = False) -> None:
+        self.work, self.client, self.where, self.lasting = work, client, "", lasting
+
+    def kill(self) -> None:
+        self.client.dead = True
+        with contextlib.suppress(StoreGone):  # what it would do at its end
+            self.work.close()
 
     def step(self, became: str) -> None:
         self.where = self.work.send(became if self.where else None)
 
 
 def documents(redis: Redis) -> dict[str, Any]:
-    """Everything the views hold, but the checkpoint."""
-    return {key: value for key, value in redis.values.items() if key != KEYS.checkpoint}
+    """Everything that the views hold which answer."""
+    prefix = live(redis).prefix
+    return {key.removeprefix(prefix): value for key, value in redis.values.items() if key.startswith(prefix)}
+
+
+def live(redis: Redis) -> Keys:
+    return KEYS.of(Checkpoint.of(redis.values[KEYS.checkpoint]).version)
 
 
 @lru_cache(maxsize=STORIES)
@@ -359,7 +394,8 @@ def expected(story: tuple[Event, ...]) -> dict[str, Any]:
     redis = Redis(lambda checkpoint: None)
     feed = Feed(truth, Random(0))
     feed.redelivers = False
-    alone = Process(projector(feed, Client(redis)).run())
+    client = Client(redis)
+    alone = Process(projector(feed, client).run(), client)
     while alone.where != "idle":
         alone.step(GO)
     return documents(redis)

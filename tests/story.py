@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime, timedelta
 from itertools import count
 from random import Random
+from typing import Any
 from uuid import UUID
 
 import redis
@@ -26,7 +27,7 @@ from contract.messages import (
 )
 from contract.position import Position, covers
 from cqrs_impl.batch import Apply, apply
-from cqrs_impl.checkpoint import AnotherHistory
+from cqrs_impl.checkpoint import AnotherHistory, Checkpoint
 from cqrs_impl.documents.redis import Keys
 from cqrs_impl.ports import Batch, DocumentStore, RecordedEvent, Unreadable
 from cqrs_impl.projector import Projector
@@ -147,6 +148,9 @@ class ListFeed:
     async def count(self) -> int:
         return len(self.events)
 
+    async def reserve(self) -> None:
+        """Nobody else knows this log."""
+
     async def stream(self, stream: str, version: int, upto: Position) -> list[RecordedEvent]:
         mine = [one for one in self.recorded() if one.event.stream == stream and covers(upto, one.position)]
         return sorted((one for one in mine if one.event.version >= version), key=lambda one: one.event.version)
@@ -165,11 +169,16 @@ async def followed(
 
 
 def contents(redis_url: str, namespace: str) -> dict[str, object]:
-    """All documents and lists, but not how they came about."""
-    keys, found = Keys(namespace), dict[str, object]()
-    with redis.Redis.from_url(redis_url) as client:
-        for key in map(bytes.decode, client.keys(f"{namespace}:*")):
-            if key not in (keys.checkpoint, keys.applied, keys.parked):
-                value = client.get(key) if client.type(key) == b"string" else client.zrange(key, 0, -1)
-                found[key.removeprefix(keys.prefix)] = value
-    return found
+    """All documents and lists, but not how they came about; those of other versions by their whole names."""
+    keys = Keys(namespace)
+    with redis.Redis.from_url(redis_url) as client, client.pipeline(transaction=False) as asked:
+        checkpoint: Any = client.get(keys.checkpoint)
+        keys = keys.of(Checkpoint.of(checkpoint or b"").version)
+        own = {name.encode() for name in (keys.checkpoint, keys.applied, keys.parked)}
+        found = [key for key in client.keys(f"{namespace}:*") if key not in own]
+        for key in found:
+            asked.type(key)
+        for key, kind in zip(found, asked.execute(), strict=True):
+            asked.get(key) if kind == b"string" else asked.zrange(key, 0, -1)
+        values = dict(zip(found, asked.execute(), strict=True))
+    return {key.decode().removeprefix(keys.prefix): value for key, value in values.items()}

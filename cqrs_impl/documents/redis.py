@@ -3,31 +3,54 @@
 A batch is one optimistic transaction: WATCH the checkpoint, read what the events touch, fold in memory, and write
 everything with the new checkpoint in one MULTI/EXEC. If another process wrote meanwhile (a second projector, a rebuild,
 a replay), Redis refuses the transaction, and the batch starts over from the new contents.
+
+A live rebuild builds the next version of the documents under other keys. The checkpoint names the version whose keys
+answer, readers ask for it with every answer, and the projector watches it: the one transaction that replaces it
+switches all of them.
 """
 
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from copy import copy
+from itertools import islice
 from typing import Any
 
 import msgspec
 
-from contract.position import Position
+from contract.errors import WorkerError
+from contract.position import Position, covers
 from cqrs_impl.checkpoint import CLEARING, AnotherHistory, Checkpoint, clearing, history_of
+from cqrs_impl.dead_letters import DeadLetters
 from cqrs_impl.documents.redis_client import Command, RedisClient, step_client
 from cqrs_impl.fold import KINDS, key_of
-from cqrs_impl.ports import Changes, Contents
+from cqrs_impl.ports import Changes, Contents, EventLog
+
+MSET_MAX = 500  # documents a command, for which readers wait
+UNLINK_MAX = 300  # keys a command, likewise
 
 _encode = msgspec.json.Encoder().encode
 _decoders: dict[type, msgspec.json.Decoder[Any]] = {kind: msgspec.json.Decoder(kind) for kind in KINDS}
 
 
 class Keys:
-    """The key names of a namespace."""
+    """The key names of a namespace, and of one version of its documents."""
 
     def __init__(self, namespace: str) -> None:
-        self.prefix = f"{namespace}:"
-        self.checkpoint = f"{namespace}:checkpoint"
-        self.parked = f"{namespace}:parked"  # the dead letters
+        self.namespace = f"{namespace}:"
+        self.checkpoint = f"{namespace}:checkpoint"  # of the version that answers, which it names
+        self.building = f"{namespace}:building"  # the checkpoint of the next version, while there is one
         self.applied = f"{namespace}:applied"  # histogram of the time from recording to applying
+        self.version, self.prefix, self.parked = 0, "", ""
+        self._become(1)
+
+    def _become(self, version: int) -> None:
+        self.version, self.prefix = version, f"{self.namespace}{version}:"
+        self.parked = f"{self.prefix}parked"  # the dead letters
+
+    def of(self, version: int) -> "Keys":
+        """Those of another version."""
+        keys = copy(self)
+        keys._become(version)
+        return keys
 
     def document(self, kind: type, id: str) -> str:
         return self.prefix + key_of(kind, id)
@@ -58,14 +81,17 @@ class RedisDocuments:
     async def open(self) -> Contents:
         checkpoint = self._keys.checkpoint
         while True:
-            ((found, parked),) = await self._client.watch(checkpoint, ("MGET", checkpoint, self._keys.parked))
+            keys = self._keys
+            ((found, parked),) = await self._client.watch(checkpoint, ("MGET", checkpoint, keys.parked))
             if found is None:  # an empty store: start from the beginning; NX, as another projector may do the same
                 begin = Checkpoint.begin(await self._present() if self._present else "").text
                 await self._client.ask(("SET", checkpoint, begin, "NX"))
             elif found.startswith(CLEARING):
                 await self._empty(found)
+            elif (at := Checkpoint.of(found)).version != keys.version:
+                self._keys = keys.of(at.version)  # another version has taken the place of ours: it goes on from there
             else:
-                return Contents(Checkpoint.of(found), parked)
+                return Contents(at, parked)
 
     async def fetch(self, keys: Mapping[str, type]) -> Mapping[str, Any]:
         (found,) = await self._client.ask(("MGET", *(self._keys.prefix + key for key in keys)))
@@ -79,21 +105,24 @@ class RedisDocuments:
         return [member.decode() for member in members]
 
     async def write(self, checkpoint: Checkpoint, changes: Changes) -> bool:
-        return await self._client.write(*self._commands(checkpoint, changes))
+        return await self._client.write(("SET", self._keys.checkpoint, checkpoint.text), *self._commands(changes))
 
-    def _commands(self, checkpoint: Checkpoint, changes: Changes) -> Iterator[Command]:
-        prefix = self._keys.prefix
-        yield "SET", self._keys.checkpoint, checkpoint.text
+    def beside(self, log: EventLog) -> "RedisVersion":
+        return RedisVersion(self._client, self._keys, log)
+
+    def _commands(self, changes: Changes) -> Iterator[Command]:
+        prefix, documents = self._keys.prefix, iter(changes.documents.items())
         if changes.dead_letters is not None:
             yield "SET", self._keys.parked, changes.dead_letters
-        if changes.documents:
-            yield "MSET", *(text for key, one in changes.documents.items() for text in (prefix + key, _encode(one)))
+        while some := list(islice(documents, MSET_MAX)):
+            yield "MSET", *(text for key, one in some for text in (prefix + key, _encode(one)))
         for name, entries in changes.lists.items():
             if gone := [entry for entry, present in entries.items() if not present]:
                 yield "ZREM", prefix + name, *gone
             if come := [entry for entry, present in entries.items() if present]:
                 yield "ZADD", prefix + name, *(word for entry in come for word in ("0", entry))
-        yield "SET", self._keys.applied, changes.ages
+        if changes.ages is not None:
+            yield "SET", self._keys.applied, changes.ages
 
     async def clear(self) -> None:
         mark = clearing(await self._present() if self._present else "")
@@ -101,11 +130,13 @@ class RedisDocuments:
         await self._empty(mark)
 
     async def _empty(self, mark: bytes) -> None:
-        """Delete all keys. Stop if another process finished or restarted this: the keys may then be new."""
+        """Delete all keys, of every version. Stop if another process finished or restarted this: the keys may then be
+        new. A version that is being built cannot be written to once its checkpoint is gone, which goes first."""
         checkpoint, cursor = self._keys.checkpoint, 0
+        await self._client.ask(("UNLINK", self._keys.building))
         while True:
             found, (cursor, keys) = await self._client.watch(
-                checkpoint, ("GET", checkpoint), ("SCAN", cursor, "MATCH", f"{self._keys.prefix}*", "COUNT", 1000)
+                checkpoint, ("GET", checkpoint), ("SCAN", cursor, "MATCH", f"{self._keys.namespace}*", "COUNT", 1000)
             )
             if found != mark:
                 return
@@ -116,3 +147,96 @@ class RedisDocuments:
                 work.append(("SET", checkpoint, Checkpoint.begin(history_of(mark)).text))
             if (work and not await self._client.write(*work)) or not cursor:
                 return
+
+
+class NotBuilt(WorkerError):
+    def __init__(self) -> None:
+        super().__init__("There are no views that answer yet: wait until they are built, or leave out --live.")
+
+
+class Gone(WorkerError):
+    def __init__(self) -> None:
+        super().__init__("The new views are gone, as the read store was emptied while they were built: start again.")
+
+
+class Unlike(WorkerError):
+    def __init__(self, letters: DeadLetters) -> None:
+        first = min(letters.streams.values(), key=lambda blocked: blocked.before)
+        super().__init__(
+            f"The present views stay: the new ones cannot show {first.stream} from version {first.version} on"
+            f" ({first.reason}), which the present ones do."
+        )
+
+
+class RedisVersion(RedisDocuments):
+    """A `NextVersion`. Its checkpoint is not the one that answers are read with, so nobody reads it yet."""
+
+    def __init__(self, client: RedisClient, live: Keys, log: EventLog) -> None:
+        super().__init__(client, live, log.present)
+        self._live, self._log = live, log
+
+    async def begin(self) -> None:
+        live = self._live
+        while True:
+            found, building = await self._watched()
+            if found is None:
+                raise NotBuilt
+            version = max(found.version, building.version if building else 0) + 1
+            begun = Checkpoint.begin(await self._log.present(), version)
+            if await self._client.write(("SET", live.building, begun.text)):
+                break
+        self._keys = live.of(version)
+        await self._delete_all_but(found.version, version)
+
+    async def open(self) -> Contents:
+        own = self._keys
+        ((text, parked),) = await self._client.watch(own.building, ("MGET", own.building, own.parked))
+        if text is None or (checkpoint := Checkpoint.of(text)).version != own.version:
+            raise Gone
+        return Contents(checkpoint, parked)
+
+    async def write(self, checkpoint: Checkpoint, changes: Changes) -> bool:
+        """The documents first, in no transaction: the readers of the other version would wait for its end. Documents
+        without their checkpoint do no harm here, as a version that was not finished is dropped and never continued."""
+        if commands := list(self._commands(changes._replace(ages=None))):  # the ages are those of the projector
+            await self._client.ask(*commands)
+        return await self._client.write(("SET", self._keys.building, checkpoint.text))
+
+    async def switch(self) -> bool:
+        found, own = await self._watched()
+        if found is None or own is None or own.version != self._keys.version:
+            raise Gone
+        if found.position.history != own.position.history:  # an earlier one, or `AnotherHistory`
+            await self._log.history(found.position, found.counted)
+        if not covers(own.position, found.position):
+            return False
+        if not covers(own.low_water, found.low_water):
+            (parked,) = await self._client.ask(("GET", self._keys.parked))
+            raise Unlike(DeadLetters(parked))
+        return await self._client.write(("SET", self._live.checkpoint, own.text), ("UNLINK", self._live.building))
+
+    async def drop(self) -> None:
+        found, building = await self._watched()
+        if building is not None and building.version == self._keys.version:
+            await self._client.ask(("UNLINK", self._live.building))
+            building = None
+        if found is not None:  # else somebody deletes all of them
+            await self._delete_all_but(found.version, building.version if building else found.version)
+
+    async def _delete_all_but(self, *versions: int) -> None:
+        live, cursor = self._live, 0
+        names = (live.checkpoint, live.building, live.applied, *(live.of(version).prefix for version in versions))
+        stay = tuple(name.encode() for name in names)
+        while True:
+            ((at, keys),) = await self._client.ask(("SCAN", cursor, "MATCH", f"{live.namespace}*", "COUNT", UNLINK_MAX))
+            if gone := [key for key in keys if not key.startswith(stay)]:
+                await self._client.ask(("UNLINK", *gone))
+            if not (cursor := int(at)):
+                return
+
+    async def _watched(self) -> tuple[Checkpoint | None, Checkpoint | None]:
+        """The checkpoint that answers are read with, which is watched, and that of a version that is being built."""
+        live = self._live
+        ((found, building),) = await self._client.watch(live.checkpoint, ("MGET", live.checkpoint, live.building))
+        answers = found is not None and not found.startswith(CLEARING)
+        return Checkpoint.of(found) if answers else None, Checkpoint.of(building) if building else None

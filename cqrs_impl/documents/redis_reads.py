@@ -1,11 +1,13 @@
 """The reads of queries from Redis: one round trip each, which includes the checkpoint.
 
 The checkpoint is read in the same command as the document, or before it. It is written atomically with the data and,
-unless the store is emptied, only moves forward: the answer reflects at least the position in the checkpoint.
+unless the store is emptied, only moves forward: the answer reflects at least the position in the checkpoint. It also
+names the version that answers. Who asked for the keys of another, which was the last one known, asks once more.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from typing import Any
 
 import msgspec
 
@@ -15,7 +17,7 @@ from contract.position import Position, position_of
 from cqrs_impl import dead_letters
 from cqrs_impl.checkpoint import CLEARING, AnotherHistory, Checkpoint
 from cqrs_impl.documents.redis import Keys
-from cqrs_impl.documents.redis_client import RedisClient
+from cqrs_impl.documents.redis_client import Command, RedisClient
 from cqrs_impl.fold import with_word
 from cqrs_impl.ports import Backlog
 
@@ -50,13 +52,14 @@ _ages = msgspec.json.Decoder(tuple[list[int], float]).decode
 
 class RedisReads:
     def __init__(self, client: RedisClient, keys: Keys, backlog: Backlog) -> None:
-        self._client, self._keys, self._backlog = client, keys, backlog
+        self._client, self._backlog = client, backlog
+        self._live = keys, _ending(keys)  # of the version that answered last
         self._known = set[str]()  # histories in which the store's checkpoint was found to be the log's
         self._counted: bytes | None = None  # the checkpoint whose events were counted last
         self._lead = set[tuple[Position, str]]()  # tokens of earlier histories that lead to these
 
     async def document(self, kind: type, id: str) -> tuple[bytes | None, Position | None]:
-        ((checkpoint, body),) = await self._client.ask(("MGET", self._keys.checkpoint, self._keys.document(kind, id)))
+        ((checkpoint, body),) = await self._ask(lambda keys: (("MGET", keys.checkpoint, keys.document(kind, id)),))
         return body, await self._shown(checkpoint)
 
     async def first(self, name: str, limit: int) -> tuple[Sequence[bytes], Position | None]:
@@ -66,8 +69,8 @@ class RedisReads:
         return await self._range(name, limit, "REV")
 
     async def _range(self, name: str, limit: int, *reverse: str) -> tuple[Sequence[bytes], Position | None]:
-        checkpoint, entries = await self._client.ask(
-            ("GET", self._keys.checkpoint), ("ZRANGE", self._keys.prefix + name, 0, limit - 1, *reverse)
+        checkpoint, entries = await self._ask(
+            lambda keys: (("GET", keys.checkpoint), ("ZRANGE", keys.prefix + name, 0, limit - 1, *reverse))
         )
         return entries, await self._shown(checkpoint)
 
@@ -75,23 +78,29 @@ class RedisReads:
         self, name: str, before: str | None, limit: int, *, kind: type, id: str
     ) -> tuple[Sequence[bytes] | None, Position | None]:
         start = "+" if before is None else "(" + before
-        checkpoint, entries, exists = await self._client.ask(
-            ("GET", self._keys.checkpoint),
-            ("ZRANGE", self._keys.prefix + name, start, "-", "BYLEX", "REV", "LIMIT", 0, limit),
-            ("EXISTS", self._keys.document(kind, id)),
+        checkpoint, entries, exists = await self._ask(
+            lambda keys: (
+                ("GET", keys.checkpoint),
+                ("ZRANGE", keys.prefix + name, start, "-", "BYLEX", "REV", "LIMIT", 0, limit),
+                ("EXISTS", keys.document(kind, id)),
+            )
         )
         return entries if exists else None, await self._shown(checkpoint)
 
     async def search(self, words: Iterable[str], limit: int) -> tuple[Sequence[bytes], Position | None]:
-        keys = [self._keys.checkpoint, *(self._keys.prefix + with_word(word) for word in words)]
-        ((checkpoint, items),) = await self._client.ask(
-            ("EVAL", SEARCH, len(keys), *keys, self._keys.document(OrderItem, ""), limit)
-        )
+        lists = [with_word(word) for word in words]
+
+        def searched(keys: Keys) -> tuple[Command]:
+            names = (keys.prefix + name for name in lists)
+            return (("EVAL", SEARCH, 1 + len(lists), keys.checkpoint, *names, keys.document(OrderItem, ""), limit),)
+
+        ((checkpoint, items),) = await self._ask(searched)
         return items, await self._shown(checkpoint)
 
     async def readiness(self) -> Readiness:
-        keys = self._keys
-        ((text, parked, applied),) = await self._client.ask(("MGET", keys.checkpoint, keys.parked, keys.applied))
+        ((text, parked, applied),) = await self._ask(
+            lambda keys: (("MGET", keys.checkpoint, keys.parked, keys.applied),)
+        )
         checkpoint = Checkpoint.of(_built(text))
         with self._of_its_history():
             counted = None if text == self._counted else checkpoint.counted
@@ -103,10 +112,25 @@ class RedisReads:
     async def _unwritable(self) -> str | None:
         """What the store says to a write that changes nothing: it may be full or read-only, and still answer reads."""
         try:
-            await self._client.ask(("SETRANGE", self._keys.checkpoint, 0, ""))
+            await self._client.ask(("SETRANGE", self._live[0].checkpoint, 0, ""))
         except StoreGone as gone:
             return gone.reason
         return None
+
+    async def _ask(self, asks: Callable[[Keys], tuple[Command, ...]]) -> list[Any]:
+        """The replies to what is asked of the version that answers. The checkpoint comes first in them, as a live
+        rebuild may replace that version at any time; its keys are deleted long after that."""
+        while True:
+            keys, ending = self._live
+            replies = await self._client.ask(*asks(keys))
+            first = replies[0]
+            checkpoint = _built(first[0] if isinstance(first, list) else first)
+            if checkpoint.endswith(ending):
+                return replies
+            other = keys.of(Checkpoint.of(checkpoint).version)
+            if other.version == keys.version:
+                return replies  # a checkpoint that cannot be read, which belongs to no history
+            self._live = other, _ending(other)
 
     async def leads(self, token: Position, shown: Position) -> bool:
         """Whether a token leads to the same history as the position of an answer. Both can be of earlier ones."""
@@ -140,6 +164,11 @@ class RedisReads:
         except AnotherHistory:
             self._known.clear()
             raise Unavailable(FOREIGN) from None
+
+
+def _ending(keys: Keys) -> bytes:
+    """That of the checkpoint which names the version of these keys."""
+    return f" {keys.version}".encode()
 
 
 def _built(checkpoint: bytes | None) -> bytes:

@@ -9,6 +9,7 @@ import msgspec
 import psycopg
 
 from contract import stores
+from contract.errors import WorkerError
 from contract.messages import Event
 from contract.position import Position
 from cqrs_impl.checkpoint import AnotherHistory
@@ -29,7 +30,26 @@ SELECT xid::text::bigint, id, body FROM outbox WHERE stream = %(stream)s AND ver
 AND (xid, id) <= (%(xid)s::text::xid8, %(id)s) ORDER BY version"""
 NAME = "SELECT stream, version FROM outbox WHERE (xid, id) = (%(xid)s::text::xid8, %(id)s)"
 
+# Locks that connections hold, and lose when they end: all readers of the outbox share the one, and who rebuilds beside
+# them has the other. That the first cannot be had alone shows that others read.
+FOLLOW = "SELECT pg_advisory_lock_shared(hashtext(%(channel)s), 1)"
+ALONE = """
+SELECT CASE WHEN pg_try_advisory_lock(hashtext(%(channel)s), 1) THEN pg_advisory_unlock(hashtext(%(channel)s), 1)
+ELSE false END"""
+BUILD = "SELECT pg_try_advisory_lock(hashtext(%(channel)s), 2)"
+RESERVE_TRIES, RESERVE_WAIT_S = 20, 0.05  # that the one before was killed is noticed soon; a projector may reconnect
+
 _decode = msgspec.json.Decoder(Event).decode
+
+
+class AnotherBuilds(WorkerError):
+    def __init__(self) -> None:
+        super().__init__("These views are being rebuilt live already: let that end first.")
+
+
+class NobodyFollows(WorkerError):
+    def __init__(self) -> None:
+        super().__init__("No projector is running here: start the service, or leave out --live.")
 
 
 class OutboxFeed:
@@ -87,6 +107,18 @@ class OutboxFeed:
         ((events,),) = await self._rows("SELECT count(*) FROM outbox")
         return int(events)
 
+    async def reserve(self) -> None:
+        await self._until(BUILD, True, AnotherBuilds)
+        await self._until(ALONE, False, NobodyFollows)
+
+    async def _until(self, question: str, wanted: bool, otherwise: type[WorkerError]) -> None:
+        for _ in range(RESERVE_TRIES):
+            ((answer,),) = await self._rows(question, channel=self._channel)
+            if answer == wanted:
+                return
+            await asyncio.sleep(RESERVE_WAIT_S)
+        raise otherwise
+
     async def stream(self, stream: str, version: int, upto: Position) -> Sequence[RecordedEvent]:
         rows = await self._rows(STREAM, stream=stream, version=version, **beyond(upto))
         return [await self._recorded(place(xid, id, upto.history), body) for xid, id, body in rows]
@@ -113,6 +145,7 @@ class OutboxFeed:
         connection = await self._connect(writing=False)
         connection.driver.add_notify_handler(lambda _: self._news.set())  # that arrive with a response
         await connection.rows(f'LISTEN "{self._channel}"', {})
+        await connection.rows(FOLLOW, {"channel": self._channel})
         return connection
 
 
