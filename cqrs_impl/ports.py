@@ -178,6 +178,8 @@ class DocumentStore(DocumentSource, Protocol):
     def beside(self, log: EventLog) -> "NextVersion":
         """The next version of the documents, which begins with none."""
 
+    async def close(self) -> None: ...
+
 
 class NextVersion(DocumentStore, Protocol):
     """Documents that are built beside those that answer, until they take their place. What of them is not finished is

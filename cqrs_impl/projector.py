@@ -3,6 +3,7 @@
 import asyncio
 import time
 from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
 from typing import Any
 
 import msgspec
@@ -24,6 +25,7 @@ IDLE_WAIT_S = 1.0  # normally a notification comes sooner; one may be lost
 SOON_WAIT_S = (0.001, 0.05)  # for events that are committed, but not settled yet
 GONE_WAIT_S = (0.02, 0.5)
 
+AT_ONCE = partial(asyncio.gather, return_exceptions=True)  # no part goes on after another has failed
 _encode = msgspec.json.Encoder().encode
 
 
@@ -39,9 +41,10 @@ class Projector:
         apply: Apply = apply,
         batch_max: int = BATCH_MAX,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+        both: Callable[..., Awaitable[Sequence[Any]]] = AT_ONCE,
     ) -> None:
         self.feed, self._log, self._store = feed, log, store  # `feed` is replaced by a faulty one in torture
-        self._apply, self._batch_max, self._sleep = apply, batch_max, sleep
+        self._apply, self._batch_max, self._sleep, self._both = apply, batch_max, sleep, both
         self._at: Position | None = None  # last known position of the store, which may have moved
         self._history: str | None = None  # the present one, as far as we know
         self._adopted: Checkpoint | None = None  # of an earlier history that leads to it
@@ -129,33 +132,60 @@ class Projector:
         let it answer. If that does not come to its end, nothing of it stays. Returns how many events were read."""
         await self._log.reserve()
         version = self._store.beside(self._log)
-        builder = Projector(self.feed, self._log, version, apply=self._apply, batch_max=self._batch_max)
+        builder = Projector(
+            self.feed,
+            self._log,
+            version,
+            apply=self._apply,
+            batch_max=self._batch_max,
+            sleep=self._sleep,
+            both=self._both,
+        )
+        await version.begin()
         try:
-            await version.begin()
-            total = await self._log.count()
-            done = await builder._read_all(total, 0, progress)
-            while not await version.switch():
-                done = await builder._read_all(total, done, progress)
+            total, done = await self._log.count(), 0
+            while True:
+                done = await builder._read_all(total, done, progress, beside=True)
+                if await version.switch():
+                    break
             await self._sleep(READ_S_MAX)
             return done
         finally:
             await version.drop()
 
-    async def _read_all(self, total: int, done: int, progress: Callable[[int, int], None]) -> int:
-        """All settled events that follow; `done` were read before."""
+    async def _read_all(
+        self, total: int, done: int, progress: Callable[[int, int], None], *, beside: bool = False
+    ) -> int:
+        """All settled events that follow; `done` were read before. While a batch is written the next one is read.
+        Beside a service, half of the time is left to others, and what few events come meanwhile are left too: under
+        commands there is no end of them."""
         most = limit = BULK * self._batch_max
-        while True:
-            before = await self.position()
-            batch = await self.feed.read(before, limit)
-            if not batch.events:
-                return done
-            reached = await self._project(before, batch.events)
-            limit = most if reached != before else min(limit * 2, WINDOW_MAX)
+        at = await self.position()
+        batch = await self.feed.read(at, limit)
+        while batch.events:
+            begun = time.monotonic()
+            last = batch.events[-1].position
+            reached, following = await self._both(self._project(at, batch.events), self.feed.read(last, most))
+            for failed in (reached, following):
+                if isinstance(failed, BaseException):
+                    raise failed
             done += sum(covers(reached, one.position) for one in batch.events)  # who waits is read again
             progress(min(done, total), total)
+            if reached == last:
+                at, batch, limit = last, following, most
+                if beside and len(batch.events) < self._batch_max:
+                    break
+            else:  # some wait for others, or the store was emptied
+                limit = most if reached != at else min(limit * 2, WINDOW_MAX)
+                at = await self.position()
+                batch = await self.feed.read(at, limit)
+            if beside:
+                await self._sleep(time.monotonic() - begun)
+        return done
 
     async def close(self) -> None:
         await self.feed.close()
+        await self._store.close()
 
     async def blocked_streams(self) -> Sequence[BlockedStream]:
         """The blocked streams in the order of their first waiting events."""
@@ -184,11 +214,11 @@ class Projector:
             reached = await batch.run(news, at)
             if not batch.documents.documents and not letters.changed and reached == at:
                 return reached
-            counted = len({one.position for one in news if covers(reached, one.position)})
-            if await self._write(batch, checkpoint, reached, counted):
+            done = [one for one in news if covers(reached, one.position)]
+            if await self._write(batch, checkpoint, reached, len({one.position for one in done})):
                 now_s = time.time()
-                for position, _, recorded_s in news:
-                    if recorded_s is not None and covers(reached, position):
+                for _, _, recorded_s in done:
+                    if recorded_s is not None:
                         self._ages.observe(0, max(0.0, now_s - recorded_s))
                 return reached
 

@@ -18,6 +18,7 @@ POOL_CONNECTIONS = 4
 POOL_TIMEOUT_S = 1.0
 REDIS_CONNECTIONS = 256  # maximum of the idiomatic client, which runs one command at a time on each
 REDIS_TIMEOUT_S = 1.0
+BULK_TIMEOUT_S = 30.0
 CACHE_TIMEOUT_S = 0.25  # then the database is asked
 
 
@@ -57,6 +58,7 @@ def connections_of(one: Rung, env: Environment) -> dict[str, int]:
 
 
 def redis_client(env: Environment, server: Redis = REDIS, timeout_s: float = REDIS_TIMEOUT_S) -> RedisClient:
+    timeout_s = BULK_TIMEOUT_S if env.in_bulk else timeout_s
     if env.clients == "idiomatic":
         return RedisPy(env.url(server), connections=REDIS_CONNECTIONS, timeout_s=timeout_s)
     return SharedConnection(env.url(server), timeout_s=timeout_s)

@@ -24,6 +24,7 @@ LEVELS = ("idiomatic", "lean")  # of the client libraries of every rung; the fir
 @dataclass(frozen=True)
 class Environment:
     variables: Mapping[str, str] = field(default_factory=lambda: os.environ, repr=False)
+    in_bulk: bool = False  # a step fills or rebuilds: it is busy for long between a question and its answer
 
     def url(self, server: Server) -> str:
         """The address of a server; `Unusable` if none is given."""

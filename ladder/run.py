@@ -13,7 +13,6 @@ import signal
 import socket
 import sys
 from datetime import datetime
-from functools import partial
 
 import uvicorn
 import uvloop
@@ -82,17 +81,26 @@ def rebuild(one: Rung, env: Environment, live: bool) -> None:
     show("rebuilt", done, done)
 
 
+class Stopped(WorkerError):
+    def __init__(self) -> None:
+        super().__init__("Stopped: what was built of the new views is dropped.")
+
+
 async def rebuild_live(one: Rung, env: Environment) -> int:
-    """The first signal cancels it, so that it drops what it has built."""
+    """It drops what it has built after SIGTERM."""
+    asked = asyncio.Event()
+
+    def told(done: int, total: int) -> None:
+        if asked.is_set():
+            raise Stopped
+        show(f"building new views of {one.name} beside its present ones", done, total)
+
     builders = [worker for worker in one.workers(env).values() if isinstance(worker, LiveRebuild)]
     if not builders:
         raise Unusable(f"The commands of {one.name} write its views themselves: leave out --live.")
-    building = asyncio.ensure_future(
-        builders[0].rebuild_live(partial(show, f"building new views of {one.name} beside its present ones"))
-    )
-    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, building.cancel)
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, asked.set)
     try:
-        return await building
+        return await builders[0].rebuild_live(told)
     finally:
         await builders[0].close()
 
@@ -126,7 +134,7 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--port", type=int, default=8000)
     parser.add_argument("--fd", type=int)
     options = parser.parse_args(argv)
-    one, env = options.rung, Environment()
+    one, env = options.rung, Environment(in_bulk=options.what in ("load", "rebuild"))
     store_errors: tuple[type[Exception], ...] = (StoreGone, *errors_of(one))
     try:
         match options.what:

@@ -28,6 +28,7 @@ from tests.story import events
 
 STORIES, EVENTS, STEPS_MAX = 40, 14, 20_000
 GO, REQUEST_LOST, REPLY_LOST, CUT = "go", "request lost", "reply lost", "cut"
+FAULTS = ("killed", "emptied", "rebuild", "rebuild live", REQUEST_LOST, REPLY_LOST, CUT, CUT, CUT)
 KEYS = Keys("sim")
 
 
@@ -277,7 +278,7 @@ class World:
         assert documents(self.redis) == expected(self.truth.story), "the views are not the fold over the truth"
 
     def _play(self) -> None:
-        faults = self.rng.randrange(7)
+        faults = self.rng.randrange(12)
         while faults or not self.truth.finished():
             chance = self.rng.random()
             if chance < 0.3 and not self.truth.finished():
@@ -299,7 +300,7 @@ class World:
 
     def _fault(self) -> None:
         process = self.rng.choice(self.running)
-        match self.rng.choice(("killed", "emptied", "rebuild", "rebuild live", REQUEST_LOST, REPLY_LOST, CUT)):
+        match self.rng.choice(FAULTS):
             case "killed":
                 self.running.remove(process)
                 process.kill()
@@ -360,7 +361,21 @@ class World:
 
 def projector(feed: Feed, client: Client, apply: Apply = apply) -> Projector:
     documents = RedisDocuments(client, KEYS)  # type: ignore[arg-type]
-    return Projector(feed, feed, documents, apply=apply, sleep=lambda s: turn("sleep"))  # type: ignore[arg-type]
+    return Projector(
+        feed,  # type: ignore[arg-type]
+        feed,  # type: ignore[arg-type]
+        documents,
+        apply=apply,
+        sleep=lambda s: turn("sleep"),  # type: ignore[arg-type]
+        both=in_turn,
+    )
+
+
+async def in_turn(first: Coroutine[Any, Any, Any], second: Coroutine[Any, Any, Any]) -> list[Any]:
+    try:
+        return [await first, await second]
+    finally:
+        second.close()
 
 
 class Process:

@@ -133,6 +133,7 @@ class World:
             try:
                 moved = self.runner.run(self.projector.step())
             except AnotherHistory:
+                self.runner.run(self.projector.close())
                 self.projector = self.rung.workers(self.env)["projector"]
                 continue
             except StoreGone:

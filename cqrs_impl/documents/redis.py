@@ -11,7 +11,7 @@ switches all of them.
 
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from copy import copy
-from itertools import islice
+from itertools import chain, islice
 from typing import Any
 
 import msgspec
@@ -24,8 +24,7 @@ from cqrs_impl.documents.redis_client import Command, RedisClient, step_client
 from cqrs_impl.fold import KINDS, key_of
 from cqrs_impl.ports import Changes, Contents, EventLog
 
-MSET_MAX = 500  # documents a command, for which readers wait
-UNLINK_MAX = 300  # keys a command, likewise
+KEYS_MAX = 500  # of a command, as readers wait for its end
 
 _encode = msgspec.json.Encoder().encode
 _decoders: dict[type, msgspec.json.Decoder[Any]] = {kind: msgspec.json.Decoder(kind) for kind in KINDS}
@@ -39,11 +38,11 @@ class Keys:
         self.checkpoint = f"{namespace}:checkpoint"  # of the version that answers, which it names
         self.building = f"{namespace}:building"  # the checkpoint of the next version, while there is one
         self.applied = f"{namespace}:applied"  # histogram of the time from recording to applying
-        self.version, self.prefix, self.parked = 0, "", ""
         self._become(1)
 
     def _become(self, version: int) -> None:
         self.version, self.prefix = version, f"{self.namespace}{version}:"
+        self.ending = f" {version}".encode()  # of the text of a checkpoint that names it
         self.parked = f"{self.prefix}parked"  # the dead letters
 
     def of(self, version: int) -> "Keys":
@@ -94,10 +93,12 @@ class RedisDocuments:
                 return Contents(at, parked)
 
     async def fetch(self, keys: Mapping[str, type]) -> Mapping[str, Any]:
-        (found,) = await self._client.ask(("MGET", *(self._keys.prefix + key for key in keys)))
+        names, prefix = list(keys), self._keys.prefix
+        parts = [names[at : at + KEYS_MAX] for at in range(0, len(names), KEYS_MAX)]
+        found = await self._client.ask(*(("MGET", *(prefix + key for key in part)) for part in parts))
         return {
             key: None if text is None else _decoders[kind].decode(text)
-            for (key, kind), text in zip(keys.items(), found, strict=True)
+            for (key, kind), text in zip(keys.items(), chain.from_iterable(found), strict=True)
         }
 
     async def entries(self, name: str) -> Sequence[str]:
@@ -110,11 +111,14 @@ class RedisDocuments:
     def beside(self, log: EventLog) -> "RedisVersion":
         return RedisVersion(self._client, self._keys, log)
 
+    async def close(self) -> None:
+        await self._client.close()
+
     def _commands(self, changes: Changes) -> Iterator[Command]:
         prefix, documents = self._keys.prefix, iter(changes.documents.items())
         if changes.dead_letters is not None:
             yield "SET", self._keys.parked, changes.dead_letters
-        while some := list(islice(documents, MSET_MAX)):
+        while some := list(islice(documents, KEYS_MAX)):
             yield "MSET", *(text for key, one in some for text in (prefix + key, _encode(one)))
         for name, entries in changes.lists.items():
             if gone := [entry for entry, present in entries.items() if not present]:
@@ -186,7 +190,7 @@ class RedisVersion(RedisDocuments):
             if await self._client.write(("SET", live.building, begun.text)):
                 break
         self._keys = live.of(version)
-        await self._delete_all_but(found.version, version)
+        await self._delete_all_but(live.of(found.version), self._keys)
 
     async def open(self) -> Contents:
         own = self._keys
@@ -220,15 +224,22 @@ class RedisVersion(RedisDocuments):
         if building is not None and building.version == self._keys.version:
             await self._client.ask(("UNLINK", self._live.building))
             building = None
-        if found is not None:  # else somebody deletes all of them
-            await self._delete_all_but(found.version, building.version if building else found.version)
+        if found is None:  # the store was emptied, so that nothing answers: only what we have added since is there
+            await self._delete(self._keys.prefix)
+        else:
+            await self._delete_all_but(*(self._live.of(one.version) for one in (found, building) if one))
 
-    async def _delete_all_but(self, *versions: int) -> None:
-        live, cursor = self._live, 0
-        names = (live.checkpoint, live.building, live.applied, *(live.of(version).prefix for version in versions))
-        stay = tuple(name.encode() for name in names)
+    async def _delete_all_but(self, *versions: Keys) -> None:
+        live = self._live
+        await self._delete(
+            live.namespace, live.checkpoint, live.building, live.applied, *(keys.prefix for keys in versions)
+        )
+
+    async def _delete(self, beginning: str, *but: str) -> None:
+        """The keys that begin like this, but not like those."""
+        stay, cursor = tuple(name.encode() for name in but), 0
         while True:
-            ((at, keys),) = await self._client.ask(("SCAN", cursor, "MATCH", f"{live.namespace}*", "COUNT", UNLINK_MAX))
+            ((at, keys),) = await self._client.ask(("SCAN", cursor, "MATCH", f"{beginning}*", "COUNT", KEYS_MAX))
             if gone := [key for key in keys if not key.startswith(stay)]:
                 await self._client.ask(("UNLINK", *gone))
             if not (cursor := int(at)):

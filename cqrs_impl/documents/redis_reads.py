@@ -53,7 +53,7 @@ _ages = msgspec.json.Decoder(tuple[list[int], float]).decode
 class RedisReads:
     def __init__(self, client: RedisClient, keys: Keys, backlog: Backlog) -> None:
         self._client, self._backlog = client, backlog
-        self._live = keys, _ending(keys)  # of the version that answered last
+        self._keys = keys  # of the version that answered last
         self._known = set[str]()  # histories in which the store's checkpoint was found to be the log's
         self._counted: bytes | None = None  # the checkpoint whose events were counted last
         self._lead = set[tuple[Position, str]]()  # tokens of earlier histories that lead to these
@@ -112,7 +112,7 @@ class RedisReads:
     async def _unwritable(self) -> str | None:
         """What the store says to a write that changes nothing: it may be full or read-only, and still answer reads."""
         try:
-            await self._client.ask(("SETRANGE", self._live[0].checkpoint, 0, ""))
+            await self._client.ask(("SETRANGE", self._keys.checkpoint, 0, ""))
         except StoreGone as gone:
             return gone.reason
         return None
@@ -121,16 +121,13 @@ class RedisReads:
         """The replies to what is asked of the version that answers. The checkpoint comes first in them, as a live
         rebuild may replace that version at any time; its keys are deleted long after that."""
         while True:
-            keys, ending = self._live
+            keys = self._keys
             replies = await self._client.ask(*asks(keys))
             first = replies[0]
             checkpoint = _built(first[0] if isinstance(first, list) else first)
-            if checkpoint.endswith(ending):
+            if checkpoint.endswith(keys.ending) or (version := Checkpoint.of(checkpoint).version) == keys.version:
                 return replies
-            other = keys.of(Checkpoint.of(checkpoint).version)
-            if other.version == keys.version:
-                return replies  # a checkpoint that cannot be read, which belongs to no history
-            self._live = other, _ending(other)
+            self._keys = keys.of(version)
 
     async def leads(self, token: Position, shown: Position) -> bool:
         """Whether a token leads to the same history as the position of an answer. Both can be of earlier ones."""
@@ -164,11 +161,6 @@ class RedisReads:
         except AnotherHistory:
             self._known.clear()
             raise Unavailable(FOREIGN) from None
-
-
-def _ending(keys: Keys) -> bytes:
-    """That of the checkpoint which names the version of these keys."""
-    return f" {keys.version}".encode()
 
 
 def _built(checkpoint: bytes | None) -> bytes:
