@@ -58,8 +58,8 @@ def test_the_load_of_a_torture_comes_at_the_rate_that_is_asked_for(serve: Any) -
         load.close()
         return load.now_s() - start_s
 
-    assert took_s(20) > 0.5, "20 operations take a second"
-    wait_until(lambda: took_s(500) < 0.5)  # or a twentieth, unless the machine is busy
+    assert took_s(10) > 1.0, "20 operations take two seconds"
+    wait_until(lambda: took_s(500) < 1.0)  # or a twentieth of one, unless the machine is busy
 
 
 @contextmanager
