@@ -120,7 +120,10 @@ def database(postgres_url: str, made: str = "", **defaults: str) -> Iterator[str
 
 @pytest.mark.long
 @pytest.mark.parametrize("name", DEFAULTS)
-def test_no_default_of_a_role_changes_an_answer(name: str, role: Callable[..., str], redis_url: str) -> None:
+def test_no_default_of_a_role_changes_an_answer(
+    name: str, role: Callable[..., str], redis_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("crud_impl.session.CONNECT_S_MAX", 60)  # on a busy machine
     urls = {"postgres": role(**{name: DEFAULTS[name]}), "redis": redis_url}
     for rung, level in (("views", "lean"), ("cqrs", "idiomatic")):  # which between them run every statement
         try_out(rungs()[rung], Environment(env_of(rung, urls, level)), [])
