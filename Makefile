@@ -41,7 +41,7 @@ check: $(READY)
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports
 	@$(MAKE) --no-print-directory sizes
-	@SIMULATION_SEEDS=2000 HISTORIES=2000 CASES=10 KILLS=3 $(BIN)/python -m pytest -n 2 --dist worksteal $(ARGS)
+	@SIMULATION_SEEDS=2000 HISTORIES=1000 CASES=10 KILLS=3 $(BIN)/python -m pytest -n 2 --dist worksteal $(ARGS)
 
 # Every line is one that somebody has to read: the limits only ever go down, or up with a feature and a reason. The last
 # rises: 2,000 and 2,600 for other people's machines, servers and proxies (one way to connect, the trial, histories, the

@@ -3,12 +3,13 @@
 import math
 import re
 import textwrap
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from io import BytesIO, StringIO
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
 import matplotlib.style
+import numpy as np
 from markupsafe import Markup, escape
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -19,6 +20,7 @@ INK = "#1b1f24"  # text and axes; a page that has a dark side replaces it by its
 GRID = "#a0a6ad"
 WIDTH_IN = 5.4  # small, so that the text stays readable on a phone
 TITLE_CHARS = 54  # a line
+LEGEND_CHARS = 50  # of one row, beside the names of operations
 TITLE_LINE_IN, TICK_IN = 0.185, 0.36  # height of such a line; width that the number at a tick needs
 STYLE: dict[Any, Any] = {
     "font.size": 10.5, "axes.titlesize": 11, "axes.titleweight": "bold", "axes.titlelocation": "left",
@@ -119,7 +121,14 @@ def log_axis(axes: Axes, which: str, steps: tuple[float, ...] = (1, 2, 5)) -> No
 
 def legend_above(axes: Axes, columns: int, **more: Any) -> None:
     more |= {"loc": "lower left", "bbox_to_anchor": (0, 1.0), "borderaxespad": 0.2, "columnspacing": 1.2}
-    axes.legend(ncols=columns if columns <= 4 else 3, **more)  # more of them would not fit beside long names
+    labels = [str(one.get_label()) for one in more.get("handles") or axes.get_legend_handles_labels()[0]]
+    most = columns if columns <= 4 else 3
+    axes.legend(ncols=next((count for count in range(most, 1, -1) if _fits(labels, count)), 1), **more)
+
+
+def _fits(labels: Sequence[str], columns: int) -> bool:
+    """Whether the labels, filled in column by column, leave the figure wide enough for its axes."""
+    return sum(max(map(len, part), default=0) + 6 for part in np.array_split(labels, columns)) <= LEGEND_CHARS
 
 
 def short(name: str) -> str:

@@ -15,12 +15,13 @@ from rich.console import Console
 
 from analysis import lessons, plots
 from analysis.findings import find
+from analysis.prediction import costs_in
 from crossover.history import life_of, show_life
 from crossover.lab import Lab
 from crossover.targets import quiet
 from crossover.weeks import Weeks, by_product_and_week
 
-COSTS = "../results/published/2026-11-26-shop-costs-s"  # a run of `crossover costs`
+COSTS = "../results/published/2026-11-26-events-costs-s"  # a run of `crossover costs`
 
 # %%
 lab = Lab.open("event_sourced", size="s", clock=None)
@@ -115,8 +116,7 @@ costs = find(COSTS)
 plots.one(costs, "operations")
 
 # %%
-measured = "with" if "event_sourced" in costs.run.rungs.values() else "before there was"
-print(f"This run was measured {measured} event_sourced.")
+print(lessons.answer_for(costs, costs_in(costs).mix))
 
 # %% [markdown]
 # **What stays.** The past can be asked because nothing was overwritten, and a new view needs no migration, only a fold. The

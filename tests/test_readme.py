@@ -131,6 +131,7 @@ RUN_AS = {  # a line of the README → how it is run here
         f"crossover compare --rungs crud,handlers,cqrs --profile quick {SMALL}"
     ),
     "crossover compare --clients lean": f"crossover compare --clients lean {SMALL}",
+    "crossover compare --rungs crud,orm,orm:naive": f"crossover compare --rungs orm,orm:naive {SMALL}",
     "crossover compare --rungs crud,replica,replica:2": (
         f"crossover compare --rungs crud,replica:2 --profile quick {SMALL}"
     ),
@@ -138,7 +139,7 @@ RUN_AS = {  # a line of the README → how it is run here
         f"crossover compare --rungs event_sourced,event_sourced:no-snapshots {SMALL}"
     ),
     "crossover compare --durability relaxed": f"crossover compare --durability relaxed {SMALL}",
-    "crossover costs --operations all": "crossover costs --operations all --rungs crud --size empty --out {out}",
+    "crossover costs --operations all": "crossover costs --operations place --rungs crud --size empty --out {out}",
     "crossover predict RUN --workload checkout --read-shares 30,80,95": (
         "crossover predict {kept}shop-costs --workload checkout --read-shares 30,80,95"
     ),
