@@ -4,6 +4,7 @@
 """
 
 import asyncio
+import itertools
 import random
 import statistics
 import time
@@ -165,11 +166,10 @@ def test_long_streams(benchmark: BenchmarkFixture, processes: Processes, url_of:
     async def rounds() -> None:
         cases = [(name, level, length) for name, lengths in CASES.items() for level in LEVELS for length in lengths]
         opened = dict[tuple[str, str], tuple[Environment, Any]]()
-        for name, level, _ in cases:
+        for name, level in itertools.product(CASES, LEVELS):
             env = Environment(target_env(name, urls, namespace=fresh_namespace("bench"), clients=level))
-            if (name, level) not in opened:
-                rung(name).prepare(env)
-                opened[name, level] = env, rung(name).system(env)
+            rung(name).prepare(env)
+            opened[name, level] = env, rung(name).system(env)
         for _ in range(ROUNDS):
             for name, level, length in random.sample(cases, len(cases)):
                 spent.setdefault(f"{level}, {name}, {length}", []).append(await turn(*opened[name, level], length))

@@ -113,17 +113,18 @@ def rebuild(
     rung: given.RungName,
     url: given.Urls = None,
     live: Annotated[
-        bool, typer.Option("--live", help="While the service runs, beside its views; Ctrl-C drops what was built.")
+        bool, typer.Option("--live", help="Build new views beside those that answer, then switch; Ctrl-C drops them.")
     ] = False,
 ) -> None:
     """Clear a rung's read store and rebuild it from its events, on your own servers."""
     from crossover.parked import events_parked, rebuild_views
     from crossover.urls import given_urls
 
+    urls = given_urls(url or ())
     with Steps("rebuild") as steps:
-        rebuilt = rebuild_views(rung, given_urls(url or ()), steps, live=live)
+        rebuilt = rebuild_views(rung, urls, steps, live=live)
     print(f"The views of {rung} were rebuilt from {rebuilt:,} events{' while they answered' if live else ''}.")
-    if parked := events_parked(rung, given_urls(url or ())):
+    if parked := events_parked(rung, urls):
         print(f"{parked:,} of them cannot be applied: `crossover parked {rung}` shows why.")
 
 

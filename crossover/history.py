@@ -37,7 +37,7 @@ class Kept(Feed, EventLog, Protocol):
     """A feed over a log that keeps all events."""
 
 
-class Change(NamedTuple):
+class ViewChange(NamedTuple):
     """What an event changed in a document, a text for each field, or the lists that gained and lost so many entries."""
 
     view: str
@@ -45,10 +45,10 @@ class Change(NamedTuple):
     fields: Mapping[str, str]
 
 
-class Step(NamedTuple):
+class LifeStep(NamedTuple):
     event: Event
     at: datetime
-    changes: Sequence[Change]
+    changes: Sequence[ViewChange]
     others: int  # documents of other orders that changed with them
 
 
@@ -66,12 +66,12 @@ def keeping_events(rung_name: str) -> str:
     return rung_name
 
 
-def life_of(rung_name: str, order: str, env: Mapping[str, str], progress: Progress) -> list[Step]:
-    async def read(worker: Any) -> list[Step]:
+def life_of(rung_name: str, order: str, env: Mapping[str, str], progress: Progress) -> list[LifeStep]:
+    async def read(worker: Any) -> list[LifeStep]:
         assert isinstance(worker.feed, Kept), "what feeds a rung of ours keeps its events"
         return [step async for step in life(worker.feed, order, progress)]
 
-    steps: list[Step] = ask(rung_name, env, read)
+    steps: list[LifeStep] = ask(rung_name, env, read)
     if not steps:
         raise UserError(f"{rung_name} has no order {order} on these servers.")
     return steps
@@ -96,9 +96,9 @@ async def recorded(feed: Kept, progress: Progress) -> AsyncIterator[tuple[Event,
         progress("reading events", done, max(done, total))
 
 
-async def life(feed: Kept, order: str, progress: Progress) -> AsyncIterator[Step]:
+async def life(feed: Kept, order: str, progress: Progress) -> AsyncIterator[LifeStep]:
     """The events of an order, and those of others that changed it."""
-    views, waiting = Views(), list[tuple[Event, datetime]]()
+    views, waiting = ViewsInMemory(), list[tuple[Event, datetime]]()
     async for one in recorded(feed, progress):
         waiting.append(one)
         more = True
@@ -115,7 +115,7 @@ async def life(feed: Kept, order: str, progress: Progress) -> AsyncIterator[Step
         raise Fallen(f"{waiting[0][0].stream} has events that wait for others, which were never recorded.")
 
 
-class Views(MemoryDocuments):
+class ViewsInMemory(MemoryDocuments):
     """All views, in memory."""
 
     async def fetch(self, keys: Mapping[str, type]) -> Mapping[str, Any]:
@@ -131,7 +131,7 @@ class Views(MemoryDocuments):
         staged.keep()
         return staged
 
-    async def step(self, event: Event, at: datetime, order: str, staged: StagedDocuments) -> Step:
+    async def step(self, event: Event, at: datetime, order: str, staged: StagedDocuments) -> LifeStep:
         own = {
             key: document
             for key, document in staged.documents.items()
@@ -141,14 +141,14 @@ class Views(MemoryDocuments):
         for key, document in own.items():
             before = await self.get(type(document), id_of(key))
             if fields := different(before, document):
-                changes.append(Change(key, before is None, fields))
+                changes.append(ViewChange(key, before is None, fields))
         moved = defaultdict[str, list[str]](list)
         for name, entries in sorted(staged.lists().items()):
             if signs := self.moved(name, entries):
                 moved[signs].append(name)
         if moved:
-            changes.append(Change("lists", False, {signs: ", ".join(names) for signs, names in moved.items()}))
-        return Step(event, at, changes, len(staged.documents) - len(own))
+            changes.append(ViewChange("lists", False, {signs: ", ".join(names) for signs, names in moved.items()}))
+        return LifeStep(event, at, changes, len(staged.documents) - len(own))
 
     def moved(self, name: str, entries: Mapping[str, bool]) -> str:
         """How many entries a list gains and loses."""
@@ -189,7 +189,7 @@ def value(of: object) -> str:
     return msgspec.json.format(msgspec.json.encode(of), indent=0).decode()  # spaces, at which a line can be broken
 
 
-def show_life(console: Console, rung_name: str, order: str, life: Sequence[Step]) -> None:
+def show_life(console: Console, rung_name: str, order: str, life: Sequence[LifeStep]) -> None:
     console.print(Text(f"Order {order} of {rung_name}", "bold"))
     for step in life:
         event = step.event

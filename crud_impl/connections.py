@@ -6,7 +6,7 @@ keeps a few backends warm. A caller that gets no connection within the timeout g
 
 import asyncio
 import random
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Sequence
 from contextlib import asynccontextmanager
 from importlib.resources import files
 from typing import Any, Protocol, TypeVar
@@ -24,9 +24,7 @@ Rows = Callable[[str, dict[str, Any]], Awaitable[Sequence[Any]]]
 SCHEMA = files("crud_impl").joinpath("schema.sql").read_text("utf-8")
 AWAY = "The database cannot be asked right now."
 SERIALIZATION_FAILURE, DEADLOCK, UNIQUE_VIOLATION, READ_ONLY = "40001", "40P01", "23505", "25006"
-# Two commands that place the same order violate one of the first two; that append the same version of a stream, or
-# record the same delivery, of events that are the only truth, one of the others.
-ONCE = ("orders_pkey", "order_lines_pkey", "outbox_stream_version_key", "outbox_deliveries")
+ORDER_KEYS = ("orders_pkey", "order_lines_pkey")  # two commands that place the same order violate one of these
 TRIES_MAX = 5
 
 
@@ -65,9 +63,19 @@ class Connect(Protocol):
 class Database:
     """The write model's database, with as many connections for reading as for writing."""
 
-    def __init__(self, connect: Connect, *, connections: int, timeout_s: float, away: str = AWAY) -> None:
-        """`away` is what clients are told when it cannot be asked."""
+    def __init__(
+        self,
+        connect: Connect,
+        *,
+        connections: int,
+        timeout_s: float,
+        away: str = AWAY,
+        keys: Collection[str] = ORDER_KEYS,
+    ) -> None:
+        """`away` is what clients are told when it cannot be asked. `keys` are the unique keys of which two commands at
+        the same time may violate one."""
         self._connect, self._size, self._timeout_s, self._away = connect, connections, timeout_s, away
+        self._keys = keys
         self._idle: dict[bool, asyncio.LifoQueue[Connection | None]] = {}
         for writing in (False, True):
             self._idle[writing] = asyncio.LifoQueue()
@@ -94,7 +102,7 @@ class Database:
                 async with self._kept(writing=True) as connection:
                     return await connection.transact(work)
             except psycopg.Error as error:
-                if not collided(error):
+                if not self._collided(error):
                     raise
             await asyncio.sleep(random.uniform(0, 0.005 * 2**attempt))  # jitter, so that the two do not collide again
         raise Unavailable("The command kept meeting others; try again.")
@@ -131,7 +139,7 @@ class Database:
             raise
         except (psycopg.Error, OSError) as error:
             sqlstate = getattr(error, "sqlstate", None)
-            if isinstance(error, psycopg.Error) and collided(error):
+            if isinstance(error, psycopg.Error) and self._collided(error):
                 sound = True
                 raise
             if connection is not None and (connection.driver.closed or sqlstate == READ_ONLY):
@@ -158,9 +166,8 @@ class Database:
         except TimeoutError:
             raise StoreGone("All database connections are busy.") from None
 
-
-def collided(error: psycopg.Error) -> bool:
-    """Whether the error is a collision of two transactions. The second starts over and then sees the first's rows."""
-    if error.sqlstate == UNIQUE_VIOLATION:
-        return error.diag.constraint_name in ONCE
-    return error.sqlstate in (SERIALIZATION_FAILURE, DEADLOCK)
+    def _collided(self, error: psycopg.Error) -> bool:
+        """Whether two transactions collided. The second starts over and then sees the first's rows."""
+        if error.sqlstate == UNIQUE_VIOLATION:
+            return error.diag.constraint_name in self._keys
+        return error.sqlstate in (SERIALIZATION_FAILURE, DEADLOCK)

@@ -98,6 +98,14 @@ def _copy_orders(
         progress("copying orders", done, data.size[2])
 
 
+def begun(data: DataSet) -> Iterator[Event]:
+    """The events before the first order."""
+    for customer, name in data.customers():
+        yield CustomerRegistered(customer, 1, name)
+    for product, name, price, stock in data.products():
+        yield ProductAdded(product, 1, name, price, stock)
+
+
 class Tables:
     """Copies into the tables of the write model."""
 
@@ -122,9 +130,7 @@ class Tables:
             ),
         )
         if self._record:
-            registered = (CustomerRegistered(id, 1, name) for id, name in data.customers())
-            added = (ProductAdded(id, 1, name, price, stock) for id, name, price, stock in data.products())
-            self._record(connection, chain(registered, added))
+            self._record(connection, begun(data))
 
     def orders(self, connection: psycopg.Connection, histories: Sequence[History]) -> None:
         copy(connection, ORDERS, map(_order_row, histories))

@@ -1,11 +1,13 @@
 """How every rung connects to its servers: same settings, all explicit, as a default would be a hidden variable."""
 
+from collections.abc import Collection
+
 from cqrs_impl.documents.clients.idiomatic import RedisPy
 from cqrs_impl.documents.clients.lean import SharedConnection
 from cqrs_impl.documents.redis_client import RedisClient
 from crud_impl.clients.idiomatic import SqlAlchemy
 from crud_impl.clients.lean import Psycopg
-from crud_impl.connections import Connect, Database
+from crud_impl.connections import ORDER_KEYS, Connect, Database
 from crud_impl.standby import Standby
 from ladder.environment import Environment
 from ladder.rung import Rung
@@ -27,8 +29,8 @@ def connect(env: Environment, server: Postgres = POSTGRES) -> Connect:
     return client(env.url(server), env.namespace, isolation=ISOLATION, standby=server.standby)
 
 
-def database(env: Environment, opened: Connect | None = None) -> Database:
-    return Database(opened or connect(env), connections=POOL_CONNECTIONS, timeout_s=POOL_TIMEOUT_S)
+def database(env: Environment, opened: Connect | None = None, keys: Collection[str] = ORDER_KEYS) -> Database:
+    return Database(opened or connect(env), connections=POOL_CONNECTIONS, timeout_s=POOL_TIMEOUT_S, keys=keys)
 
 
 def standbys(env: Environment, one: Rung) -> list[Standby]:

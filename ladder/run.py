@@ -81,26 +81,26 @@ def rebuild(one: Rung, env: Environment, live: bool) -> None:
     show("rebuilt", done, done)
 
 
-class Stopped(WorkerError):
+class RebuildStopped(WorkerError):
     def __init__(self) -> None:
         super().__init__("Stopped: what was built of the new views is dropped.")
 
 
 async def rebuild_live(one: Rung, env: Environment) -> int:
     """It drops what it has built after SIGTERM."""
-    asked = asyncio.Event()
+    stopping = asyncio.Event()
 
-    def told(done: int, total: int) -> None:
-        if asked.is_set():
-            raise Stopped
+    def report(done: int, total: int) -> None:
+        if stopping.is_set():
+            raise RebuildStopped
         show(f"building new views of {one.name} beside its present ones", done, total)
 
     builders = [worker for worker in one.workers(env).values() if isinstance(worker, LiveRebuild)]
     if not builders:
         raise Unusable(f"The commands of {one.name} write its views themselves: leave out --live.")
-    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, asked.set)
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stopping.set)
     try:
-        return await builders[0].rebuild_live(told)
+        return await builders[0].rebuild_live(report)
     finally:
         await builders[0].close()
 

@@ -56,9 +56,9 @@ pl.DataFrame(rows, schema=["version", "type", "at", "data"], orient="row")
 # %%
 life = await asyncio.to_thread(life_of, "event_sourced", ORDER, shop.target.env, quiet)
 console = Console(width=110, force_jupyter=False, color_system=None)
-with console.capture() as told:
+with console.capture() as captured:
     show_life(console, "event_sourced", ORDER, life)
-print(shop.named(told.get()))
+print(shop.named(captured.get()))
 
 # %% [markdown]
 # ## What did we answer then?

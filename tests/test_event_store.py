@@ -24,7 +24,7 @@ from cqrs_impl.event_store.commands import EventCommands
 from cqrs_impl.event_store.events import SCHEMAS, decode, encode, shown
 from cqrs_impl.event_store.history import past, state_of
 from cqrs_impl.event_store.load import NewerEvents, claim_types
-from cqrs_impl.event_store.store import EVENT_STORE, EventStore, Stream, folded
+from cqrs_impl.event_store.store import EVENT_STORE, STREAM_KEYS, EventStore, Stream, folded
 from cqrs_impl.feeds.outbox.feed import OutboxFeed
 from cqrs_impl.ports import Unreadable, Unshown
 from crud_impl.session import open_step
@@ -158,7 +158,7 @@ class Shop:
 
     def __init__(self, env: Environment, every: int = 4) -> None:
         self.env, self.url, self.name = env, env.url(POSTGRES), env.namespace
-        self.runner, self.tables = asyncio.Runner(), database(env)
+        self.runner, self.tables = asyncio.Runner(), database(env, keys=STREAM_KEYS)
         self.commands = EventCommands(self.tables, EventStore(self.name, every), utc_now)
 
     def does(self, *commands: m.Command) -> list[int]:

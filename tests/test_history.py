@@ -12,7 +12,7 @@ from rich.console import Console
 
 from contract.messages import Event, OrderPaid, OrderShipped
 from crossover.errors import Fallen, UserError
-from crossover.history import Step, keeping_events, life, life_of, order_id, show_life
+from crossover.history import LifeStep, keeping_events, life, life_of, order_id, show_life
 from crossover.targets import quiet
 from crossover.weeks import by_product_and_week
 from tests.service import Shop, fresh_id
@@ -20,8 +20,8 @@ from tests.story import CUSTOMER, FIRST, POT, SECOND, STORY, T0, TEA, ListFeed
 from tests.test_cli import crossover
 
 
-def lived(events: Iterable[Event], order: str) -> list[Step]:
-    async def read() -> list[Step]:
+def lived(events: Iterable[Event], order: str) -> list[LifeStep]:
+    async def read() -> list[LifeStep]:
         return [step async for step in life(ListFeed(events), order, quiet)]
 
     return asyncio.run(read())

@@ -21,7 +21,7 @@ from contract.ports import utc_now
 from contract.text import time_text
 from cqrs_impl.event_store.commands import EventCommands
 from cqrs_impl.event_store.past import EventOrders
-from cqrs_impl.event_store.store import EVENT_STORE, EventStore
+from cqrs_impl.event_store.store import EVENT_STORE, STREAM_KEYS, EventStore
 from ladder.connections import database
 from ladder.environment import CLIENTS, LEVELS, NAMESPACE, Environment
 from ladder.rung import rungs
@@ -167,7 +167,7 @@ def test_a_moment_is_read_strictly(told: Told, status: int, as_of: str) -> None:
 
 async def check_past(env: Environment, seed: int) -> int:
     """The model says after each command what is; when all is done, that is what was."""
-    rng, model, tables, clock = Random(seed), Model(), database(env), list[datetime]()
+    rng, model, tables, clock = Random(seed), Model(), database(env, keys=STREAM_KEYS), list[datetime]()
     commands = EventCommands(tables, EventStore(env.namespace), lambda: clock[-1])
     orders, then = EventOrders(tables, commands, None), dict[tuple[Any, int | datetime], Any]()
     things = [

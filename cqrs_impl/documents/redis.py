@@ -158,7 +158,7 @@ class NotBuilt(WorkerError):
         super().__init__("There are no views that answer yet: wait until they are built, or leave out --live.")
 
 
-class Gone(WorkerError):
+class NextVersionGone(WorkerError):
     def __init__(self) -> None:
         super().__init__("The new views are gone, as the read store was emptied while they were built: start again.")
 
@@ -196,7 +196,7 @@ class RedisVersion(RedisDocuments):
         own = self._keys
         ((text, parked),) = await self._client.watch(own.building, ("MGET", own.building, own.parked))
         if text is None or (checkpoint := Checkpoint.of(text)).version != own.version:
-            raise Gone
+            raise NextVersionGone
         return Contents(checkpoint, parked)
 
     async def write(self, checkpoint: Checkpoint, changes: Changes) -> bool:
@@ -209,7 +209,7 @@ class RedisVersion(RedisDocuments):
     async def switch(self) -> bool:
         found, own = await self._watched()
         if found is None or own is None or own.version != self._keys.version:
-            raise Gone
+            raise NextVersionGone
         if found.position.history != own.position.history:  # an earlier one, or `AnotherHistory`
             await self._log.history(found.position, found.counted)
         if not covers(own.position, found.position):

@@ -6,11 +6,11 @@ import msgspec
 import psycopg
 
 from contract.errors import WorkerError
-from contract.messages import CustomerRegistered, OrderCancelled, OrderPlaced, ProductAdded
+from contract.messages import OrderCancelled, OrderPlaced
 from contract.ports import DataSet
 from cqrs_impl.event_store.events import SCHEMAS, StockReturned, StockTaken, StoredEvent, encode
 from cqrs_impl.event_store.streams import RULES, Stock, evolve_stock
-from crud_impl.load import History, copy
+from crud_impl.load import History, begun, copy
 from crud_impl.session import open_step
 
 HELD = "SELECT substring(stream FROM '-(.*)') FROM outbox WHERE version = 1 AND stream = ANY(%s)"
@@ -55,8 +55,7 @@ class EventCopies:
 
     def begin(self, connection: psycopg.Connection, data: DataSet) -> None:
         connection.execute("SELECT outbox_history()")  # begins before the events
-        self._copy(connection, (CustomerRegistered(id, 1, name) for id, name in data.customers()))
-        self._copy(connection, (ProductAdded(id, 1, name, price, stock) for id, name, price, stock in data.products()))
+        self._copy(connection, begun(data))
 
     def orders(self, connection: psycopg.Connection, histories: Iterable[History]) -> None:
         self._copy(connection, self._events(histories))

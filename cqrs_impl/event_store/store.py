@@ -21,6 +21,8 @@ from cqrs_impl.feeds.outbox.recorder import LAST, OUTBOX, place
 from crud_impl.connections import Transaction
 
 EVENT_STORE = OUTBOX + files("cqrs_impl.event_store").joinpath("schema.sql").read_text("utf-8")
+# Two commands that append the same version of a stream, or record the same delivery, violate one of these.
+STREAM_KEYS = ("outbox_stream_version_key", "outbox_deliveries")
 SNAPSHOT_EVERY = 100  # events of a stream; 0: never
 
 LOAD = "SELECT * FROM event_streams(%(streams)s, %(locked)s, %(rules)s)"

@@ -6,7 +6,7 @@ right. Between them is a window: whoever looks at the stock before it is taken s
 told that it is theirs.
 
 The remedy, where the streams are in one database, is to append to all of them in one transaction: who comes too late is
-refused at once. Across databases the window cannot be closed, only told: an order is then requested, not yet accepted.
+refused at once. Across databases the window cannot be closed. Say so: an order is then requested, not yet accepted.
 """
 
 from collections.abc import Sequence

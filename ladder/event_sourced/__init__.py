@@ -9,7 +9,7 @@ from cqrs_impl.event_store.commands import EventCommands
 from cqrs_impl.event_store.events import shown
 from cqrs_impl.event_store.load import EventCopies, claim_types
 from cqrs_impl.event_store.past import EventOrders
-from cqrs_impl.event_store.store import EVENT_STORE, SNAPSHOT_EVERY, EventStore
+from cqrs_impl.event_store.store import EVENT_STORE, SNAPSHOT_EVERY, STREAM_KEYS, EventStore
 from cqrs_impl.feeds.outbox.feed import OutboxFeed
 from cqrs_impl.feeds.outbox.recorder import OutboxBacklog
 from cqrs_impl.projector import Projector
@@ -33,7 +33,7 @@ class EventSourced(Cqrs):
         claim_types(env.url(POSTGRES), env.namespace)
 
     def system(self, env: Environment) -> OrderSystem:
-        tables = database(env)
+        tables = database(env, keys=STREAM_KEYS)
         read = RedisReads(redis_client(env), Keys(env.namespace), OutboxBacklog(tables.rows))
         store = EventStore(env.namespace, 0 if self.variant else SNAPSHOT_EVERY)
         return EventOrders(tables, EventCommands(tables, store, env.clock), DocumentQueries(read), read.leads)
