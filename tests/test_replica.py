@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from statistics import median
 from typing import Any
 
 import httpx
@@ -118,6 +119,7 @@ def test_the_standby_answers_and_a_token_is_waited_for(
         assert client.get(f"/customers/{shop.customer()}", headers={"Consistency-Token": "1t1.5-0"}).json()["type"] == (
             "urn:crossover:behind"
         )
+        used_again(client)  # what was written last is replayed
         before = ready(client)
         assert (before["lag_events"], before["lag_bytes"], before["reads_on_primary"]) == (0, 0, 0)
         assert b"replica_reads_on_primary_total 0.0" in client.get("/metrics").content
@@ -157,7 +159,7 @@ def test_a_standby_that_is_gone_costs_a_moment_and_no_answer(
                 sent_s = time.monotonic()
                 assert client.get(f"/customers/{Shop(client).customer()}").status_code == 200
                 took_s.append(time.monotonic() - sent_s)
-            assert min(took_s) < 1.0, "at once, but for what a busy machine adds: who asks the standby waits a second"
+            assert median(took_s) < 1.0, "at once, but on a busy machine: who asks the standby waits a second"
             assert ready(client)["reads_on_primary"] >= 5
         used_again(client)
         counted = ready(client)["reads_on_primary"]
