@@ -1,12 +1,11 @@
-"""How every rung connects to its servers: same settings, all explicit, as a default would be a hidden variable."""
+"""How every rung connects to its servers: same settings, all explicit, as a default would be a hidden variable.
+
+A client library is loaded where it is used: the imports of all of them take longer than most steps of a rung.
+"""
 
 from collections.abc import Collection
+from typing import TYPE_CHECKING
 
-from cqrs_impl.documents.clients.idiomatic import RedisPy
-from cqrs_impl.documents.clients.lean import SharedConnection
-from cqrs_impl.documents.redis_client import RedisClient
-from crud_impl.clients.idiomatic import SqlAlchemy
-from crud_impl.clients.lean import Psycopg
 from crud_impl.connections import ORDER_KEYS, Connect, Database
 from crud_impl.standby import Standby
 from ladder.environment import Environment
@@ -14,6 +13,9 @@ from ladder.rung import Rung
 from servers.postgres import POSTGRES, Postgres
 from servers.redis import CACHE, REDIS, Redis
 from servers.replica import REPLICAS, Replica
+
+if TYPE_CHECKING:
+    from cqrs_impl.documents.redis_client import RedisClient
 
 ISOLATION = "READ COMMITTED"
 POOL_CONNECTIONS = 4
@@ -25,8 +27,13 @@ CACHE_TIMEOUT_S = 0.25  # then the database is asked
 
 
 def connect(env: Environment, server: Postgres = POSTGRES) -> Connect:
-    client = SqlAlchemy if env.clients == "idiomatic" else Psycopg
-    return client(env.url(server), env.namespace, isolation=ISOLATION, standby=server.standby)
+    if env.clients == "idiomatic":
+        from crud_impl.clients.idiomatic import SqlAlchemy
+
+        return SqlAlchemy(env.url(server), env.namespace, isolation=ISOLATION, standby=server.standby)
+    from crud_impl.clients.lean import Psycopg
+
+    return Psycopg(env.url(server), env.namespace, isolation=ISOLATION, standby=server.standby)
 
 
 def database(env: Environment, opened: Connect | None = None, keys: Collection[str] = ORDER_KEYS) -> Database:
@@ -59,8 +66,12 @@ def connections_of(one: Rung, env: Environment) -> dict[str, int]:
     return {server.name: most.get(server.name, 0) for server in one.servers}
 
 
-def redis_client(env: Environment, server: Redis = REDIS, timeout_s: float = REDIS_TIMEOUT_S) -> RedisClient:
+def redis_client(env: Environment, server: Redis = REDIS, timeout_s: float = REDIS_TIMEOUT_S) -> "RedisClient":
     timeout_s = BULK_TIMEOUT_S if env.in_bulk else timeout_s
     if env.clients == "idiomatic":
+        from cqrs_impl.documents.clients.idiomatic import RedisPy
+
         return RedisPy(env.url(server), connections=REDIS_CONNECTIONS, timeout_s=timeout_s)
+    from cqrs_impl.documents.clients.lean import SharedConnection
+
     return SharedConnection(env.url(server), timeout_s=timeout_s)

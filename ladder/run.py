@@ -2,7 +2,7 @@
 
 `python -m ladder.run try|prepare|load|app|worker|rebuild|drop RUNG …`, configured by environment variables. An error
 that the user can fix, and any that a server makes, prints one sentence to stderr and exits with code 2. Progress is one
-JSON object per line.
+JSON object per line. Each loads only what it needs: a step is a short process, and most of it would be imports.
 """
 
 import argparse
@@ -10,44 +10,19 @@ import asyncio
 import importlib
 import json
 import signal
-import socket
 import sys
 from datetime import datetime
 
-import uvicorn
 import uvloop
 
 from contract.errors import StoreGone, WorkerError
-from contract.http.app import make_app
 from contract.stores import one_line
 from crud_impl.session import message_of
-from ladder.arrival import Arrival
 from ladder.connections import connections_of
-from ladder.environment import NAMESPACE, PRIVATE, TOKEN, Environment
+from ladder.environment import NAMESPACE, PRIVATE, Environment
 from ladder.rung import LiveRebuild, Rung, errors_of, has_views, names, rung
-from ladder.trial import trial
 from ladder.workers import run
 from servers.server import Unusable
-
-LOOPBACK = ("127.0.0.1", "localhost", "::1")
-
-
-async def serve_app(one: Rung, env: Environment, host: str, port: int, fd: int | None) -> None:
-    if host not in LOOPBACK and not env.token:
-        raise Unusable(f"Binding {host} needs a token: set {TOKEN}, or bind 127.0.0.1.")
-    app = make_app(one.system(env), token=env.token, rung=one.name)
-    config = uvicorn.Config(
-        app,
-        host=host,
-        port=port,
-        loop="uvloop",
-        http=Arrival,
-        ws="none",
-        access_log=False,
-        log_level="warning",
-        server_header=False,
-    )
-    await uvicorn.Server(config).serve(sockets=None if fd is None else [socket.socket(fileno=fd)])
 
 
 async def run_worker(one: Rung, name: str, *, env: Environment) -> None:
@@ -71,6 +46,8 @@ def try_out(one: Rung, env: Environment, beside: list[str]) -> None:
         needed = sum(most.get(server.name, 0) for most in opened)
         server.check(env.url(server), needed + 1)  # one for questions like this one
     if one.servers:
+        from ladder.trial import trial
+
         trial(one, env)
 
 
@@ -143,6 +120,8 @@ def main(argv: list[str] | None = None) -> None:
             case "prepare":
                 prepare(one, env, options.words)
             case "app":
+                from ladder.app import serve_app
+
                 uvloop.run(serve_app(one, env, options.host, options.port, options.fd))
             case "worker":
                 uvloop.run(run_worker(one, *options.words, env=env))

@@ -131,7 +131,7 @@ class Targets:
         urls = {server.name: self.url_of(server) for server in rung(name).servers}
         env = target_env(name, urls, namespace=fresh_namespace(f"test_{name}"), clients=clients, clock=clock)
         placed = Target(f"{name}-{next(self.numbers)}", name, env, self.processes)
-        placed.prepare()
+        placed.prepare(private=True)  # the session's own or given servers: what a trial finds has tests of its own
         target = placed.launch(listen(LOOPBACK, 0))
         self.running.append(target)
         return target

@@ -253,7 +253,7 @@ def test_a_read_store_that_takes_no_writes_is_seen_in_ready_and_caught_up_with_a
         urls = {POSTGRES.name: postgres_url, REDIS.name: REDIS.start(processes)}
         env = target_env("cqrs", urls, namespace=fresh_namespace("test_away"), clients=level)
         placed = Target("it", "cqrs", env, processes)
-        placed.prepare()
+        placed.prepare(private=True)
         target = placed.launch(listen(LOOPBACK, 0))
         try:
             with httpx.Client(base_url=target.url) as client, redis.Redis.from_url(urls[REDIS.name]) as store:

@@ -124,7 +124,7 @@ def test_no_result_log_or_traceback_tells_a_secret(tmp_path: Path) -> None:
         assert len(files) > 5 and not tells(*files)
 
         placed = Target("it", "cqrs", env | {"CROSSOVER_NAMESPACE": "crossover_it"}, processes)
-        placed.prepare()
+        placed.prepare(private=True)
         target = placed.launch(listen("0.0.0.0", 0))
         assert httpx.get(f"{target.url}/health").status_code == 401
         bearer = {"Authorization": f"Bearer {SECRETS['CROSSOVER_TOKEN']}"}

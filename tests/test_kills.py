@@ -70,7 +70,7 @@ def test_kills_leave_every_total_exact(
 ) -> None:
     rng, name = Random(1), namespace()
     env, keys = target_env("cqrs", {"postgres": postgres_url, "redis": redis_url}, namespace=name), Keys(name)
-    Target(name, "cqrs", env, processes).prepare()
+    Target(name, "cqrs", env, processes).prepare(private=True)
     story = events(Random(2), things=8, kinds=("place", "place", "advance", "deliver"))
     projectors, interrupted = Projectors(processes, env), 0
     happened: list[Event] = []

@@ -43,7 +43,7 @@ def test_a_read_store_of_another_database_is_dropped_and_replayed(
     with psycopg.connect(first.env["DATABASE_URL"], autocommit=True) as connection:
         connection.execute(f"CREATE DATABASE {other}")
         placed = Target(other, "cqrs", first.env | {"DATABASE_URL": url}, processes)
-        placed.prepare()
+        placed.prepare(private=True)
         second = placed.launch(listen(LOOPBACK, 0))
         try:
             with httpx.Client(base_url=second.url) as client:
