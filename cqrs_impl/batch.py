@@ -8,11 +8,12 @@ from typing import Any
 from msgspec import Struct
 
 from contract.errors import StoreGone
-from contract.messages import CustomerView, Event, OrderView, ProductView
+from contract.messages import BaseEvent, CustomerView, Event, OrderView, ProductView
 from contract.position import Position, covers
 from cqrs_impl.dead_letters import DeadLetters, Retries
 from cqrs_impl.fold import TOTALS, Missing, fold, key_of, listed, touched
-from cqrs_impl.ports import Documents, DocumentSource, RecordedEvent, Unreadable, Unshown, V
+from cqrs_impl.part import WHOLE, Part
+from cqrs_impl.ports import Documents, DocumentSource, Heartbeat, RecordedEvent, Unreadable, Unshown, V
 
 Apply = Callable[[Event, Documents], Awaitable[None]]
 SUBJECTS: dict[str, type[CustomerView] | type[ProductView] | type[OrderView]] = {
@@ -22,7 +23,7 @@ SUBJECTS: dict[str, type[CustomerView] | type[ProductView] | type[OrderView]] = 
 }
 
 
-async def apply(event: Event, documents: Documents) -> None:
+async def apply(event: Event, documents: Documents, part: Part = WHOLE) -> None:
     """Fold the event if it is the next of its stream. An older one is a repeat and changes nothing; a newer one waits.
     No feed guarantees the order of versions within a stream."""
     subject = await documents.get(SUBJECTS[event.kind], event.id)
@@ -30,15 +31,15 @@ async def apply(event: Event, documents: Documents) -> None:
     if event.version > version + 1:
         raise Missing(event.stream)
     if event.version == version + 1:
-        await fold(event, documents)
+        await fold(event, documents, part)
 
 
 class StagedDocuments:
     """Documents over a store. The changes of an event are kept only after the whole event was applied."""
 
-    def __init__(self, store: DocumentSource, copies: dict[str, Any]) -> None:
+    def __init__(self, store: DocumentSource, copies: dict[str, Any], part: Part = WHOLE) -> None:
         """`copies` caches documents as the store has them; fetched documents are added."""
-        self._store, self._copies = store, copies
+        self._store, self._copies, self._part = store, copies, part
         self.documents: dict[str, Struct] = {}  # changed by the batch
         self._lists: dict[str, dict[str, bool]] = defaultdict(dict)  # name → entry → in or out
         self._staged: dict[str, Struct] = {}  # changed by the current event
@@ -82,9 +83,9 @@ class StagedDocuments:
     async def prefetch(self, events: Sequence[RecordedEvent]) -> None:
         wanted = {
             key_of(kind, id): kind
-            for _, event, _ in events
-            if not isinstance(event, Unreadable | Unshown)
-            for kind, id in touched(event)
+            for _, event, *_ in events
+            if isinstance(event, BaseEvent)
+            for kind, id in touched(event, self._part)
         }
         if missing := {key: kind for key, kind in wanted.items() if key not in self._copies}:
             self._copies |= await self._store.fetch(missing)
@@ -122,7 +123,7 @@ class EventBatch:
         while True:
             still = []
             for recorded in waiting:
-                if isinstance(recorded.event, Unshown) or self.letters.hold(recorded):
+                if isinstance(recorded.event, Heartbeat | Unshown) or self.letters.hold(recorded):
                     continue
                 try:
                     if isinstance(recorded.event, Unreadable):

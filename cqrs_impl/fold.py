@@ -32,6 +32,7 @@ from contract.messages import (
     TopProduct,
 )
 from contract.text import time_text, words
+from cqrs_impl.part import WHOLE, Part, Slip, customer_key, day_key, product_key, slip_id
 from cqrs_impl.ports import Documents, V
 
 KINDS: dict[type, str] = {
@@ -41,6 +42,7 @@ KINDS: dict[type, str] = {
     OrderItem: "item",
     OrderView: "order",
     ProductView: "product",
+    Slip: "slip",
     TopProduct: "sales",
 }
 TOP, DAYS = "top", "days"  # lists of totals; an entry is its sort key, then the JSON of the answer
@@ -78,7 +80,8 @@ def place_of(placed_at: str, order_id: str) -> str:
     return placed_at + order_id
 
 
-async def fold(event: Event, documents: Documents) -> None:
+async def fold(event: Event, documents: Documents, part: Part = WHOLE) -> None:
+    """Change the documents of a part. An event of an order is folded here by the part of its customer."""
     match event:
         case CustomerRegistered():
             documents.put(event.id, CustomerView(event.id, event.version, event.name, 0, 0, None))
@@ -94,13 +97,13 @@ async def fold(event: Event, documents: Documents) -> None:
             product = await _need(documents, ProductView, event.id)
             documents.put(event.id, replace(product, version=event.version, stock=product.stock + event.quantity))
         case OrderPlaced():
-            await _place(event, documents)
+            await _place(event, documents, part)
         case OrderPaid():
             await _advance(event, "paid", documents)
         case OrderShipped():
             await _advance(event, "shipped", documents)
         case OrderCancelled():
-            await _count(await _advance(event, "cancelled", documents), -1, documents)
+            await _count(await _advance(event, "cancelled", documents), -1, documents, part)
 
 
 async def _rename(event: CustomerRenamed, documents: Documents) -> None:
@@ -119,7 +122,7 @@ async def _rename(event: CustomerRenamed, documents: Documents) -> None:
     documents.put(event.id, replace(customer, version=event.version, name=event.name))
 
 
-async def _place(event: OrderPlaced, documents: Documents) -> None:
+async def _place(event: OrderPlaced, documents: Documents, part: Part) -> None:
     customer = await _need(documents, CustomerView, event.customer_id)
     at = time_text(event.at)
     ref = CustomerRef(customer.id, customer.name)
@@ -127,7 +130,7 @@ async def _place(event: OrderPlaced, documents: Documents) -> None:
     place = place_of(at, event.id)
     for word in {*words(customer.name), *(word for line in event.lines for word in words(line.product_name))}:
         documents.list(with_word(word), place)
-    await _count(order, 1, documents)
+    await _count(order, 1, documents, part)
     _show(order, HistoryView((Change(1, "placed", at),)), documents)
 
 
@@ -148,7 +151,7 @@ def _show(order: OrderView, history: HistoryView, documents: Documents) -> None:
     documents.list(orders_of(order.customer.id), _entry(item))
 
 
-async def _count(order: OrderView, sign: int, documents: Documents) -> None:
+async def _count(order: OrderView, sign: int, documents: Documents, part: Part) -> None:
     """Add a placed order to every total (+1), or subtract a cancelled one (-1)."""
     customer = await _need(documents, CustomerView, order.customer.id)
     place = place_of(order.placed_at, order.id)
@@ -162,10 +165,17 @@ async def _count(order: OrderView, sign: int, documents: Documents) -> None:
     orders, spent_cents = customer.orders + sign, customer.spent_cents + sign * order.total_cents
     counted = replace(customer, orders=orders, spent_cents=spent_cents, last_order_at=last or None)
     documents.put(customer.id, counted)
-    day = order.placed_at[:DAY_WIDTH]
-    sales = await documents.get(DaySales, day) or DaySales(day, 0, 0)
-    documents.put(day, DaySales(day, sales.orders + sign, sales.revenue_cents + sign * order.total_cents))
+    await count_totals(order, sign, documents, part)
+
+
+async def count_totals(order: OrderView | Slip, sign: int, documents: Documents, part: Part) -> None:
+    """Of the products and the day that the part holds."""
+    if part.holds(day_key(day := order.placed_at[:DAY_WIDTH])):
+        sales = await documents.get(DaySales, day) or DaySales(day, 0, 0)
+        documents.put(day, DaySales(day, sales.orders + sign, sales.revenue_cents + sign * order.total_cents))
     for line in order.lines:
+        if not part.holds(product_key(line.product_id)):
+            continue
         product = await _need(documents, ProductView, line.product_id)
         pieces = sign * line.quantity
         sold = product.sold + pieces
@@ -205,20 +215,27 @@ def listed(document: Struct) -> tuple[str, str] | None:
     return None
 
 
-def touched(event: Event) -> Iterator[tuple[type, str]]:
-    """Most of the documents that `fold` reads for an event, so that they can be fetched together."""
+def touched(event: Event, part: Part) -> Iterator[tuple[type, str]]:
+    """Most of the documents that an event needs in a part, so that they can be fetched together."""
     match event:
         case CustomerRegistered() | CustomerRenamed():
             yield CustomerView, event.id
         case ProductAdded() | ProductRepriced() | StockDelivered():
             yield ProductView, event.id
         case OrderPlaced():
-            yield OrderView, event.id
-            yield CustomerView, event.customer_id
-            yield DaySales, time_text(event.at)[:DAY_WIDTH]
+            if part.holds(customer_key(event.customer_id)):
+                yield OrderView, event.id
+                yield CustomerView, event.customer_id
+            else:
+                yield Slip, slip_id(event.id, part)
+            if part.holds(day_key(day := time_text(event.at)[:DAY_WIDTH])):
+                yield DaySales, day
             for line in event.lines:
-                yield ProductView, line.product_id
-                yield TopProduct, line.product_id
+                if part.holds(product_key(line.product_id)):
+                    yield ProductView, line.product_id
+                    yield TopProduct, line.product_id
         case _:
             yield OrderView, event.id
             yield HistoryView, event.id
+            if part.of > 1:
+                yield Slip, slip_id(event.id, part)

@@ -31,12 +31,20 @@ class Unshown(NamedTuple):
     version: int
 
 
+class Heartbeat(NamedTuple):
+    """No event. A feed of some of the events tells so that up to here there are none but those it has given."""
+
+    stream: str = ""
+    version: int = 0
+
+
 class RecordedEvent(NamedTuple):
     """An event and its position, which covers it and all events before it."""
 
     position: Position
-    event: Event | Unreadable | Unshown
+    event: Event | Unreadable | Unshown | Heartbeat
     recorded_s: float | None = None  # by the database's clock when the row was written, shortly before the commit
+    counted: int | None = None  # how many events of the log the position covers, where the feed gives only some
 
 
 class Batch(NamedTuple):
@@ -84,7 +92,9 @@ class EventLog(Histories, Protocol):
     async def present(self) -> str:
         """The id of the present history, which no other log has, nor this one after it lost events."""
 
-    async def count(self) -> int: ...
+    async def count(self, upto: Position | None = None) -> int:
+        """How many events there are, or how many of them a position covers."""
+
     async def reserve(self) -> None:
         """Be the only one that rebuilds beside a projector, as long as this connection lasts. `WorkerError` if there
         is another, or if no projector reads this log."""

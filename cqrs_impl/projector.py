@@ -11,10 +11,12 @@ import msgspec
 from contract.errors import StoreGone
 from contract.http.metrics import Histogram
 from contract.position import Position, covers
-from cqrs_impl.batch import Apply, EventBatch, StagedDocuments, apply, uncovered
+from cqrs_impl.batch import Apply, EventBatch, StagedDocuments, uncovered
 from cqrs_impl.checkpoint import AnotherHistory, Checkpoint
 from cqrs_impl.dead_letters import BlockedStream, DeadLetters, Retries
+from cqrs_impl.part import WHOLE, Part
 from cqrs_impl.ports import Changes, Contents, DocumentStore, EventLog, Feed, RecordedEvent
+from cqrs_impl.slips import apply_in
 
 BATCH_MAX = 500
 BULK = 4  # times as many events where nobody waits for the batch: a document is written once a batch
@@ -38,13 +40,16 @@ class Projector:
         log: EventLog,
         store: DocumentStore,
         *,
-        apply: Apply = apply,
+        part: Part = WHOLE,
+        apply: Apply | None = None,
         batch_max: int = BATCH_MAX,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
         both: Callable[..., Awaitable[Sequence[Any]]] = AT_ONCE,
     ) -> None:
+        """`part` is that of the views which the events of the feed build; all of them if left out."""
         self.feed, self._log, self._store = feed, log, store  # `feed` is replaced by a faulty one in torture
-        self._apply, self._batch_max, self._sleep, self._both = apply, batch_max, sleep, both
+        self._part, self._apply = part, apply or apply_in(part)
+        self._batch_max, self._sleep, self._both = batch_max, sleep, both
         self._at: Position | None = None  # last known position of the store, which may have moved
         self._history: str | None = None  # the present one, as far as we know
         self._adopted: Checkpoint | None = None  # of an earlier history that leads to it
@@ -136,6 +141,7 @@ class Projector:
             self.feed,
             self._log,
             version,
+            part=self._part,
             apply=self._apply,
             batch_max=self._batch_max,
             sleep=self._sleep,
@@ -210,16 +216,16 @@ class Projector:
             if at.history != after.history or not covers(at, after):
                 return at  # the store was emptied meanwhile: events before these must be applied first
             news = uncovered(events, at)
-            batch = EventBatch(StagedDocuments(self._store, self._copies), letters, self._retries, self._apply)
+            batch = EventBatch(self._staged(), letters, self._retries, self._apply)
             reached = await batch.run(news, at)
             if not batch.documents.documents and not letters.changed and reached == at:
                 return reached
             done = [one for one in news if covers(reached, one.position)]
-            if await self._write(batch, checkpoint, reached, len({one.position for one in done})):
+            if await self._write(batch, checkpoint, reached, _counted(checkpoint, done)):
                 now_s = time.time()
-                for _, _, recorded_s in done:
-                    if recorded_s is not None:
-                        self._ages.observe(0, max(0.0, now_s - recorded_s))
+                for one in done:
+                    if one.recorded_s is not None:
+                        self._ages.observe(0, max(0.0, now_s - one.recorded_s))
                 return reached
 
     async def _replay(self, stream: str) -> int:
@@ -234,9 +240,9 @@ class Projector:
             if checkpoint != at:
                 continue
             letters.release(stream)
-            batch = EventBatch(StagedDocuments(self._store, self._copies), letters, None, self._apply)
+            batch = EventBatch(self._staged(), letters, None, self._apply)
             await batch.run(events, blocked.before)
-            if await self._write(batch, checkpoint, at.position, 0):
+            if await self._write(batch, checkpoint, at.position, at.counted):
                 return len(events) - (letters.streams[stream].events if stream in letters.streams else 0)
 
     async def _opened(self) -> tuple[Checkpoint, DeadLetters]:
@@ -246,10 +252,12 @@ class Projector:
         self._copies_at = None  # until our write succeeds, the copies may be outdated
         return checkpoint, DeadLetters(text)
 
+    def _staged(self) -> StagedDocuments:
+        return StagedDocuments(self._store, self._copies, self._part)
+
     async def _write(self, batch: EventBatch, at: Checkpoint, reached: Position, counted: int) -> bool:
         letters, documents = batch.letters, batch.documents.documents
-        low_water, counted = letters.low_water(reached), at.counted + counted
-        after = Checkpoint(low_water, reached, at.writes + 1, counted, at.version)
+        after = Checkpoint(letters.low_water(reached), reached, at.writes + 1, counted, at.version)
         ages = _encode((self._ages.counts, self._ages.seconds))
         dead = letters.text if letters.changed else None
         if not await self._store.write(after, Changes(documents, batch.documents.lists(), dead, ages)):
@@ -257,3 +265,9 @@ class Projector:
         self._copies |= documents
         self._copies_at = self._own = after
         return True
+
+
+def _counted(at: Checkpoint, done: Sequence[RecordedEvent]) -> int:
+    """How many events of the log are covered now: as the feed says, or those before and those that were done."""
+    given = [one.counted for one in done if one.counted is not None]
+    return max(given) if given else at.counted + len({one.position for one in done})

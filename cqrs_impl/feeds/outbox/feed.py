@@ -28,6 +28,8 @@ FROM outbox o WHERE (xid, id) > (%(xid)s::text::xid8, %(id)s) ORDER BY o.xid, o.
 STREAM = """
 SELECT xid::text::bigint, id, body FROM outbox WHERE stream = %(stream)s AND version >= %(version)s
 AND (xid, id) <= (%(xid)s::text::xid8, %(id)s) ORDER BY version"""
+COUNT_ALL = "SELECT count(*) FROM outbox"
+COUNT = f"{COUNT_ALL} WHERE (xid, id) <= (%(xid)s::text::xid8, %(id)s)"
 NAME = "SELECT stream, version FROM outbox WHERE (xid, id) = (%(xid)s::text::xid8, %(id)s)"
 
 # Locks that connections hold, and lose when they end: all readers of the outbox share the one, and who rebuilds beside
@@ -103,8 +105,8 @@ class OutboxFeed:
         ((present,),) = await self._rows(HOLDS, **named(position, counted))
         return held(present)
 
-    async def count(self) -> int:
-        ((events,),) = await self._rows("SELECT count(*) FROM outbox")
+    async def count(self, upto: Position | None = None) -> int:
+        ((events,),) = await self._rows(COUNT, **beyond(upto)) if upto else await self._rows(COUNT_ALL)
         return int(events)
 
     async def reserve(self) -> None:
