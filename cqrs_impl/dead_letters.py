@@ -9,6 +9,7 @@ letter, so that no answer claims to reflect an event that waits here.
 
 import logging
 from collections import Counter
+from collections.abc import Sequence
 from itertools import zip_longest
 
 import msgspec
@@ -105,6 +106,17 @@ class DeadLetters:
         self.changed = True
 
 
-def count(text: bytes | None) -> int:
-    """The number of dead letters in the text that a document store keeps."""
-    return 0 if text is None else sum(blocked.events for blocked in _decode(text).values())
+def count(*texts: bytes | None) -> int:
+    """The number of dead letters in the texts that a document store keeps, one for each part: several can have
+    blocked the same stream."""
+    parts = [_decode(text) for text in texts if text]
+    return sum(blocked.events for blocked in together([one for part in parts for one in part.values()]))
+
+
+def together(blocked: Sequence[BlockedStream]) -> Sequence[BlockedStream]:
+    """Each stream that some part has blocked once, in the order of their first waiting events."""
+    streams: dict[str, BlockedStream] = {}
+    for one in sorted(blocked, key=lambda one: one.version):
+        first = streams.setdefault(one.stream, one)
+        streams[one.stream] = replace(first, last=max(first.last, one.last), before=min(first.before, one.before))
+    return sorted(streams.values(), key=lambda blocked: blocked.before)

@@ -47,7 +47,7 @@ class Projector:
         both: Callable[..., Awaitable[Sequence[Any]]] = AT_ONCE,
     ) -> None:
         """`part` is that of the views which the events of the feed build; all of them if left out."""
-        self.feed, self._log, self._store = feed, log, store  # `feed` is replaced by a faulty one in torture
+        self.feed, self._log, self._store = feed, log, store
         self._part, self._apply = part, apply or apply_in(part)
         self._batch_max, self._sleep, self._both = batch_max, sleep, both
         self._at: Position | None = None  # last known position of the store, which may have moved
@@ -59,6 +59,10 @@ class Projector:
         self._copies_at: Checkpoint | None = None
         self._retries = Retries()
         self._ages = Histogram("applied")  # of events when applied; stored with the next write
+
+    def feed_through(self, wrap: Callable[[Feed], Feed]) -> None:
+        """For a faulty feed in torture."""
+        self.feed = wrap(self.feed)
 
     async def run(self) -> None:
         pause_s, gone_s = SOON_WAIT_S[0], GONE_WAIT_S[0]
@@ -130,6 +134,10 @@ class Projector:
     async def rebuild(self, progress: Callable[[int, int], None]) -> int:
         """Clear the store and replay all settled events; returns how many were read."""
         await self._store.clear()
+        return await self.read_all(progress)
+
+    async def read_all(self, progress: Callable[[int, int], None]) -> int:
+        """Apply all settled events that follow; returns how many were read."""
         return await self._read_all(await self._log.count(), 0, progress)
 
     async def rebuild_live(self, progress: Callable[[int, int], None]) -> int:

@@ -11,7 +11,7 @@ from crud_impl.standby import Standby
 from ladder.environment import Environment
 from ladder.rung import Rung
 from servers.postgres import POSTGRES, Postgres
-from servers.redis import CACHE, REDIS, Redis
+from servers.redis import CACHE, REDIS, STREAMS, Redis
 from servers.replica import REPLICAS, Replica
 
 if TYPE_CHECKING:
@@ -61,7 +61,9 @@ def connections_of(one: Rung, env: Environment) -> dict[str, int]:
     """How many connections a target opens at most, by server: those of its pools, and those of its workers, each of
     which does one thing at a time."""
     workers, pooled = len(one.worker_names), 1 if env.clients == "lean" else REDIS_CONNECTIONS
-    most = {POSTGRES.name: 2 * POOL_CONNECTIONS + workers, REDIS.name: pooled + 2 * workers, CACHE.name: pooled}
+    parts = int(one.chosen.get("partitions", 1))  # each has its own, and takes them along to another projector
+    most = {POSTGRES.name: 2 * POOL_CONNECTIONS + workers + 2 * parts, CACHE.name: pooled}
+    most |= {REDIS.name: pooled + 2 * workers + 4 * parts, STREAMS.name: 2 * workers + 4 * parts}
     most |= {replica.name: POOL_CONNECTIONS + 1 for replica in REPLICAS}  # nobody writes there; one is for the probe
     return {server.name: most.get(server.name, 0) for server in one.servers}
 

@@ -17,10 +17,10 @@ from contract import messages as m
 from contract.ports import OrderSystem
 from contract.position import Position, covers
 from contract.stores import LATEST
+from contract.tasks import end
 from ladder.environment import CLOCK, NAMESPACE, Environment
 from ladder.noop.system import MemoryOrders
 from ladder.rung import Rung, errors_of
-from ladder.workers import end
 from servers.server import OURS, Listing, Unusable, fresh_namespace
 
 PREFIX = f"{OURS}trial_"

@@ -2,12 +2,9 @@
 
 import asyncio
 import signal
-from collections.abc import Sequence
-from typing import Any
 
 from contract.ports import Worker
-
-AGAIN_S = 0.5
+from contract.tasks import end
 
 
 async def run(worker: Worker) -> None:
@@ -20,12 +17,3 @@ async def run(worker: Worker) -> None:
     if running.done():
         running.result()
     await end([running, asking])
-
-
-async def end(tasks: Sequence["asyncio.Future[Any]"]) -> None:
-    """Cancel again until all have ended: a cancellation is lost where it meets an error of a store."""
-    while ending := [task for task in tasks if not task.done()]:
-        for task in ending:
-            task.cancel()
-        await asyncio.wait(ending, timeout=AGAIN_S)
-    await asyncio.gather(*tasks, return_exceptions=True)

@@ -166,7 +166,8 @@ class Redis:
         with self._client(url) as client:
             for key in sorted(client.scan_iter(match=f"{namespace}:*")):
                 kind = client.type(key)
-                content = str(client.get(key) if kind == "string" else client.zrange(key, 0, -1))
+                read = {"string": client.get, "stream": client.xrange}.get(kind, lambda key: client.zrange(key, 0, -1))
+                content = str(read(key))
                 if text in key or text in content:
                     yield f"{key.removeprefix(f'{namespace}:')} ({kind})", content
 
@@ -223,4 +224,10 @@ class CacheRedis(Redis):
             assert client.info("stats")["evicted_keys"] > before, "what is full evicts"
 
 
-REDIS, CACHE = Redis(), CacheRedis()
+class StreamsRedis(Redis):
+    """The one that carries events. What it loses is read again from where they were recorded."""
+
+    name, title, variable = "streams", "Redis Streams", "STREAMS_URL"
+
+
+REDIS, CACHE, STREAMS = Redis(), CacheRedis(), StreamsRedis()

@@ -37,6 +37,7 @@ class Keys:
         self.namespace = f"{namespace}:"
         self.checkpoint = f"{namespace}:checkpoint"  # of the version that answers, which it names
         self.building = f"{namespace}:building"  # the checkpoint of the next version, while there is one
+        self.marked = [self.checkpoint]  # that show that the store is being emptied
         self.applied = f"{namespace}:applied"  # histogram of the time from recording to applying
         self._become(1)
 
@@ -67,7 +68,7 @@ def claim(url: str, keys: Keys, history: Callable[[Position | None, int], str]) 
         try:
             history(checkpoint.position, checkpoint.counted)
         except AnotherHistory:
-            client.set(keys.checkpoint, clearing(history(None, 0)))  # the projector finds it and empties the store
+            client.mset(dict.fromkeys(keys.marked, clearing(history(None, 0))))  # a projector finds it, and empties it
 
 
 class RedisDocuments:
@@ -130,7 +131,7 @@ class RedisDocuments:
 
     async def clear(self) -> None:
         mark = clearing(await self._present() if self._present else "")
-        await self._client.ask(("SET", self._keys.checkpoint, mark))
+        await self._client.ask(("MSET", *(word for key in self._keys.marked for word in (key, mark))))
         await self._empty(mark)
 
     async def _empty(self, mark: bytes) -> None:

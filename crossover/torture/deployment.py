@@ -102,7 +102,7 @@ class Deployment:
 
     def fed(self) -> list[str]:
         """The workers that a feed drives, whose feed may therefore be faulty."""
-        return [name for name, worker in self._workers().items() if hasattr(worker, "feed")]
+        return [name for name, worker in self._workers().items() if hasattr(worker, "feed_through")]
 
     def with_dead_letters(self) -> list[str]:
         return [name for name, worker in self._workers().items() if isinstance(worker, DeadLetters)]

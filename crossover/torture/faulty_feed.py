@@ -52,7 +52,7 @@ def poisoned(recorded: RecordedEvent) -> RecordedEvent:
 
 def main(fault: str, rung_name: str, worker_name: str) -> None:
     worker: Any = rung(rung_name).workers(Environment())[worker_name]
-    worker.feed = FaultyFeed(worker.feed, fault)
+    worker.feed_through(lambda feed: FaultyFeed(feed, fault))
     asyncio.run(worker.run())
 
 

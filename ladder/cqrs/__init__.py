@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Callable, Mapping
 from functools import partial
+from typing import Any
 
 from contract.ports import OrderSystem
 from cqrs_impl.commands import Commands
@@ -21,15 +22,16 @@ from ladder.rung import Progress
 from ladder.views import Views
 from servers.postgres import POSTGRES
 from servers.redis import REDIS
+from servers.server import Server
 
 
 class Cqrs(Views):
     name, parent = "cqrs", "views"
     idea = "The views move to Redis, fed by an outbox and a projector process."
     cost = "Reads lag behind writes; one more process that can stop."
-    servers = (POSTGRES, REDIS)
+    servers: tuple[Server, ...] = (POSTGRES, REDIS)
     schema = SCHEMA + OUTBOX
-    worker_names = ("projector",)
+    worker_names: tuple[str, ...] = ("projector",)
     copies: Callable[[], Copies] = partial(Tables, copy_events)
 
     def prepare(self, env: Environment) -> None:
@@ -41,13 +43,14 @@ class Cqrs(Views):
         read = RedisReads(redis_client(env), Keys(env.namespace), OutboxBacklog(tables.rows))
         return CqrsOrders(tables, Commands(tables, Outbox(env.namespace), env.clock), DocumentQueries(read), read.leads)
 
-    def workers(self, env: Environment) -> Mapping[str, Projector]:
+    def workers(self, env: Environment) -> Mapping[str, Any]:
         feed = OutboxFeed(connect(env), env.namespace)
         documents = RedisDocuments(redis_client(env), Keys(env.namespace), feed.present)
         return {"projector": Projector(feed, feed, documents)}
 
     def rebuild(self, env: Environment, progress: Progress) -> int:
-        return asyncio.run(self.workers(env)["projector"].rebuild(partial(progress, f"building views of {self.name}")))
+        projector: Projector = self.workers(env)["projector"]
+        return asyncio.run(projector.rebuild(partial(progress, f"building views of {self.name}")))
 
 
 RUNG = Cqrs()

@@ -14,10 +14,10 @@ class Orm(Crud):
     name, parent = "orm", "crud"
     idea = "The same model through an ORM: entities and relationships instead of SQL."
     cost = "The mapper's own CPU, on every read and write."
-    option, variants = "orm", ("naive",)
+    options = {"orm": ("naive",)}
 
     def system(self, env: Environment) -> OrderSystem:
-        if self.variant == "naive":
+        if self.chosen:
             return NaiveOrders(env.url(POSTGRES), env.namespace, env.clock)
         # SQLAlchemy at both client levels: a mapper has no other.
         sessions = Sessions(SqlAlchemy(env.url(POSTGRES), env.namespace, isolation=ISOLATION))

@@ -19,7 +19,7 @@ class Replica(Crud):
     cost = "Reads lag behind writes; every write is done twice."
     servers: tuple[Server, ...] = (POSTGRES, REPLICAS[0])
     servers_in = {str(count): (POSTGRES, *REPLICAS[:count]) for count in range(1, len(REPLICAS) + 1)}
-    option, variants = "replicas", tuple(servers_in)
+    options = {"replicas": tuple(servers_in)}
 
     def prepare(self, env: Environment) -> None:
         super().prepare(env)

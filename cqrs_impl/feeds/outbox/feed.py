@@ -57,8 +57,11 @@ class NobodyFollows(WorkerError):
 class OutboxFeed:
     """Holds one connection for reading and LISTEN, and reopens it after `close`. It also implements `EventLog`."""
 
-    def __init__(self, connect: Connect, channel: str, decode: Callable[[str], Event | Unshown] = _decode) -> None:
-        """`decode` reads a body; it raises `msgspec.DecodeError` where that is no event."""
+    def __init__(
+        self, connect: Connect, channel: str | None, decode: Callable[[str], Event | Unshown] = _decode
+    ) -> None:
+        """Without a channel nothing wakes it up: for a reader that never waits. `decode` reads a body; it raises
+        `msgspec.DecodeError` where that is no event."""
         self._connect, self._channel, self._decode = connect, channel, decode
         self._connection: Connection | None = None
         self._news = asyncio.Event()
@@ -146,8 +149,9 @@ class OutboxFeed:
     async def _open(self) -> Connection:
         connection = await self._connect(writing=False)
         connection.driver.add_notify_handler(lambda _: self._news.set())  # that arrive with a response
-        await connection.rows(f'LISTEN "{self._channel}"', {})
-        await connection.rows(FOLLOW, {"channel": self._channel})
+        if self._channel:  # who does not wait must not listen: what is not fetched would fill the connection
+            await connection.rows(f'LISTEN "{self._channel}"', {})
+            await connection.rows(FOLLOW, {"channel": self._channel})
         return connection
 
 

@@ -1,0 +1,148 @@
+"""The relay: a process that publishes the events of the outbox to a broker, after they are committed.
+
+No command talks to the broker: it could publish what is then rolled back, or commit what is then never published. The
+relay moves its position only when the broker has confirmed, so that no event is left out; it notes the position in the
+outbox's database at most every second, so that after a kill some are published again, which changes nothing.
+
+Each batch ends in every partition with the same position, by a heartbeat where it has no event: a partition without
+events must say so, as an answer claims no more than every partition has reached.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
+from time import monotonic
+
+from contract.errors import StoreGone
+from contract.messages import Event
+from contract.position import BEGINNING, Components, Position, position_of, token_of
+from cqrs_impl.checkpoint import AnotherHistory
+from cqrs_impl.feeds.partition import FeedOfLog
+from cqrs_impl.feeds.routes import Routes
+from cqrs_impl.feeds.transport import Message, Publisher, encode
+from cqrs_impl.ports import Batch, Heartbeat, Unreadable
+from crud_impl.connections import Database
+
+BATCH_MAX = 500
+HEARTBEAT_S = 1.0  # also how long an idle partition does not notice that its broker has lost something
+NOTE_S = 1.0
+SOON_WAIT_S = (0.001, 0.05)
+GONE_WAIT_S = (0.02, 0.5)
+
+RELAYS = """
+CREATE TABLE IF NOT EXISTS outbox_relays (
+    relay text PRIMARY KEY,           -- the transport, and how many partitions it has
+    position text NOT NULL,           -- confirmed by the broker
+    counted bigint NOT NULL           -- events up to there
+);
+"""
+NOTED = "SELECT position, counted FROM outbox_relays WHERE relay = %(relay)s"
+NOTE = """
+INSERT INTO outbox_relays (relay, position, counted) VALUES (%(relay)s, %(position)s, %(counted)s)
+ON CONFLICT (relay) DO UPDATE SET position = excluded.position, counted = excluded.counted"""
+
+
+class Notes:
+    """How far a relay has come, beside the outbox. An old note is as good as a new one, but for the work."""
+
+    def __init__(self, database: Database, relay: str) -> None:
+        self._database, self._relay = database, relay
+
+    async def read(self) -> tuple[Position, int] | None:
+        for position, counted in await self._database.rows(NOTED, {"relay": self._relay}):
+            return position_of(position), counted
+        return None
+
+    async def write(self, position: Position, counted: int) -> None:
+        noted = {"relay": self._relay, "position": token_of(position), "counted": counted}
+        await self._database.transact(lambda transaction: transaction.send(NOTE, **noted))
+
+    async def close(self) -> None:
+        await self._database.close()
+
+
+class Relay:
+    name = "relay"
+
+    def __init__(
+        self,
+        log: FeedOfLog,
+        notes: Notes,
+        publisher: Publisher,
+        partitions: int,
+        *,
+        sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+    ) -> None:
+        self._log, self._notes, self._publisher, self._sleep = log, notes, publisher, sleep
+        self._partitions, self._routes = range(partitions), Routes(log, partitions)
+        self._at: tuple[Position, int] | None = None  # confirmed, and the events up to there
+        self._noted: tuple[Position, int] | None = None
+        self._published_s = self._noted_s = 0.0
+
+    async def run(self) -> None:
+        pause_s, gone_s = SOON_WAIT_S[0], GONE_WAIT_S[0]
+        while True:
+            try:
+                moved, more_soon = await self.step()
+                gone_s = GONE_WAIT_S[0]
+                if not more_soon:
+                    await self._log.wait(HEARTBEAT_S)
+                elif not moved:
+                    await self._sleep(pause_s)
+                pause_s = min(pause_s * 2, SOON_WAIT_S[1]) if more_soon and not moved else SOON_WAIT_S[0]
+            except StoreGone:
+                await self._log.close()
+                await self._publisher.close()
+                await self._sleep(gone_s)
+                gone_s = min(gone_s * 2, GONE_WAIT_S[1])
+
+    async def step(self) -> tuple[bool, bool]:
+        """One batch: (whether the position moved, whether more is on its way)."""
+        try:
+            at, counted = self._at = self._at or await self._begin()
+            batch = await self._log.read(at, BATCH_MAX)
+            messages = await self._messages(at, counted, batch)
+        except AnotherHistory:
+            self._at = None
+            return True, True
+        if messages:
+            await self._publisher.publish(messages)
+            self._published_s = monotonic()
+        if batch.events:
+            self._at = batch.events[-1].position, counted + len(batch.events)
+        await self._note()
+        return bool(batch.events), batch.more_soon
+
+    async def _begin(self) -> tuple[Position, int]:
+        """Where the broker has confirmed everything before, as far as that is noted and still of this history."""
+        if noted := await self._notes.read():
+            position, counted = noted
+            with suppress(AnotherHistory):
+                return position._replace(history=await self._log.history(position, counted)), counted
+        return Position(BEGINNING, await self._log.present()), 0
+
+    async def _messages(self, at: Position, counted: int, batch: Batch) -> Sequence[tuple[int, bytes]]:
+        messages: list[tuple[int, bytes]] = []
+        reached = dict.fromkeys(self._partitions, at.components)
+
+        def add(partition: int, upto: Components, recorded_s: float | None, event: Event | Unreadable | None) -> None:
+            message = Message(at.history, reached[partition], upto, counted, recorded_s, event)
+            messages.append((partition, encode(message)))
+            reached[partition] = upto
+
+        for one in batch.events:
+            counted += 1
+            assert not isinstance(one.event, Heartbeat), "the outbox holds events"
+            for partition in await self._routes.of(one):
+                add(partition, one.position.components, one.recorded_s, one.event)
+        end = batch.events[-1].position.components if batch.events else at.components
+        idle = not batch.events and monotonic() >= self._published_s + HEARTBEAT_S
+        for partition in self._partitions:
+            if idle or reached[partition] != end:
+                add(partition, end, None, None)
+        return messages
+
+    async def _note(self) -> None:
+        if self._at is not None and self._at != self._noted and monotonic() >= self._noted_s + NOTE_S:
+            await self._notes.write(*self._at)
+            self._noted, self._noted_s = self._at, monotonic()

@@ -1,0 +1,75 @@
+"""The seam to a message broker: what `redis_streams.py`, and every transport beside it, implements.
+
+A broker carries messages in partitions, each in the order in which they were published. It may deliver one again, and
+it may lose all of them: it is no store here. So that nothing has to be believed of it, each message names the interval
+of the outbox that it covers, `(after, upto]`: it holds the one event of its partition in there, or none. A reader that
+has applied everything up to a position can tell from that alone what a message is to it:
+
+- `upto` is covered already: a repeat, delivered again or published again. It is dropped.
+- `after` is covered: the next one.
+- `after` is not covered: messages are missing, as after a broker came back empty. They are read from the outbox.
+
+The position is in the read store and moves in the transaction that changes the documents. The broker's own offset is
+acknowledged after that, and only says where to go on reading.
+"""
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple, Protocol
+
+import msgspec
+from msgspec import Struct
+
+from contract.messages import Event
+from contract.position import Components, Position
+from cqrs_impl.ports import Heartbeat, RecordedEvent, Unreadable
+
+
+class Message(Struct, frozen=True, array_like=True):
+    history: str
+    after: Components
+    upto: Components  # the position of the event, if there is one
+    counted: int  # how many events of the outbox `upto` covers
+    recorded_s: float | None = None
+    event: Event | Unreadable | None = None
+
+    def recorded(self) -> RecordedEvent:
+        at = Position(self.upto, self.history)
+        return RecordedEvent(at, self.event or Heartbeat(), self.recorded_s, self.counted)
+
+
+encode = msgspec.json.Encoder().encode
+decode = msgspec.json.Decoder(Message).decode
+
+
+class Delivered(NamedTuple):
+    offset: Any  # the broker's own name of the place; only its adapter knows what it is
+    body: bytes
+
+
+class Publisher(Protocol):
+    """Raises `StoreGone` if the broker cannot be reached, or does not confirm."""
+
+    async def publish(self, messages: Sequence[tuple[int, bytes]]) -> None:
+        """Append each to its partition, in this order. Returns when the broker has confirmed all of them; if it raises,
+        any of them may be there."""
+
+    async def close(self) -> None:
+        """Close the connection; the next use opens another."""
+
+
+class Reader(Protocol):
+    """Reads one partition. Raises `StoreGone` if the broker cannot be reached."""
+
+    async def read(self, limit: int) -> Sequence[Delivered]:
+        """The next messages, without waiting. After `close`, and for a new reader, they begin again with the first that
+        is not acknowledged, or earlier."""
+
+    async def wait(self, timeout_s: float) -> None:
+        """Return when there may be new messages, or after the timeout, or sooner."""
+
+    async def acknowledge(self, offset: Any) -> None:
+        """This message and those before it are applied; the broker need not keep them for this reader. An adapter may
+        put it off, as it costs a round trip."""
+
+    async def close(self) -> None:
+        """Close the connection; the next use opens another."""

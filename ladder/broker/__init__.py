@@ -1,0 +1,55 @@
+"""New: a relay publishes the outbox to a message broker, and projectors share the partitions that it carries."""
+
+from collections.abc import Mapping
+from functools import partial
+from typing import Any
+
+from contract.ports import OrderSystem
+from cqrs_impl.commands import Commands
+from cqrs_impl.documents.redis_parts import PartReads, claim_parts
+from cqrs_impl.feeds.outbox.recorder import OUTBOX, Outbox, OutboxBacklog, history_of
+from cqrs_impl.feeds.relay import RELAYS
+from cqrs_impl.queries import DocumentQueries
+from cqrs_impl.system import CqrsOrders
+from crud_impl.connections import SCHEMA
+from ladder.broker.processes import keys, partitions, processes, rebuild, transport, worker_names
+from ladder.broker.transports import TRANSPORTS
+from ladder.connections import database, redis_client
+from ladder.cqrs import Cqrs
+from ladder.environment import Environment
+from ladder.rung import Progress
+from servers.postgres import POSTGRES
+from servers.redis import REDIS, STREAMS
+from servers.server import Server
+
+
+class Broker(Cqrs):
+    name, parent = "broker", "cqrs"
+    idea = "A message broker carries the events, in partitions, to projectors that share them."
+    cost = "One hop and one process more; events keep their order only within a partition."
+    servers: tuple[Server, ...] = (POSTGRES, REDIS, STREAMS)
+    schema = SCHEMA + OUTBOX + RELAYS
+    worker_names = worker_names(1)
+    options = {"transport": tuple(TRANSPORTS), "partitions": ("1", "2", "4", "8"), "projectors": ("1", "2", "4")}
+    servers_in = {name: (POSTGRES, REDIS, one.server) for name, one in TRANSPORTS.items()}
+    worker_names_in = {f"{count}-projectors": worker_names(count) for count in (1, 2, 4)}
+
+    def prepare(self, env: Environment) -> None:
+        POSTGRES.create_schema(env.url(POSTGRES), env.namespace, self.schema)
+        transport(self).prepare(env, partitions(self))
+        present = partial(history_of, env.url(POSTGRES), env.namespace)
+        claim_parts(env.url(REDIS), env.namespace, partitions(self), present)
+
+    def system(self, env: Environment) -> OrderSystem:
+        tables = database(env)
+        read = PartReads(redis_client(env), keys(env, self), OutboxBacklog(tables.rows))
+        return CqrsOrders(tables, Commands(tables, Outbox(env.namespace), env.clock), DocumentQueries(read), read.leads)
+
+    def workers(self, env: Environment) -> Mapping[str, Any]:
+        return processes(env, self)
+
+    def rebuild(self, env: Environment, progress: Progress) -> int:
+        return rebuild(env, self, partial(progress, f"building views of {self.name}"))
+
+
+RUNG = Broker()

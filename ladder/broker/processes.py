@@ -1,0 +1,90 @@
+"""The processes of the rung `broker`: how the relay, the projectors and a rebuild are put together."""
+
+import asyncio
+from collections.abc import Callable, Mapping
+
+from contract.ports import Worker
+from contract.position import Position
+from cqrs_impl.documents.members import RedisMembers
+from cqrs_impl.documents.redis_parts import PartDocuments, PartKeys, layout
+from cqrs_impl.feeds.outbox.feed import OutboxFeed
+from cqrs_impl.feeds.partition import LogPart, PartitionFeed
+from cqrs_impl.feeds.relay import Notes, Relay
+from cqrs_impl.part import Part
+from cqrs_impl.projector import Projector
+from cqrs_impl.projectors import Projectors
+from crud_impl.connections import Database
+from ladder.broker.transports import TRANSPORTS, Transport
+from ladder.connections import POOL_TIMEOUT_S, connect, redis_client
+from ladder.environment import Environment
+from ladder.rung import Rung
+
+TRANSPORT, PARTITIONS, PROJECTORS = "redis-streams", 2, 1  # unless others are chosen
+
+
+def transport(one: Rung) -> Transport:
+    return TRANSPORTS[one.chosen.get("transport", TRANSPORT)]
+
+
+def partitions(one: Rung) -> int:
+    return int(one.chosen.get("partitions", PARTITIONS))
+
+
+def keys(env: Environment, one: Rung) -> PartKeys:
+    """For what concerns all parts; any of them will do."""
+    return PartKeys(env.namespace, Part(0, partitions(one)))
+
+
+def worker_names(projectors: int) -> tuple[str, ...]:
+    return ("relay", *(("projector",) if projectors == 1 else (f"projector-{n}" for n in range(1, projectors + 1))))
+
+
+def processes(env: Environment, one: Rung) -> Mapping[str, Worker]:
+    relay, *others = one.worker_names
+    return {relay: _relay(env, one), **{name: _projectors(name, env, one) for name in others}}
+
+
+def projectors(env: Environment, one: Rung) -> Projectors:
+    """As of a single process."""
+    return _projectors(one.worker_names[1], env, one)
+
+
+def rebuild(env: Environment, one: Rung, progress: Callable[[int, int], None]) -> int:
+    """From the outbox, past the broker, which then begins where the views are."""
+
+    async def rebuilt() -> int:
+        done, reached = await projectors(env, one).rebuild(progress)
+        await _note(env, one, reached)
+        return done
+
+    return asyncio.run(rebuilt())
+
+
+def _relay(env: Environment, one: Rung) -> Relay:
+    publisher = transport(one).publisher(env, partitions(one))
+    return Relay(OutboxFeed(connect(env), env.namespace), _notes(env, one), publisher, partitions(one))
+
+
+def _notes(env: Environment, one: Rung) -> Notes:
+    name = f"{one.chosen.get('transport', TRANSPORT)}/{partitions(one)}"
+    return Notes(Database(connect(env), connections=1, timeout_s=POOL_TIMEOUT_S), name)
+
+
+async def _note(env: Environment, one: Rung, reached: Position) -> None:
+    notes, log = _notes(env, one), OutboxFeed(connect(env))
+    try:
+        await notes.write(reached, await log.count(reached))
+    finally:
+        await notes.close()
+        await log.close()
+
+
+def _projectors(name: str, env: Environment, one: Rung) -> Projectors:
+    def build(part: Part, from_log: bool) -> Projector:
+        log = OutboxFeed(connect(env))
+        feed = LogPart(log, part) if from_log else PartitionFeed(transport(one).reader(env, part), log, part)
+        documents = PartDocuments(redis_client(env), PartKeys(env.namespace, part), log.present)
+        return Projector(feed, log, documents, part=part)
+
+    members = RedisMembers(redis_client(env), layout(env.namespace, partitions(one)))
+    return Projectors(name, partitions(one), members, build)
