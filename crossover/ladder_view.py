@@ -14,7 +14,7 @@ from crossover.targets import known_rung
 from ladder.rung import Rung, rung, rungs
 
 WIDE = 100  # columns
-SAID = {"name", "parent", "idea", "cost"}  # of itself, by every rung
+SAID = {"name", "parent", "idea", "cost", "options", "servers_in", "worker_names_in"}  # of itself and its variants
 
 
 def ladder_table(width: int) -> Table:

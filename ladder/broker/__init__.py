@@ -6,13 +6,11 @@ from typing import Any
 
 from contract.ports import OrderSystem
 from cqrs_impl.commands import Commands
-from cqrs_impl.documents.redis_parts import PartReads, claim_parts
-from cqrs_impl.feeds.outbox.recorder import OUTBOX, Outbox, OutboxBacklog, history_of
-from cqrs_impl.feeds.relay import RELAYS
+from cqrs_impl.documents.redis_parts import PartReads
+from cqrs_impl.feeds.outbox.recorder import Outbox, OutboxBacklog
 from cqrs_impl.queries import DocumentQueries
 from cqrs_impl.system import CqrsOrders
-from crud_impl.connections import SCHEMA
-from ladder.broker.processes import keys, partitions, processes, rebuild, transport, worker_names
+from ladder.broker.processes import claim, keys, processes, rebuild, worker_names
 from ladder.broker.transports import TRANSPORTS
 from ladder.connections import database, redis_client
 from ladder.cqrs import Cqrs
@@ -28,7 +26,6 @@ class Broker(Cqrs):
     idea = "A message broker carries the events, in partitions, to projectors that share them."
     cost = "One hop and one process more; events keep their order only within a partition."
     servers: tuple[Server, ...] = (POSTGRES, REDIS, STREAMS)
-    schema = SCHEMA + OUTBOX + RELAYS
     worker_names = worker_names(1)
     options = {"transport": tuple(TRANSPORTS), "partitions": ("1", "2", "4", "8"), "projectors": ("1", "2", "4")}
     servers_in = {name: (POSTGRES, REDIS, one.server) for name, one in TRANSPORTS.items()}
@@ -36,9 +33,7 @@ class Broker(Cqrs):
 
     def prepare(self, env: Environment) -> None:
         POSTGRES.create_schema(env.url(POSTGRES), env.namespace, self.schema)
-        transport(self).prepare(env, partitions(self))
-        present = partial(history_of, env.url(POSTGRES), env.namespace)
-        claim_parts(env.url(REDIS), env.namespace, partitions(self), present)
+        claim(env, self)
 
     def system(self, env: Environment) -> OrderSystem:
         tables = database(env)

@@ -2,14 +2,16 @@
 
 import asyncio
 from collections.abc import Callable, Mapping
+from functools import partial
 
 from contract.ports import Worker
 from contract.position import Position
 from cqrs_impl.documents.members import RedisMembers
-from cqrs_impl.documents.redis_parts import PartDocuments, PartKeys, layout
+from cqrs_impl.documents.redis_parts import PartDocuments, PartKeys, claim_parts, layout
 from cqrs_impl.feeds.outbox.feed import OutboxFeed
+from cqrs_impl.feeds.outbox.recorder import history_of
 from cqrs_impl.feeds.partition import LogPart, PartitionFeed
-from cqrs_impl.feeds.relay import Notes, Relay
+from cqrs_impl.feeds.relay import RELAYS, Notes, Relay
 from cqrs_impl.part import Part
 from cqrs_impl.projector import Projector
 from cqrs_impl.projectors import Projectors
@@ -18,6 +20,8 @@ from ladder.broker.transports import TRANSPORTS, Transport
 from ladder.connections import POOL_TIMEOUT_S, connect, redis_client
 from ladder.environment import Environment
 from ladder.rung import Rung
+from servers.postgres import POSTGRES
+from servers.redis import REDIS
 
 TRANSPORT, PARTITIONS, PROJECTORS = "redis-streams", 2, 1  # unless others are chosen
 
@@ -33,6 +37,14 @@ def partitions(one: Rung) -> int:
 def keys(env: Environment, one: Rung) -> PartKeys:
     """For what concerns all parts; any of them will do."""
     return PartKeys(env.namespace, Part(0, partitions(one)))
+
+
+def claim(env: Environment, one: Rung) -> None:
+    """Prepare the broker and the read store for this log, in so many partitions."""
+    POSTGRES.create_schema(env.url(POSTGRES), env.namespace, RELAYS)
+    transport(one).prepare(env, partitions(one))
+    present = partial(history_of, env.url(POSTGRES), env.namespace)
+    claim_parts(env.url(REDIS), env.namespace, partitions(one), present)
 
 
 def worker_names(projectors: int) -> tuple[str, ...]:

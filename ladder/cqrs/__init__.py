@@ -3,7 +3,6 @@
 import asyncio
 from collections.abc import Callable, Mapping
 from functools import partial
-from typing import Any
 
 from contract.ports import OrderSystem
 from cqrs_impl.commands import Commands
@@ -43,14 +42,13 @@ class Cqrs(Views):
         read = RedisReads(redis_client(env), Keys(env.namespace), OutboxBacklog(tables.rows))
         return CqrsOrders(tables, Commands(tables, Outbox(env.namespace), env.clock), DocumentQueries(read), read.leads)
 
-    def workers(self, env: Environment) -> Mapping[str, Any]:
+    def workers(self, env: Environment) -> Mapping[str, Projector]:
         feed = OutboxFeed(connect(env), env.namespace)
         documents = RedisDocuments(redis_client(env), Keys(env.namespace), feed.present)
         return {"projector": Projector(feed, feed, documents)}
 
     def rebuild(self, env: Environment, progress: Progress) -> int:
-        projector: Projector = self.workers(env)["projector"]
-        return asyncio.run(projector.rebuild(partial(progress, f"building views of {self.name}")))
+        return asyncio.run(self.workers(env)["projector"].rebuild(partial(progress, f"building views of {self.name}")))
 
 
 RUNG = Cqrs()
