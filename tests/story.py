@@ -2,7 +2,7 @@
 
 import asyncio
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from datetime import UTC, datetime, timedelta
 from itertools import count
 from random import Random
@@ -29,6 +29,9 @@ from contract.position import Position, covers
 from cqrs_impl.batch import Apply, apply
 from cqrs_impl.checkpoint import AnotherHistory, Checkpoint
 from cqrs_impl.documents.redis import Keys
+from cqrs_impl.documents.redis_parts import PartKeys, layout
+from cqrs_impl.feeds.partition import LogPart
+from cqrs_impl.part import Part
 from cqrs_impl.ports import Batch, DocumentStore, RecordedEvent, Unreadable
 from cqrs_impl.projector import Projector
 
@@ -145,8 +148,8 @@ class ListFeed:
             raise AnotherHistory
         return self.named
 
-    async def count(self) -> int:
-        return len(self.events)
+    async def count(self, upto: Position | None = None) -> int:
+        return sum(upto is None or covers(upto, one.position) for one in self.recorded())
 
     async def reserve(self) -> None:
         """Nobody else knows this log."""
@@ -160,12 +163,36 @@ async def followed(
     documents: DocumentStore, feed: ListFeed, *, apply: Apply = apply, batch_max: int = 500
 ) -> Projector:
     """A projector that has read the whole feed."""
-    projector = Projector(feed, feed, documents, apply=apply, batch_max=batch_max)
+    return await to_the_end(Projector(feed, feed, documents, apply=apply, batch_max=batch_max), feed)
+
+
+async def in_parts(
+    documents: Callable[[Part], DocumentStore], feed: ListFeed, parts: int, *, batch_max: int = 500
+) -> list[Projector]:
+    """The projectors of all parts, one of which after the other has read the whole feed."""
+    numbered = [Part(number, parts) for number in range(parts)]
+    built = [Projector(LogPart(feed, part), feed, documents(part), part=part, batch_max=batch_max) for part in numbered]
+    return [await to_the_end(projector, feed) for projector in built]
+
+
+async def to_the_end(projector: Projector, feed: ListFeed) -> Projector:
     async with asyncio.timeout(10):
         await projector.step()
         while not covers(await projector.position(), place(len(feed.events))):
             await projector.step()
     return projector
+
+
+def views(redis_url: str, namespace: str, parts: int) -> dict[str, object]:
+    """As `contents`, of all parts together, without what they keep for themselves."""
+    keys, ours = PartKeys(namespace, Part(0, parts)), f"{layout(namespace, parts)}:"
+    kept = {*keys.joined, *keys.every_parked, *keys.every_applied, f"{ours}projectors"}
+    found = {ours + name: content for name, content in contents(redis_url, layout(namespace, parts)).items()}
+    return {
+        name.removeprefix(ours): content
+        for name, content in found.items()
+        if name not in kept and not name.startswith(f"{ours}slip:")
+    }
 
 
 def contents(redis_url: str, namespace: str) -> dict[str, object]:

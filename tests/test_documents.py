@@ -31,20 +31,40 @@ from contract.messages import (
     SearchOrders,
     TopProducts,
 )
-from contract.position import Position, covers
+from contract.position import START, Position, covers
 from cqrs_impl.batch import apply
 from cqrs_impl.checkpoint import AnotherHistory
 from cqrs_impl.documents.memory import MemoryDocuments
 from cqrs_impl.documents.redis import Keys, RedisDocuments
 from cqrs_impl.documents.redis_client import RedisClient
+from cqrs_impl.documents.redis_parts import PartDocuments, PartKeys, PartReads
 from cqrs_impl.documents.redis_reads import RedisReads
+from cqrs_impl.feeds.partition import LogPart
 from cqrs_impl.fold import Missing
+from cqrs_impl.part import Part
 from cqrs_impl.ports import Changes, DocumentReads, DocumentStore
+from cqrs_impl.projector import Projector
 from cqrs_impl.queries import DocumentQueries
 from ladder.connections import redis_client
 from ladder.environment import CLIENTS, LEVELS, Environment
 from servers.redis import REDIS
-from tests.story import CUSTOMER, FIRST, POT, SECOND, STORY, T0, TEA, ListFeed, contents, events, followed, line, place
+from tests.story import (
+    CUSTOMER,
+    FIRST,
+    POT,
+    SECOND,
+    STORY,
+    T0,
+    TEA,
+    ListFeed,
+    contents,
+    events,
+    followed,
+    in_parts,
+    line,
+    place,
+    views,
+)
 
 NOBODY = "00000000-0000-0000-0000-0000000000ff"
 
@@ -192,6 +212,51 @@ class TestRedis(OfRedis, ReadsSuite):
         asyncio.run(unbuilt())
 
 
+class TestRedisParts(OfRedis, ReadsSuite):
+    """Built by three projectors, each its own part."""
+
+    async def reads(self, story: Iterable[Event]) -> DocumentReads:
+        name = self.namespace()
+        await in_parts(lambda part: self.part(name, part), ListFeed(story), 3, batch_max=7)
+        return PartReads(self.client(), PartKeys(name, Part(0, 3)), NoBacklog())
+
+    def part(self, name: str, part: Part) -> PartDocuments:
+        return PartDocuments(self.client(), PartKeys(name, part))
+
+    @pytest.mark.parametrize("parts", [1, 2, 4])
+    def test_parts_give_what_one_projector_gives_whatever_the_order_of_events(self, parts: int) -> None:
+        async def both(story: list[Event]) -> tuple[dict[str, object], dict[str, object]]:
+            whole, name = self.namespace(), self.namespace()
+            await followed(RedisDocuments(self.client(), Keys(whole)), ListFeed(story))
+            await in_parts(lambda part: self.part(name, part), ListFeed(story), parts, batch_max=3)
+            await self.close()
+            return contents(self.url, whole), views(self.url, name, parts)
+
+        for number in range(6):
+            story = list(islice(events(Random(number)), 40))
+            if number % 2:
+                Random(number).shuffle(story)
+            expected, built = asyncio.run(both([*story, *story[:5]]))
+            assert built == expected
+
+    def test_an_answer_claims_what_all_parts_have_reached(self) -> None:
+        async def claimed() -> list[Any]:
+            name, feed = self.namespace(), ListFeed(STORY)
+            reads = PartReads(self.client(), PartKeys(name, Part(0, 2)), NoBacklog())
+            projectors = [
+                Projector(LogPart(feed, part), feed, self.part(name, part), part=part, batch_max=2)
+                for part in (Part(0, 2), Part(1, 2))
+            ]
+            shown = []
+            for mover in (0, 1, 1, 1, 0):
+                await projectors[mover].step()
+                shown.append((await reads.first("top", 1))[1])
+            await self.close()
+            return shown
+
+        assert asyncio.run(claimed()) == [START, *(place(number) for number in (2, 2, 2, 4))]
+
+
 class StoreSuite(ABC):
     """Promises of `DocumentStore`."""
 
@@ -301,6 +366,19 @@ class TestRedisStore(OfRedis, StoreSuite):
 
     def contents(self, name: str) -> dict[str, object]:
         return contents(self.url, name)
+
+
+class TestRedisPartStore(TestRedisStore):
+    """Of a part that is the only one."""
+
+    def store(self, name: str, history: str = "") -> RedisDocuments:
+        async def present() -> str:
+            return history
+
+        return PartDocuments(self.client(), PartKeys(name, Part(0, 1)), present)
+
+    def contents(self, name: str) -> dict[str, object]:
+        return views(self.url, name, 1)
 
 
 def test_an_event_that_is_too_new_changes_nothing() -> None:
