@@ -14,7 +14,7 @@ from crossover.urls import given_urls, servers_of
 from ladder.environment import LEVELS
 from ladder.rung import rung, rungs
 from servers.postgres import POSTGRES
-from servers.redis import CACHE, REDIS
+from servers.redis import CACHE, REDIS, STREAMS
 from servers.server import Failed, Server, Unusable, fresh_namespace
 from servers.supervisor import Processes
 
@@ -72,6 +72,11 @@ def redis_url(url_of: UrlOf) -> str:
 @pytest.fixture(scope="session")
 def cache_url(url_of: UrlOf) -> str:
     return url_of(CACHE)
+
+
+@pytest.fixture(scope="session")
+def streams_url(url_of: UrlOf) -> str:
+    return url_of(STREAMS)
 
 
 @pytest.fixture

@@ -58,7 +58,7 @@ class Publisher(Protocol):
 
 
 class Reader(Protocol):
-    """Reads one partition. Raises `StoreGone` if the broker cannot be reached."""
+    """Reads one partition. Raises `StoreGone` if the broker cannot be reached, or numbers its messages anew."""
 
     async def read(self, limit: int) -> Sequence[Delivered]:
         """The next messages, without waiting. After `close`, and for a new reader, they begin again with the first that

@@ -1,0 +1,382 @@
+"""What every transport must carry, whatever happens to its broker, relay and projectors; one subclass a transport."""
+
+import asyncio
+from abc import ABC, abstractmethod
+from collections import defaultdict
+from collections.abc import Callable, Coroutine, Sequence
+from contextlib import suppress
+from itertools import islice
+from random import Random
+from typing import Any
+
+import pytest
+
+from contract.errors import StoreGone, Unavailable
+from contract.messages import Event, OrderCancelled
+from contract.position import BEGINNING, START, Position, covers
+from cqrs_impl.dead_letters import TRIES_MAX
+from cqrs_impl.documents.members import RedisMembers
+from cqrs_impl.documents.redis import Keys, RedisDocuments
+from cqrs_impl.documents.redis_client import RedisClient
+from cqrs_impl.documents.redis_parts import PartDocuments, PartKeys, PartReads, layout
+from cqrs_impl.feeds.partition import PartitionFeed
+from cqrs_impl.feeds.redis_streams import StreamsPublisher, StreamsReader, stream_of
+from cqrs_impl.feeds.relay import Relay
+from cqrs_impl.feeds.transport import Message, Publisher, Reader, decode
+from cqrs_impl.part import Part
+from cqrs_impl.projector import Projector
+from cqrs_impl.projectors import Projectors
+from ladder.connections import redis_client
+from ladder.environment import CLIENTS, LEVELS, Environment
+from servers.redis import REDIS, STREAMS
+from tests.brokers import MemoryBroker, MemoryPublisher, MemoryReader
+from tests.story import ListFeed, contents, events, followed, place, views
+
+PARTS = 2
+EVENTS = list(islice(events(Random(3), things=4), 60))
+
+
+class Notes:
+    """Those of a relay, in memory."""
+
+    def __init__(self) -> None:
+        self.noted: tuple[Position, int] | None = None
+
+    async def read(self) -> tuple[Position, int] | None:
+        return self.noted
+
+    async def write(self, position: Position, counted: int) -> None:
+        self.noted = position, counted
+
+
+class World:
+    """A log, a transport, a relay, and the parts of the views in a read store, moved step by step."""
+
+    def __init__(self, suite: "TransportSuite", log: ListFeed) -> None:
+        self.suite, self.log, self.name = suite, log, suite.namespace()
+        self.publisher, self.notes = suite.publisher(self.name), Notes()
+        self.relay = self.new_relay()
+        self.projectors = [self.projector(number) for number in range(PARTS)]
+
+    def new_relay(self, publisher: Any = None) -> Relay:
+        return Relay(self.log, self.notes, publisher or self.publisher, PARTS)  # type: ignore[arg-type]
+
+    def projector(self, number: int, client: Any = None) -> Projector:
+        part = Part(number, PARTS)
+        feed = PartitionFeed(self.suite.reader(self.name, part), self.log, part)
+        documents = PartDocuments(client or self.suite.client(), PartKeys(self.name, part), self.log.present)
+        return Projector(feed, self.log, documents, part=part, batch_max=7)
+
+    async def publish(self, upto: int | None = None) -> None:
+        """So many of the events, or all."""
+        whole = self.log.events
+        self.log.events = whole[:upto]
+        while (await self.relay.step())[0]:
+            pass
+        self.log.events = whole
+
+    async def project_some(self) -> None:
+        for projector in self.projectors:
+            await projector.step()
+
+    async def project(self, *numbers: int) -> None:
+        """Until these projectors, or all, have applied everything that the log holds."""
+        for number in numbers or range(PARTS):
+            projector = self.projectors[number]
+            async with asyncio.timeout(20):
+                await self.step(projector)
+                while (await projector.position()).components < place(len(self.log.events)).components:
+                    await self.step(projector)
+
+    async def step(self, projector: Projector) -> None:
+        try:
+            await projector.step()
+        except StoreGone:
+            await projector.feed.close()
+
+    async def messages(self) -> list[list[Message]]:
+        """What a new reader of each partition is given."""
+        readers = [self.suite.reader(self.name, Part(number, PARTS)) for number in range(PARTS)]
+        return [[decode(one.body) for one in await reader.read(1000)] for reader in readers]
+
+    def reads(self) -> PartReads:
+        return PartReads(self.suite.client(), PartKeys(self.name, Part(0, PARTS)), NoBacklog())
+
+    async def shown(self) -> Position | None:
+        return (await self.reads().first("top", 1))[1]
+
+    async def reached(self) -> Position:
+        with suppress(Unavailable):  # nobody has begun yet
+            return await self.shown() or START
+        return START
+
+    async def until(self, event: int) -> None:
+        async with asyncio.timeout(20):
+            while not covers(await self.reached(), place(event)):  # what is read from the log may be more
+                await asyncio.sleep(0.01)
+
+
+class NoBacklog:
+    async def history(self, position: Position, counted: int | None = None) -> str:
+        return position.history
+
+    async def behind(self, position: Position, counted: int | None = None) -> tuple[int, float]:
+        return 0, 0.0
+
+
+class TransportSuite(ABC):
+    clients: list[RedisClient]
+
+    @pytest.fixture(autouse=True)
+    def store(self, redis_url: str, namespace: Callable[[], str]) -> None:
+        self.url, self.namespace, self.clients = redis_url, namespace, []
+
+    @abstractmethod
+    def publisher(self, name: str) -> Publisher: ...
+    @abstractmethod
+    def reader(self, name: str, part: Part) -> Reader: ...
+    @abstractmethod
+    async def empty(self, name: str) -> None:
+        """The broker comes back without what it held."""
+
+    def client(self) -> RedisClient:
+        self.clients.append(redis_client(Environment({REDIS.variable: self.url, CLIENTS: "lean"})))
+        return self.clients[-1]
+
+    def play(
+        self, scene: Callable[[World], Coroutine[Any, Any, Any]], happened: Sequence[Event] = EVENTS, **log: Any
+    ) -> Any:
+        """Play a scene, then let everybody finish: the views are those that one projector makes of the same events."""
+
+        async def played() -> tuple[Any, dict[str, object], dict[str, object]]:
+            try:
+                world = World(self, ListFeed(happened, **log))
+                result = await scene(world)
+                await world.publish()
+                await world.project()
+                alone = self.namespace()
+                await followed(RedisDocuments(self.client(), Keys(alone)), ListFeed(world.log.events))
+                return result, views(self.url, world.name, PARTS), contents(self.url, alone)
+            finally:
+                for client in self.clients:
+                    await client.close()
+
+        result, built, expected = asyncio.run(played())
+        assert built == expected
+        return result
+
+    def test_each_partition_carries_its_streams_in_their_order_and_says_how_far_it_is(self) -> None:
+        async def carried(world: World) -> list[list[Message]]:
+            for upto in (1, 2, 20, 40, 60):
+                await world.publish(upto)
+            return await world.messages()
+
+        for messages in self.play(carried):
+            versions = defaultdict[str, list[int]](list)
+            reached = BEGINNING
+            for message in messages:
+                assert message.after == reached < message.upto, "no gap"
+                reached = message.upto
+                if message.event is not None:
+                    versions[message.event.stream].append(message.event.version)
+            assert reached == place(60).components, "a partition without events says so"
+            assert all(found == sorted(set(found)) for found in versions.values()) and len(versions) > 1
+
+    def test_what_is_published_or_delivered_again_changes_nothing(self) -> None:
+        async def again(world: World) -> None:
+            await world.publish(20)
+            await world.project_some()
+            world.relay = world.new_relay()  # killed before it noted its position
+            world.notes.noted = None
+            world.projectors = [world.projector(number) for number in range(PARTS)]  # killed before they acknowledged
+
+        self.play(again)
+
+    def test_the_relay_goes_on_where_the_broker_confirmed(self) -> None:
+        async def interrupted(world: World) -> list[bool]:
+            half = Half(world.publisher)
+            world.relay = world.new_relay(half)
+            for _ in range(2):  # some of it arrives, none is confirmed
+                with pytest.raises(StoreGone):
+                    await world.publish(40)
+            assert world.notes.noted is None
+            half.broken = False
+            await world.publish(40)
+            return [message.event is not None for message in (await world.messages())[0]]
+
+        assert self.play(interrupted)
+
+    def test_a_partition_moves_to_another_projector_with_work_in_flight(self) -> None:
+        async def moved(world: World) -> None:
+            await world.publish(30)
+            for stage in range(8):  # wherever the first one is interrupted
+                with pytest.raises(asyncio.CancelledError):
+                    await world.projector(0, Dying(self.client(), stage)).step()
+
+        self.play(moved)
+
+    def test_two_owners_of_a_partition_apply_every_event_once(self) -> None:
+        async def both(world: World) -> None:
+            other = world.projector(0)
+            for upto in range(6, 61, 6):
+                await world.publish(upto)
+                await asyncio.gather(world.projectors[0].step(), other.step(), world.projectors[1].step())
+
+        self.play(both)
+
+    @pytest.mark.parametrize("unread", [True, False], ids=["with messages unread", "with all applied"])
+    def test_what_a_broker_that_came_back_empty_has_lost_is_read_from_the_outbox(self, unread: bool) -> None:
+        async def emptied(world: World) -> None:
+            await world.publish(30)
+            await world.projectors[0].step()
+            if not unread:
+                world.log.events = EVENTS[:30]
+                await world.project()
+                world.log.events = EVENTS
+            await self.empty(world.name)
+
+        self.play(emptied)
+
+    def test_an_idle_partition_notices_the_loss_by_a_heartbeat(self) -> None:
+        async def idle(world: World) -> None:
+            await world.publish()
+            await self.empty(world.name)
+            world.relay = world.new_relay()
+            world.notes.noted = place(60), 60  # nothing is new, but that nothing is
+            await world.publish()
+            assert [[message.event for message in one] for one in await world.messages()] == [[None], [None]]
+
+        self.play(idle)
+
+    def test_a_read_store_that_came_back_empty_replays_itself(self) -> None:
+        async def flushed(world: World) -> None:
+            await world.publish(40)
+            await world.project_some()
+            await PartDocuments(self.client(), PartKeys(world.name, Part(0, PARTS)), world.log.present).clear()
+
+        self.play(flushed)
+
+    def test_a_poison_event_blocks_its_stream_in_every_part_and_is_counted_once(self) -> None:
+        cancelled = next(n for n, event in enumerate(EVENTS) if isinstance(event, OrderCancelled))
+
+        async def poisoned(world: World) -> tuple[list[str], int, Position | None]:
+            await world.publish()
+            for _ in range(TRIES_MAX):
+                await asyncio.gather(*(projector.step() for projector in world.projectors))
+            await world.project()
+            shown, ready = await world.shown(), (await world.reads().readiness()).parked_events
+            world.log.poison = set()
+            projectors = self.projectors(world, "p")
+            blocked = await projectors.blocked_streams()
+            assert await projectors.replay() == (len(blocked), [])
+            return [one.stream for one in blocked], ready, shown
+
+        streams, parked, shown = self.play(poisoned, poison=[cancelled])
+        assert streams == [EVENTS[cancelled].stream] and parked == 1
+        assert shown == place(cancelled), "no answer claims to show it"
+
+    def test_a_slow_consumer_holds_up_nobody_but_what_answers_claim(self) -> None:
+        async def slow(world: World) -> tuple[Position | None, Position | None]:
+            await world.publish()
+            await world.project(0)
+            before = await world.shown()
+            await world.project(1)
+            return before, await world.shown()
+
+        before, after = self.play(slow)
+        assert (before, after) == (place(0)._replace(components=BEGINNING), place(60))
+
+    def test_a_log_of_another_history_is_followed_from_its_beginning(self) -> None:
+        async def restored(world: World) -> None:
+            await world.publish(40)
+            await world.project_some()
+            world.log.events, world.log.named = EVENTS[:50], "second"
+            world.notes.noted = place(40), 40  # of the first
+
+        self.play(restored)
+
+    def test_projectors_share_the_parts_and_take_over_from_one_that_leaves(self) -> None:
+        async def shared(world: World) -> None:
+            await world.publish(20)
+            first, second = (asyncio.ensure_future(self.projectors(world, name).run()) for name in "ab")
+            await world.until(20)
+            first.cancel()
+            await world.publish(60)
+            await world.until(60)
+            second.cancel()
+            await asyncio.gather(first, second, return_exceptions=True)
+
+        self.play(shared)
+
+    def projectors(self, world: World, name: str) -> Projectors:
+        members = RedisMembers(self.client(), layout(world.name, PARTS))
+        return Projectors(name, PARTS, members, lambda part, _: world.projector(part.number))
+
+
+class Dying:
+    """A client whose user is ended after so many calls, the last of which was carried out."""
+
+    def __init__(self, client: RedisClient, calls: int) -> None:
+        self.client, self.left = client, calls
+
+    def __getattr__(self, name: str) -> Any:
+        async def called(*words: Any) -> Any:
+            if self.left < 0:
+                raise asyncio.CancelledError
+            done = await getattr(self.client, name)(*words)
+            self.left -= 1
+            if self.left < 0:
+                raise asyncio.CancelledError
+            return done
+
+        return called
+
+
+class Half:
+    """A publisher that dies in the middle."""
+
+    def __init__(self, publisher: Publisher) -> None:
+        self.publisher, self.broken = publisher, True
+
+    async def publish(self, messages: Sequence[tuple[int, bytes]]) -> None:
+        if self.broken:
+            await self.publisher.publish(messages[: len(messages) // 2])
+            raise StoreGone("The broker went away.")
+        await self.publisher.publish(messages)
+
+    async def close(self) -> None:
+        await self.publisher.close()
+
+
+class TestMemory(TransportSuite):
+    @pytest.fixture(autouse=True)
+    def broker(self) -> None:
+        self.there = MemoryBroker()
+
+    def publisher(self, name: str) -> Publisher:
+        return MemoryPublisher(self.there)
+
+    def reader(self, name: str, part: Part) -> Reader:
+        return MemoryReader(self.there, part.number)
+
+    async def empty(self, name: str) -> None:
+        self.there.empty()
+
+
+class TestRedisStreams(TransportSuite):
+    @pytest.fixture(autouse=True, params=LEVELS)
+    def broker(self, request: pytest.FixtureRequest, streams_url: str) -> None:
+        self.env = Environment({STREAMS.variable: streams_url, CLIENTS: request.param})
+
+    def streams(self) -> RedisClient:
+        self.clients.append(redis_client(self.env, STREAMS))
+        return self.clients[-1]
+
+    def publisher(self, name: str) -> Publisher:
+        return StreamsPublisher(self.streams(), name, PARTS)
+
+    def reader(self, name: str, part: Part) -> Reader:
+        return StreamsReader(self.streams(), stream_of(name, *part))
+
+    async def empty(self, name: str) -> None:
+        await self.streams().ask(("DEL", *(stream_of(name, part, PARTS) for part in range(PARTS))))
