@@ -72,8 +72,10 @@ class Relay:
         partitions: int,
         *,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+        clock: Callable[[], float] = monotonic,
     ) -> None:
-        self._log, self._notes, self._publisher, self._sleep = log, notes, publisher, sleep
+        self._log, self._notes, self._publisher = log, notes, publisher
+        self._sleep, self._clock = sleep, clock
         self._partitions, self._routes = range(partitions), Routes(log, partitions)
         self._at: tuple[Position, int] | None = None  # confirmed, and the events up to there
         self._noted: tuple[Position, int] | None = None
@@ -107,7 +109,7 @@ class Relay:
             return True, True
         if messages:
             await self._publisher.publish(messages)
-            self._published_s = monotonic()
+            self._published_s = self._clock()
         if batch.events:
             self._at = batch.events[-1].position, counted + len(batch.events)
         await self._note()
@@ -136,13 +138,13 @@ class Relay:
             for partition in await self._routes.of(one):
                 add(partition, one.position.components, one.recorded_s, one.event)
         end = batch.events[-1].position.components if batch.events else at.components
-        idle = not batch.events and monotonic() >= self._published_s + HEARTBEAT_S
+        idle = not batch.events and self._clock() >= self._published_s + HEARTBEAT_S
         for partition in self._partitions:
             if idle or reached[partition] != end:
                 add(partition, end, None, None)
         return messages
 
     async def _note(self) -> None:
-        if self._at is not None and self._at != self._noted and monotonic() >= self._noted_s + NOTE_S:
+        if self._at is not None and self._at != self._noted and self._clock() >= self._noted_s + NOTE_S:
             await self._notes.write(*self._at)
-            self._noted, self._noted_s = self._at, monotonic()
+            self._noted, self._noted_s = self._at, self._clock()
