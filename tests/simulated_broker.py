@@ -100,7 +100,7 @@ class Broker:
     async def read(self) -> tuple[Position, int] | None:
         return self.noted
 
-    async def write(self, position: Position, counted: int) -> None:
+    async def write(self, position: Position, counted: int, trouble: str | None = None) -> None:
         if await turn("note") == GO:
             self.noted = position, counted
 

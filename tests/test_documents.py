@@ -76,6 +76,9 @@ class NoBacklog:
     async def behind(self, position: Position, counted: int | None = None) -> tuple[int, float]:
         return 0, 0.0
 
+    async def trouble(self) -> str | None:
+        return None
+
 
 class Documented(ABC):
     """Answers from documents of one adapter."""

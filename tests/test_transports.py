@@ -45,7 +45,7 @@ class Notes:
     async def read(self) -> tuple[Position, int] | None:
         return self.noted
 
-    async def write(self, position: Position, counted: int) -> None:
+    async def write(self, position: Position, counted: int, trouble: str | None = None) -> None:
         self.noted = position, counted
 
 
@@ -122,6 +122,9 @@ class NoBacklog:
 
     async def behind(self, position: Position, counted: int | None = None) -> tuple[int, float]:
         return 0, 0.0
+
+    async def trouble(self) -> str | None:
+        return None
 
 
 class TransportSuite(ABC):

@@ -7,6 +7,7 @@ the part furthest behind. So a read costs what it costs without parts.
 
 from collections.abc import Awaitable, Callable
 from itertools import islice
+from typing import Protocol
 
 import msgspec
 from msgspec.structs import replace
@@ -115,10 +116,15 @@ class PartDocuments(RedisDocuments):
         )
 
 
+class FedBacklog(Backlog, Protocol):
+    async def trouble(self) -> str | None:
+        """What keeps events from coming, if that is known."""
+
+
 class PartReads(RedisReads):
-    def __init__(self, client: RedisClient, keys: PartKeys, backlog: Backlog) -> None:
+    def __init__(self, client: RedisClient, keys: PartKeys, backlog: FedBacklog) -> None:
         super().__init__(client, keys, backlog)
-        self._ask, self._parts = client.ask, keys
+        self._ask, self._parts, self._trouble = client.ask, keys, backlog.trouble
 
     async def readiness(self) -> Readiness:
         ready, keys = await super().readiness(), self._parts
@@ -126,4 +132,4 @@ class PartReads(RedisReads):
         applied = [_ages(text) for text in applied if text]
         counts = [sum(column) for column in zip(*(counts for counts, _ in applied), strict=True)]
         ages = (counts, sum(seconds for _, seconds in applied)) if applied else None
-        return replace(ready, parked_events=dead_letters.count(*parked), applied=ages)
+        return replace(ready, parked_events=dead_letters.count(*parked), applied=ages, reason=await self._trouble())

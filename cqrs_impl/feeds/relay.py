@@ -11,17 +11,20 @@ events must say so, as an answer claims no more than every partition has reached
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
+from operator import attrgetter
 from time import monotonic
 
 from contract.errors import StoreGone
 from contract.messages import Event
 from contract.position import BEGINNING, Components, Position, position_of, token_of
+from cqrs_impl.batch import uncovered
 from cqrs_impl.checkpoint import AnotherHistory
+from cqrs_impl.feeds.outbox.recorder import OutboxBacklog
 from cqrs_impl.feeds.partition import FeedOfLog
 from cqrs_impl.feeds.routes import Routes
 from cqrs_impl.feeds.transport import Message, Publisher, encode
-from cqrs_impl.ports import Batch, Heartbeat, Unreadable
-from crud_impl.connections import Database
+from cqrs_impl.ports import Heartbeat, RecordedEvent, Unreadable
+from crud_impl.connections import Database, Rows
 
 BATCH_MAX = 500
 HEARTBEAT_S = 1.0  # also how long an idle partition does not notice that its broker has lost something
@@ -33,13 +36,16 @@ RELAYS = """
 CREATE TABLE IF NOT EXISTS outbox_relays (
     relay text PRIMARY KEY,           -- the transport, and how many partitions it has
     position text NOT NULL,           -- confirmed by the broker
-    counted bigint NOT NULL           -- events up to there
+    counted bigint NOT NULL,          -- events up to there
+    trouble text                      -- what keeps the relay from going on
 );
 """
 NOTED = "SELECT position, counted FROM outbox_relays WHERE relay = %(relay)s"
+TROUBLE = "SELECT trouble FROM outbox_relays WHERE relay = %(relay)s"
 NOTE = """
-INSERT INTO outbox_relays (relay, position, counted) VALUES (%(relay)s, %(position)s, %(counted)s)
-ON CONFLICT (relay) DO UPDATE SET position = excluded.position, counted = excluded.counted"""
+INSERT INTO outbox_relays VALUES (%(relay)s, %(position)s, %(counted)s, %(trouble)s)
+ON CONFLICT (relay) DO UPDATE
+SET position = excluded.position, counted = excluded.counted, trouble = excluded.trouble"""
 
 
 class Notes:
@@ -53,12 +59,25 @@ class Notes:
             return position_of(position), counted
         return None
 
-    async def write(self, position: Position, counted: int) -> None:
-        noted = {"relay": self._relay, "position": token_of(position), "counted": counted}
+    async def write(self, position: Position, counted: int, trouble: str | None = None) -> None:
+        noted = {"relay": self._relay, "position": token_of(position), "counted": counted, "trouble": trouble}
         await self._database.transact(lambda transaction: transaction.send(NOTE, **noted))
 
     async def close(self) -> None:
         await self._database.close()
+
+
+class RelayedBacklog(OutboxBacklog):
+    """It may grow because the relay cannot go on, which only the relay knows."""
+
+    def __init__(self, rows: Rows, relay: str) -> None:
+        super().__init__(rows)
+        self._ask, self._relay = rows, relay
+
+    async def trouble(self) -> str | None:
+        for (trouble,) in await self._ask(TROUBLE, {"relay": self._relay}):
+            return None if trouble is None else str(trouble)
+        return None
 
 
 class Relay:
@@ -79,7 +98,12 @@ class Relay:
         self._partitions, self._routes = range(partitions), Routes(log, partitions)
         self._at: tuple[Position, int] | None = None  # confirmed, and the events up to there
         self._noted: tuple[Position, int] | None = None
+        self._trouble: str | None = None  # as it is noted
         self._published_s = self._noted_s = 0.0
+
+    def feed_through(self, wrap: Callable[[FeedOfLog], FeedOfLog]) -> None:
+        """For a faulty feed in torture."""
+        self._log = wrap(self._log)
 
     async def run(self) -> None:
         pause_s, gone_s = SOON_WAIT_S[0], GONE_WAIT_S[0]
@@ -92,7 +116,9 @@ class Relay:
                 elif not moved:
                     await self._sleep(pause_s)
                 pause_s = min(pause_s * 2, SOON_WAIT_S[1]) if more_soon and not moved else SOON_WAIT_S[0]
-            except StoreGone:
+            except StoreGone as gone:
+                with suppress(StoreGone):
+                    await self._note(gone.reason or gone.detail)
                 await self._log.close()
                 await self._publisher.close()
                 await self._sleep(gone_s)
@@ -103,17 +129,18 @@ class Relay:
         try:
             at, counted = self._at = self._at or await self._begin()
             batch = await self._log.read(at, BATCH_MAX)
-            messages = await self._messages(at, counted, batch)
+            news = sorted(uncovered(batch.events, at), key=attrgetter("position"))
+            messages = await self._messages(at, counted, news)
         except AnotherHistory:
             self._at = None
             return True, True
         if messages:
             await self._publisher.publish(messages)
             self._published_s = self._clock()
-        if batch.events:
-            self._at = batch.events[-1].position, counted + len(batch.events)
+        if news:
+            self._at = news[-1].position, counted + len(news)
         await self._note()
-        return bool(batch.events), batch.more_soon
+        return bool(news), batch.more_soon
 
     async def _begin(self) -> tuple[Position, int]:
         """Where the broker has confirmed everything before, as far as that is noted and still of this history."""
@@ -123,7 +150,7 @@ class Relay:
                 return position._replace(history=await self._log.history(position, counted)), counted
         return Position(BEGINNING, await self._log.present()), 0
 
-    async def _messages(self, at: Position, counted: int, batch: Batch) -> Sequence[tuple[int, bytes]]:
+    async def _messages(self, at: Position, counted: int, news: Sequence[RecordedEvent]) -> Sequence[tuple[int, bytes]]:
         messages: list[tuple[int, bytes]] = []
         reached = dict.fromkeys(self._partitions, at.components)
 
@@ -132,19 +159,20 @@ class Relay:
             messages.append((partition, encode(message)))
             reached[partition] = upto
 
-        for one in batch.events:
+        for one in news:
             counted += 1
             assert not isinstance(one.event, Heartbeat), "the outbox holds events"
             for partition in await self._routes.of(one):
                 add(partition, one.position.components, one.recorded_s, one.event)
-        end = batch.events[-1].position.components if batch.events else at.components
-        idle = not batch.events and self._clock() >= self._published_s + HEARTBEAT_S
+        end = news[-1].position.components if news else at.components
+        idle = not news and self._clock() >= self._published_s + HEARTBEAT_S
         for partition in self._partitions:
             if idle or reached[partition] != end:
                 add(partition, end, None, None)
         return messages
 
-    async def _note(self) -> None:
-        if self._at is not None and self._at != self._noted and self._clock() >= self._noted_s + NOTE_S:
-            await self._notes.write(*self._at)
-            self._noted, self._noted_s = self._at, self._clock()
+    async def _note(self, trouble: str | None = None) -> None:
+        due = self._at != self._noted and self._clock() >= self._noted_s + NOTE_S
+        if self._at is not None and (due or trouble != self._trouble):
+            await self._notes.write(*self._at, trouble)
+            self._noted, self._noted_s, self._trouble = self._at, self._clock(), trouble

@@ -7,10 +7,11 @@ from typing import Any
 from contract.ports import OrderSystem
 from cqrs_impl.commands import Commands
 from cqrs_impl.documents.redis_parts import PartReads
-from cqrs_impl.feeds.outbox.recorder import Outbox, OutboxBacklog
+from cqrs_impl.feeds.outbox.recorder import Outbox
+from cqrs_impl.feeds.relay import RelayedBacklog
 from cqrs_impl.queries import DocumentQueries
 from cqrs_impl.system import CqrsOrders
-from ladder.broker.processes import claim, keys, processes, rebuild, worker_names
+from ladder.broker.processes import claim, keys, processes, rebuild, relay_name, worker_names
 from ladder.broker.transports import TRANSPORTS
 from ladder.connections import database, redis_client
 from ladder.cqrs import Cqrs
@@ -37,7 +38,7 @@ class Broker(Cqrs):
 
     def system(self, env: Environment) -> OrderSystem:
         tables = database(env)
-        read = PartReads(redis_client(env), keys(env, self), OutboxBacklog(tables.rows))
+        read = PartReads(redis_client(env), keys(env, self), RelayedBacklog(tables.rows, relay_name(self)))
         return CqrsOrders(tables, Commands(tables, Outbox(env.namespace), env.clock), DocumentQueries(read), read.leads)
 
     def workers(self, env: Environment) -> Mapping[str, Any]:

@@ -77,9 +77,13 @@ def _relay(env: Environment, one: Rung) -> Relay:
     return Relay(OutboxFeed(connect(env), env.namespace), _notes(env, one), publisher, partitions(one))
 
 
+def relay_name(one: Rung) -> str:
+    """Each transport in so many partitions is fed from a position of its own."""
+    return f"{one.chosen.get('transport', TRANSPORT)}/{partitions(one)}"
+
+
 def _notes(env: Environment, one: Rung) -> Notes:
-    name = f"{one.chosen.get('transport', TRANSPORT)}/{partitions(one)}"
-    return Notes(Database(connect(env), connections=1, timeout_s=POOL_TIMEOUT_S), name)
+    return Notes(Database(connect(env), connections=1, timeout_s=POOL_TIMEOUT_S), relay_name(one))
 
 
 async def _note(env: Environment, one: Rung, reached: Position) -> None:
