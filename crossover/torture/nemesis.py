@@ -128,7 +128,7 @@ def wanted_kinds(faults: str, one: Rung) -> list[str]:
     if faults in ("all", "none"):
         return kinds_of(one) if faults == "all" else []
     kinds = list(dict.fromkeys(word.strip() for word in faults.split(",")))
-    known = dict.fromkeys(kind for other in rungs().values() for kind in kinds_of(other))
+    known = dict.fromkeys(kind for other in (*rungs().values(), one) for kind in kinds_of(other))
     if unknown := [kind for kind in kinds if kind not in known]:
         raise UserError(f"There is no fault '{unknown[0]}': choose from {', '.join(known)}, all or none.")
     return kinds
