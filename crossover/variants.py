@@ -14,7 +14,7 @@ def in_variants(words: list[str], declared: Callable[[list[str]], Collection[str
         for option, values in one.options.items():
             flag = f"--{option}"
             places = [place for place, word in enumerate(words) if word.partition("=")[0] == flag]
-            if places and flag not in declared(words):
+            if option and places and flag not in declared(words):
                 words, chosen[option] = _without(words, places[0], flag, values)
         if chosen:
             words = _in_variant(words, chosen, one)

@@ -73,6 +73,8 @@ async def rebuild_live(one: Rung, env: Environment) -> int:
         show(f"building new views of {one.name} beside its present ones", done, total)
 
     builders = [worker for worker in one.workers(env).values() if isinstance(worker, LiveRebuild)]
+    if not builders and one.worker_names:
+        raise Unusable(f"The views of {one.name} are built in parts, which no one step replaces: leave out --live.")
     if not builders:
         raise Unusable(f"The commands of {one.name} write its views themselves: leave out --live.")
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stopping.set)

@@ -22,11 +22,25 @@ from cqrs_impl.ports import Batch, RecordedEvent
 from cqrs_impl.projector import Projector
 from cqrs_impl.slips import apply_in
 from tests import simulation
-from tests.simulation import CUT, GO, REPLY_LOST, REQUEST_LOST, STORIES, Client, Process, Truth, expected, story, turn
+from tests.simulation import (
+    CUT,
+    GO,
+    REPLY_LOST,
+    REQUEST_LOST,
+    STORIES,
+    Client,
+    Process,
+    Truth,
+    expected,
+    in_turn,
+    story,
+    turn,
+)
 
 PARTS = 2
 KEYS = PartKeys("sim", Part(0, PARTS))
 FAULTS = ("killed", "killed", "emptied", "broker", "broker", "rebuild", REQUEST_LOST, REPLY_LOST, CUT)
+SLEEP: Any = lambda s: turn("sleep")  # noqa: E731
 
 
 class Redis(simulation.Redis):
@@ -157,32 +171,30 @@ class World(simulation.World):
             self._play()
         finally:
             for process in self.running:
-                process.work.close()
+                process.kill()
         assert views(self.redis) == views_of(self.truth.story), "the views are not the fold over the truth"
 
     def _relay(self) -> Process:
         ticks = count()
-        sleep: Any = lambda s: turn("sleep")  # noqa: E731
         notes: Any = self.broker
-        relay = Relay(self.log, notes, self.broker, PARTS, sleep=sleep, clock=lambda: float(next(ticks)))
-        return Again(relay.run(), self._relay)
+        relay = Relay(self.log, notes, self.broker, PARTS, sleep=SLEEP, clock=lambda: float(next(ticks)))
+        return Again(relay.run(), Client(self.redis), self._relay)
 
     def _part(self, number: int) -> Process:
         reader = self._reader(self.broker, number, self.rng)
         feed = PartitionFeed(reader, self.log, Part(number, PARTS))
-        return Again(self._projector_of(number, feed).run(), lambda: self._part(number))
+        projector, client = self._projector_of(number, feed)
+        return Again(projector.run(), client, lambda: self._part(number))
 
-    def _projector_of(self, number: int, feed: Any) -> Projector:
-        part = Part(number, PARTS)
-        documents: Any = PartDocuments(self._client(self.redis), PartKeys("sim", part))  # type: ignore[arg-type]
-        sleep: Any = lambda s: turn("sleep")  # noqa: E731
-        return Projector(feed, self.log, documents, part=part, apply=self._apply_in(part), sleep=sleep)
+    def _projector_of(self, number: int, feed: Any) -> tuple[Projector, Client]:
+        part, client = Part(number, PARTS), self._client(self.redis)
+        documents: Any = PartDocuments(client, PartKeys("sim", part))  # type: ignore[arg-type]
+        log, sleep, apply = self.log, SLEEP, self._apply_in(part)
+        return Projector(feed, log, documents, part=part, apply=apply, sleep=sleep, both=in_turn), client
 
     def _fault(self) -> None:
         process = self.rng.choice(self.running)
-        match self.rng.choice(
-            ("killed", "killed", "emptied", "broker", "broker", "rebuild", REQUEST_LOST, REPLY_LOST, CUT)
-        ):
+        match self.rng.choice(FAULTS):
             case "killed":
                 self._end(process)
             case "emptied":
@@ -191,14 +203,14 @@ class World(simulation.World):
             case "broker":
                 self.broker.restart()
             case "rebuild":
-                rebuilding = self._projector_of(0, LogPart(self.log, Part(0, PARTS)))  # type: ignore[arg-type]
-                self.running.append(Process(rebuilding.rebuild(lambda done, total: None)))
+                projector, client = self._projector_of(0, LogPart(self.log, Part(0, PARTS)))
+                self.running.append(Process(projector.rebuild(lambda done, total: None), client))
             case lost:
                 self._step(process, lost)
 
     def _end(self, process: Process) -> None:
         self.running.remove(process)
-        process.work.close()
+        process.kill()
         if isinstance(process, Again):
             self.running.append(process.again())
 
@@ -229,22 +241,16 @@ class World(simulation.World):
 class Again(Process):
     """A process that is started again when it ends."""
 
-    def __init__(self, work: Any, again: Any) -> None:
-        super().__init__(work, lasting=True)
+    def __init__(self, work: Any, client: Client, again: Callable[[], Process]) -> None:
+        super().__init__(work, client, lasting=True)
         self.again = again
 
 
 def views(redis: Redis) -> dict[str, Any]:
-    kept = {*KEYS.joined, *KEYS.every_applied, *KEYS.every_parked}
-    return {
-        key.removeprefix(KEYS.prefix): value
-        for key, value in redis.values.items()
-        if key not in kept and not key.startswith(f"{KEYS.prefix}slip:")
-    }
+    there = {key.removeprefix(KEYS.prefix): value for key, value in redis.values.items() if key.startswith(KEYS.prefix)}
+    return {key: value for key, value in there.items() if not key.startswith(("parked", "slip:"))}
 
 
 def views_of(events: tuple[Event, ...]) -> dict[str, Any]:
     """By one projector alone, without parts."""
-    kept, prefix = ("checkpoint", "applied", "parked"), simulation.KEYS.prefix
-    alone = {key.removeprefix(prefix): value for key, value in expected(events).items()}
-    return {key: value for key, value in alone.items() if key not in kept}
+    return {key: value for key, value in expected(events).items() if key != "parked"}

@@ -185,14 +185,11 @@ async def to_the_end(projector: Projector, feed: ListFeed) -> Projector:
 
 def views(redis_url: str, namespace: str, parts: int) -> dict[str, object]:
     """As `contents`, of all parts together, without what they keep for themselves."""
-    keys, ours = PartKeys(namespace, Part(0, parts)), f"{layout(namespace, parts)}:"
-    kept = {*keys.joined, *keys.every_parked, *keys.every_applied, f"{ours}projectors"}
-    found = {ours + name: content for name, content in contents(redis_url, layout(namespace, parts)).items()}
-    return {
-        name.removeprefix(ours): content
-        for name, content in found.items()
-        if name not in kept and not name.startswith(f"{ours}slip:")
-    }
+    keys = PartKeys(namespace, Part(0, parts))
+    own = (*keys.joined, *keys.every_parked, *keys.every_applied, f"{keys.namespace}projectors")
+    kept = {name.removeprefix(keys.prefix) for name in own}
+    found = contents(redis_url, layout(namespace, parts))
+    return {name: shown for name, shown in found.items() if name not in kept and not name.startswith("slip:")}
 
 
 def contents(redis_url: str, namespace: str) -> dict[str, object]:

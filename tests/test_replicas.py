@@ -131,11 +131,14 @@ def test_the_option_of_a_rung_chooses_its_variant_wherever_it_is_named() -> None
     assert chosen("compare --rungs=crud,replica --replicas=2") == "compare --rungs=crud,replica:2"
     assert chosen("serve orm --orm naive") == "serve orm:naive" and chosen("serve orm --seed 1") == "serve orm --seed 1"
     assert chosen("plan replica --replicas 2", "--replicas") == "plan replica --replicas 2"
+    several = "serve broker --projectors 2 --transport redis-streams --partitions=4"
+    assert chosen(several) == "serve broker:redis-streams-4-partitions-2-projectors"
     for words, sentence in (
         ("serve crud --orm naive", "--orm is for the rung orm, which was not asked for: name it, or leave --orm out."),
         ("serve replica:3 --replicas=2", "--replicas is for the rung replica, which was not asked for: name it, or"),
         ("serve replica --replicas 5", "There is no --replicas '5': choose one of 1, 2, 3, 4."),
         ("serve orm --orm", "There is no --orm '': choose one of naive."),
+        ("serve broker --partitions 3", "There is no --partitions '3': choose one of 1, 2, 4, 8."),
     ):
         with pytest.raises(UserError) as caught:
             chosen(words)

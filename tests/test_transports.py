@@ -294,6 +294,12 @@ class TransportSuite(ABC):
         before, after = self.play(slow)
         assert (before, after) == (place(0)._replace(components=BEGINNING), place(60))
 
+    def test_an_event_that_waits_for_one_beyond_what_the_broker_gives_finds_it_in_the_log(self) -> None:
+        async def nothing(world: World) -> None:
+            await world.publish()
+
+        self.play(nothing, EVENTS[::-1])
+
     def test_a_log_of_another_history_is_followed_from_its_beginning(self) -> None:
         async def restored(world: World) -> None:
             await world.publish(40)

@@ -41,18 +41,18 @@ local function less(a, b)
   end
   return false
 end
-local low, at, counted, writes = nil, nil, nil, 0
+local low, at, counted, version, writes = nil, nil, nil, nil, 0
 for i = 2, #KEYS do
   local found = redis.call('GET', KEYS[i]) or ''
-  local low_water, position, wrote, count = string.match(found, '^(%S+) (%S+) (%d+) (%d+)$')
-  if not count then return end
+  local low_water, position, wrote, count, views = string.match(found, '^(%S+) (%S+) (%d+) (%d+) (%d+)$')
+  if not views then return end
   local shown, reached = parse(low_water), parse(position)
   if at and (shown[1] ~= low[1] or reached[1] ~= at[1]) then return end
   if not low or less(shown, low) then low = shown end
   if not at or less(reached, at) then at, counted = reached, count end
-  writes = writes + tonumber(wrote)
+  version, writes = views, writes + tonumber(wrote)
 end
-redis.call('SET', KEYS[1], string.format('%s %s %.0f %s', low[4], at[4], writes, counted))
+redis.call('SET', KEYS[1], string.format('%s %s %.0f %s %s', low[4], at[4], writes, counted, version))
 """
 
 _ages = msgspec.json.Decoder(tuple[list[int], float]).decode
@@ -124,11 +124,11 @@ class FedBacklog(Backlog, Protocol):
 class PartReads(RedisReads):
     def __init__(self, client: RedisClient, keys: PartKeys, backlog: FedBacklog) -> None:
         super().__init__(client, keys, backlog)
-        self._ask, self._parts, self._trouble = client.ask, keys, backlog.trouble
+        self._parts, self._trouble = keys, backlog.trouble
 
     async def readiness(self) -> Readiness:
         ready, keys = await super().readiness(), self._parts
-        parked, applied = await self._ask(("MGET", *keys.every_parked), ("MGET", *keys.every_applied))
+        parked, applied = await self._client.ask(("MGET", *keys.every_parked), ("MGET", *keys.every_applied))
         applied = [_ages(text) for text in applied if text]
         counts = [sum(column) for column in zip(*(counts for counts, _ in applied), strict=True)]
         ages = (counts, sum(seconds for _, seconds in applied)) if applied else None

@@ -10,6 +10,8 @@ from cqrs_impl.feeds.transport import Message, Reader, decode
 from cqrs_impl.part import Part
 from cqrs_impl.ports import Batch, EventLog, Feed, Heartbeat, RecordedEvent
 
+AHEAD_MAX = 1000  # messages that a broker must give before some are acknowledged; who waits for more asks the log
+
 
 class FeedOfLog(Feed, EventLog, Protocol):
     """A feed that is the log itself, such as that of the outbox."""
@@ -59,6 +61,8 @@ class PartitionFeed:
 
     async def read(self, after: Position, limit: int) -> Batch:
         """What `after` covers has been applied, so that it is acknowledged now."""
+        if limit > AHEAD_MAX:
+            return (await self._of_log.read(after, limit))._replace(more_soon=True)
         while True:
             if (missing := limit - len(self._messages)) > 0:
                 delivered = await self._reader.read(missing)

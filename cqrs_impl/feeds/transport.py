@@ -61,8 +61,8 @@ class Reader(Protocol):
     """Reads one partition. Raises `StoreGone` if the broker cannot be reached, or numbers its messages anew."""
 
     async def read(self, limit: int) -> Sequence[Delivered]:
-        """The next messages, without waiting. After `close`, and for a new reader, they begin again with the first that
-        is not acknowledged, or earlier."""
+        """The next messages, without waiting; at least the first 1,000 that are not acknowledged can be had. After
+        `close`, and for a new reader, they begin again with the first that is not acknowledged, or earlier."""
 
     async def wait(self, timeout_s: float) -> None:
         """Return when there may be new messages, or after the timeout, or sooner."""

@@ -102,8 +102,8 @@ class Torture:
             self.faults("loss of views", rebuilding + others, seconds * share)
             self.check("loss of views")
         fed = set(self.deployment.fed())
-        for worker in filter(fed.__contains__, self.deployment.with_dead_letters() if "poison" in self.kinds else ()):
-            self.poison(worker)
+        if "poison" in self.kinds and (workers := [one for one in self.deployment.with_dead_letters() if one in fed]):
+            self.poison(workers)
             applied.add("poison")
         if has_views(self.deployment.rung):
             self.rebuild()
@@ -159,15 +159,16 @@ class Torture:
             time.sleep(0.05)
         return ready.parked_events
 
-    def poison(self, worker: str) -> None:
+    def poison(self, workers: Sequence[str]) -> None:
         """Events that cannot be read wait, they alone, while others go on; once they can be, a replay heals all.
 
         Their customers buy nothing, so that as many events are parked as were poisoned.
         """
         self.steps("poison", 0, 0)
         load, deployment, start_s = self.load, self.deployment, self.load.now_s()
-        deployment.kill(worker)
-        deployment.start_faulty(worker, worker, "poison")
+        for worker in workers:  # whichever of them an event comes to
+            deployment.kill(worker)
+            deployment.start_faulty(worker, worker, "poison")
         session, known = load.session(tokens=False), len(load.shop.customers)
         for _ in range(POISONED_EVENTS):
             step = load.shop.register(session.rng, (POISONED,))
@@ -176,15 +177,16 @@ class Torture:
         load.shop.customers[:] = load.shop.customers[:known]
         self.load.during(lambda: time.sleep(POISON_S))
         parked = self.settle("poison", parked=POISONED_EVENTS)
-        deployment.kill(worker)
-        deployment.start(worker)
+        for worker in workers:
+            deployment.kill(worker)
+            deployment.start(worker)
         end_s = load.now_s()
         if not deployment.replay():
             self.results.find("poison", [Finding("trouble", "a replay did not heal what was parked")])
         self.results.parked = f"{parked} of {POISONED_EVENTS} poisoned"
         again = list[tuple[float | None, float | None]]()
         load.during(lambda: again.append(recovery(load, end_s)))
-        self.results.faults.append(Fault("poison", worker, start_s, end_s, *again[0]))
+        self.results.faults.append(Fault("poison", ", ".join(workers), start_s, end_s, *again[0]))
         self.check("poison")
 
     def rebuild(self) -> None:

@@ -26,7 +26,7 @@ class EventSourced(Cqrs):
     cost = "Commands replay events; more rows for an order; old events must stay readable."
     schema = EVENT_STORE
     copies = EventCopies
-    variants = ("no-snapshots",)
+    options = {"": ("no-snapshots",)}
 
     def prepare(self, env: Environment) -> None:
         super().prepare(env)
@@ -35,7 +35,7 @@ class EventSourced(Cqrs):
     def system(self, env: Environment) -> OrderSystem:
         tables = database(env, keys=STREAM_KEYS)
         read = RedisReads(redis_client(env), Keys(env.namespace), OutboxBacklog(tables.rows))
-        store = EventStore(env.namespace, 0 if self.variant else SNAPSHOT_EVERY)
+        store = EventStore(env.namespace, 0 if self.chosen else SNAPSHOT_EVERY)
         return EventOrders(tables, EventCommands(tables, store, env.clock), DocumentQueries(read), read.leads)
 
     def workers(self, env: Environment) -> Mapping[str, Projector]:

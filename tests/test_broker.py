@@ -1,0 +1,107 @@
+"""The rung `broker` in one piece: its options, its backlog, what it says of a broker that is away, other partitions."""
+
+import asyncio
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import redis
+
+from contract.tasks import end
+from crossover.targets import target_env
+from ladder.environment import Environment
+from ladder.rung import rung
+from tests.service import Shop, client_of, wait_until
+
+NOWHERE = "redis://127.0.0.1:1"
+Urls = dict[str, str]
+
+
+@pytest.fixture
+def urls(postgres_url: str, redis_url: str, streams_url: str) -> Urls:
+    return {"postgres": postgres_url, "redis": redis_url, "streams": streams_url}
+
+
+def prepared(urls: Urls, namespace: str, name: str = "broker") -> Environment:
+    env = Environment(target_env(name, urls, namespace=namespace))
+    rung(name).prepare(env)
+    return env
+
+
+def work(env: Environment, until: Callable[[], bool], name: str = "broker") -> None:
+    """Run the workers of the rung until the condition holds."""
+
+    async def working() -> None:
+        workers = [asyncio.ensure_future(worker.run()) for worker in rung(name).workers(env).values()]
+        try:
+            await asyncio.to_thread(wait_until, lambda: until() or any(worker.done() for worker in workers))
+        finally:
+            await end(workers)
+        assert until()
+
+    asyncio.run(working())
+
+
+def test_commands_are_refused_over_the_backlog_limit_until_the_parts_have_worked_it_off(
+    urls: Urls, namespace: Callable[[], str]
+) -> None:
+    env = prepared(urls, namespace())
+    with client_of(rung("broker").system(env), backlog_limit=5) as client:
+        shop = Shop(client)
+        for _ in range(6):
+            shop.product()
+        wait_until(lambda: client.get("/ready").status_code == 503)
+        refused = client.put(f"/customers/{'0' * 8}-0000-0000-0000-{'0' * 12}", json={"name": "Ada"})
+        assert (refused.status_code, refused.json()["detail"]) == (503, "The read side is too far behind.")
+        work(env, lambda: client.get("/ready").json().get("lag_events") == 0)
+        shop.product()
+
+
+def test_ready_says_what_keeps_the_relay_from_its_broker_and_commands_go_on(
+    urls: Urls, namespace: Callable[[], str]
+) -> None:
+    env = prepared(urls | {"streams": NOWHERE}, namespace())
+    with client_of(rung("broker").system(env)) as client:
+        Shop(client).product()
+
+        def reason() -> Any:
+            answer = client.get("/ready")
+            return answer.status_code == 200 and answer.json().get("reason")
+
+        work(env, lambda: bool(reason()))
+        assert "connect" in reason().lower()
+        Shop(client).product()
+        well = Environment(dict(env.variables) | {"STREAMS_URL": urls["streams"]})
+        work(well, lambda: client.get("/ready").json() == {"lag_events": 0, "lag_seconds": 0.0, "parked_events": 0})
+
+
+def test_views_in_another_number_of_parts_are_built_anew_and_the_old_ones_dropped(
+    urls: Urls, namespace: Callable[[], str]
+) -> None:
+    name, answers, four = namespace(), [], "broker:4-partitions-2-projectors"
+    ids: list[str] = []
+    for variant, parts, others in (("broker", 2, 4), (four, 4, 2)):
+        env = prepared(urls, name, variant)
+        with client_of(rung(variant).system(env)) as client:
+            if not ids:
+                shop = Shop(client)
+                customer, products = shop.customer("Ada"), [shop.product(name=f"Pot {n}") for n in range(4)]
+                orders = [shop.order(customer, *products, then=("pay", "cancel")[: n % 3]) for n in range(6)]
+                ids = [f"/customers/{customer}", f"/customers/{customer}/orders", "/search/orders?q=ada+pot"]
+                ids += [f"/products/{id}" for id in products] + [f"/orders/{id}" for id in orders]
+                ids += ["/reports/top-products", "/reports/daily-sales"]
+            work(env, lambda client=client: client.get("/ready").json()["lag_events"] == 0, variant)  # type: ignore[misc]
+            answers.append([client.get(path).content for path in ids])
+        with redis.Redis.from_url(urls["redis"]) as store:
+            assert store.exists(f"{name}:{parts}:checkpoint") and not store.keys(f"{name}:{others}:*")
+    assert answers[0] == answers[1]
+
+
+def test_each_option_is_a_word_of_a_variants_name() -> None:
+    both = rung("broker:4-partitions-2-projectors")
+    assert both.chosen == {"partitions": "4", "projectors": "2"}
+    assert both.worker_names == ("relay", "projector-1", "projector-2")
+    assert rung("broker:redis-streams").servers == rung("broker").servers
+    for unknown in ("broker:4", "broker:3-partitions", "broker:2-projectors-4-partitions", "broker:"):
+        with pytest.raises(KeyError):
+            rung(unknown)
