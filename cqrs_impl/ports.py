@@ -103,6 +103,10 @@ class EventLog(Histories, Protocol):
         """The events of one stream, from `version` on, that `upto` covers; ordered by version."""
 
 
+class FeedOfLog(Feed, EventLog, Protocol):
+    """A feed that is the log itself, such as that of the outbox."""
+
+
 class Backlog(Histories, Protocol):
     async def behind(self, position: Position, counted: int | None = None) -> tuple[int, float]:
         """How many events a position does not cover (counted up to about 100,000); the age of the oldest in seconds.

@@ -47,7 +47,7 @@ class Projector:
         both: Callable[..., Awaitable[Sequence[Any]]] = AT_ONCE,
     ) -> None:
         """`part` is that of the views which the events of the feed build; all of them if left out."""
-        self.feed, self._log, self._store = feed, log, store
+        self.feed, self.log, self._store = feed, log, store
         self._part, self._apply = part, apply or apply_in(part)
         self._batch_max, self._sleep, self._both = batch_max, sleep, both
         self._at: Position | None = None  # last known position of the store, which may have moved
@@ -115,7 +115,7 @@ class Projector:
 
     async def _holds(self, checkpoint: Checkpoint) -> bool:
         try:
-            return bool(await self._log.history(checkpoint.position, checkpoint.counted))
+            return bool(await self.log.history(checkpoint.position, checkpoint.counted))
         except AnotherHistory:
             return False
 
@@ -126,7 +126,7 @@ class Projector:
         """What the store holds, its position one of the present history; `AnotherHistory` if it does not lead there."""
         checkpoint, letters = await self._store.open()
         if checkpoint.position.history != self._history and checkpoint != self._adopted:
-            self._history = await self._log.history(checkpoint.position, checkpoint.counted)
+            self._history = await self.log.history(checkpoint.position, checkpoint.counted)
             self._adopted = checkpoint
         self._own = checkpoint
         return Contents(checkpoint.of_history(self._history or ""), letters)
@@ -138,16 +138,16 @@ class Projector:
 
     async def read_all(self, progress: Callable[[int, int], None]) -> int:
         """Apply all settled events that follow; returns how many were read."""
-        return await self._read_all(await self._log.count(), 0, progress)
+        return await self._read_all(await self.log.count(), 0, progress)
 
     async def rebuild_live(self, progress: Callable[[int, int], None]) -> int:
         """Replay all events into the next version of the documents, while a projector keeps up the present one, and
         let it answer. If that does not come to its end, nothing of it stays. Returns how many events were read."""
-        await self._log.reserve()
-        version = self._store.beside(self._log)
+        await self.log.reserve()
+        version = self._store.beside(self.log)
         builder = Projector(
             self.feed,
-            self._log,
+            self.log,
             version,
             part=self._part,
             apply=self._apply,
@@ -157,7 +157,7 @@ class Projector:
         )
         await version.begin()
         try:
-            total, done = await self._log.count(), 0
+            total, done = await self.log.count(), 0
             while True:
                 done = await builder._read_all(total, done, progress, beside=True)
                 if await version.switch():
@@ -243,7 +243,7 @@ class Projector:
             blocked = DeadLetters(text).streams.get(stream)
             if blocked is None:
                 return 0
-            events = await self._log.stream(stream, blocked.version, at.position)
+            events = await self.log.stream(stream, blocked.version, at.position)
             checkpoint, letters = await self._opened()
             if checkpoint != at:
                 continue

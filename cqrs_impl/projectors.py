@@ -16,7 +16,7 @@ from contract.position import Position
 from contract.tasks import end
 from cqrs_impl.dead_letters import BlockedStream, together
 from cqrs_impl.part import Part
-from cqrs_impl.ports import Feed
+from cqrs_impl.ports import Feed, FeedOfLog
 from cqrs_impl.projector import Projector
 
 BEAT_S = 1.0
@@ -35,9 +35,11 @@ class Members(Protocol):
 
 
 class Projectors:
-    def __init__(self, name: str, parts: int, members: Members, build: Callable[[Part, bool], Projector]) -> None:
+    def __init__(
+        self, name: str, log: FeedOfLog, parts: int, members: Members, build: Callable[[Part, bool], Projector]
+    ) -> None:
         """`build` makes the projector of a part, which reads from the broker, or straight from the log if told so."""
-        self.name, self._members, self._build = name, members, build
+        self.name, self.log, self._members, self._build = name, log, members, build
         self._parts = [Part(number, parts) for number in range(parts)]
         self._wrap: Callable[[Feed], Feed] = lambda feed: feed
         self._running: dict[Part, tuple[Projector, asyncio.Task[None]]] = {}
@@ -115,6 +117,7 @@ class Projectors:
         return sum(one.events for one in before) - sum(one.events for one in after), after
 
     async def close(self) -> None:
+        await self.log.close()
         await self._members.close()
 
     @asynccontextmanager

@@ -6,7 +6,7 @@ All events are folded anew, in memory, by the fold of every view: what one chang
 from collections import defaultdict
 from collections.abc import AsyncIterator, Mapping, Sequence
 from datetime import UTC, datetime
-from typing import Any, NamedTuple, Protocol, runtime_checkable
+from typing import Any, NamedTuple
 
 import msgspec
 from msgspec import Struct
@@ -23,18 +23,13 @@ from contract.text import time_text
 from cqrs_impl.batch import StagedDocuments, apply
 from cqrs_impl.documents.memory import MemoryDocuments
 from cqrs_impl.fold import Missing
-from cqrs_impl.ports import EventLog, Feed, Unreadable, Unshown
+from cqrs_impl.ports import FeedOfLog, Heartbeat, Unreadable, Unshown
 from crossover.errors import Fallen, UserError
 from crossover.parked import ask
 from crossover.targets import Progress, known_rung
 from ladder.rung import rung, rungs
 
 BATCH = 1000
-
-
-@runtime_checkable
-class Kept(Feed, EventLog, Protocol):
-    """A feed over a log that keeps all events."""
 
 
 class ViewChange(NamedTuple):
@@ -68,8 +63,7 @@ def keeping_events(rung_name: str) -> str:
 
 def life_of(rung_name: str, order: str, env: Mapping[str, str], progress: Progress) -> list[LifeStep]:
     async def read(worker: Any) -> list[LifeStep]:
-        assert isinstance(worker.feed, Kept), "what feeds a rung of ours keeps its events"
-        return [step async for step in life(worker.feed, order, progress)]
+        return [step async for step in life(worker.log, order, progress)]
 
     steps: list[LifeStep] = ask(rung_name, env, read)
     if not steps:
@@ -77,18 +71,18 @@ def life_of(rung_name: str, order: str, env: Mapping[str, str], progress: Progre
     return steps
 
 
-async def recorded(feed: Kept, progress: Progress) -> AsyncIterator[tuple[Event, datetime]]:
-    """All events and when they happened, in the order of the feed; `Fallen` at one that cannot be read."""
-    at, done, total = Position(BEGINNING, await feed.present()), 0, await feed.count()
-    while events := (await feed.read(at, BATCH)).events:
-        for position, event, recorded_s in events:
+async def recorded(log: FeedOfLog, progress: Progress) -> AsyncIterator[tuple[Event, datetime]]:
+    """All events and when they happened, in the order of the log; `Fallen` at one that cannot be read."""
+    at, done, total = Position(BEGINNING, await log.present()), 0, await log.count()
+    while events := (await log.read(at, BATCH)).events:
+        for position, event, recorded_s, _ in events:
             at = position
             match event:
                 case Unreadable(stream, version, reason):
                     raise Fallen(f"Version {version} of {stream} cannot be read: {reason}.")
                 case OfOrder():
                     yield event, event.at
-                case Unshown():
+                case Unshown() | Heartbeat():
                     pass
                 case _:
                     yield event, datetime.fromtimestamp(recorded_s or 0.0, UTC)
@@ -96,10 +90,10 @@ async def recorded(feed: Kept, progress: Progress) -> AsyncIterator[tuple[Event,
         progress("reading events", done, max(done, total))
 
 
-async def life(feed: Kept, order: str, progress: Progress) -> AsyncIterator[LifeStep]:
+async def life(log: FeedOfLog, order: str, progress: Progress) -> AsyncIterator[LifeStep]:
     """The events of an order, and those of others that changed it."""
     views, waiting = ViewsInMemory(), list[tuple[Event, datetime]]()
-    async for one in recorded(feed, progress):
+    async for one in recorded(log, progress):
         waiting.append(one)
         more = True
         while more:  # an event that was applied may be what another waits for

@@ -38,7 +38,7 @@ class Weeks:
 def by_product_and_week(rung_name: str, env: Mapping[str, str], progress: Progress = quiet) -> pl.DataFrame:
     async def read(worker: Any) -> Weeks:
         weeks = Weeks()
-        async for event, _at in recorded(worker.feed, progress):
+        async for event, _at in recorded(worker.log, progress):
             weeks.fold(event)
         return weeks
 

@@ -324,7 +324,7 @@ class TransportSuite(ABC):
 
     def projectors(self, world: World, name: str) -> Projectors:
         members = RedisMembers(self.client(), layout(world.name, PARTS))
-        return Projectors(name, PARTS, members, lambda part, _: world.projector(part.number))
+        return Projectors(name, world.log, PARTS, members, lambda part, _: world.projector(part.number))
 
 
 class Dying:

@@ -1,20 +1,16 @@
 """The feed of one partition: messages of a broker, and the outbox for whatever the broker has lost."""
 
 from collections import deque
-from typing import Any, Protocol
+from typing import Any
 
 from contract.position import Position, covers
 from cqrs_impl.checkpoint import AnotherHistory
 from cqrs_impl.feeds.routes import Routes
 from cqrs_impl.feeds.transport import Message, Reader, decode
 from cqrs_impl.part import Part
-from cqrs_impl.ports import Batch, EventLog, Feed, Heartbeat, RecordedEvent
+from cqrs_impl.ports import Batch, FeedOfLog, Heartbeat, RecordedEvent
 
 AHEAD_MAX = 1000  # messages that a broker must give before some are acknowledged; who waits for more asks the log
-
-
-class FeedOfLog(Feed, EventLog, Protocol):
-    """A feed that is the log itself, such as that of the outbox."""
 
 
 class LogPart:

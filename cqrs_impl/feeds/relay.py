@@ -20,10 +20,9 @@ from contract.position import BEGINNING, Components, Position, position_of, toke
 from cqrs_impl.batch import uncovered
 from cqrs_impl.checkpoint import AnotherHistory
 from cqrs_impl.feeds.outbox.recorder import OutboxBacklog
-from cqrs_impl.feeds.partition import FeedOfLog
 from cqrs_impl.feeds.routes import Routes
 from cqrs_impl.feeds.transport import Message, Publisher, encode
-from cqrs_impl.ports import Heartbeat, RecordedEvent, Unreadable
+from cqrs_impl.ports import FeedOfLog, Heartbeat, RecordedEvent, Unreadable, Unshown
 from crud_impl.connections import Database, Rows
 
 BATCH_MAX = 500
@@ -161,7 +160,7 @@ class Relay:
 
         for one in news:
             counted += 1
-            assert not isinstance(one.event, Heartbeat), "the outbox holds events"
+            assert not isinstance(one.event, Heartbeat | Unshown), "the outbox holds events of views"
             for partition in await self._routes.of(one):
                 add(partition, one.position.components, one.recorded_s, one.event)
         end = news[-1].position.components if news else at.components

@@ -87,7 +87,7 @@ def _notes(env: Environment, one: Rung) -> Notes:
 
 
 async def _note(env: Environment, one: Rung, reached: Position) -> None:
-    notes, log = _notes(env, one), OutboxFeed(connect(env))
+    notes, log = _notes(env, one), _log(env)
     try:
         await notes.write(reached, await log.count(reached))
     finally:
@@ -97,10 +97,15 @@ async def _note(env: Environment, one: Rung, reached: Position) -> None:
 
 def _projectors(name: str, env: Environment, one: Rung) -> Projectors:
     def build(part: Part, from_log: bool) -> Projector:
-        log = OutboxFeed(connect(env))
+        log = _log(env)
         feed = LogPart(log, part) if from_log else PartitionFeed(transport(one).reader(env, part), log, part)
         documents = PartDocuments(redis_client(env), PartKeys(env.namespace, part), log.present)
         return Projector(feed, log, documents, part=part)
 
     members = RedisMembers(redis_client(env), layout(env.namespace, partitions(one)))
-    return Projectors(name, partitions(one), members, build)
+    return Projectors(name, _log(env), partitions(one), members, build)
+
+
+def _log(env: Environment) -> OutboxFeed:
+    """For those that wait for the broker, not for the outbox."""
+    return OutboxFeed(connect(env), None)
