@@ -32,11 +32,14 @@ def work(env: Environment, until: Callable[[], bool], name: str = "broker") -> N
     """Run the workers of the rung until the condition holds."""
 
     async def working() -> None:
-        workers = [asyncio.ensure_future(worker.run()) for worker in rung(name).workers(env).values()]
+        workers: list[Any] = [*rung(name).workers(env).values()]
+        running = [asyncio.ensure_future(worker.run()) for worker in workers]
         try:
-            await asyncio.to_thread(wait_until, lambda: until() or any(worker.done() for worker in workers))
+            await asyncio.to_thread(wait_until, lambda: until() or any(one.done() for one in running))
         finally:
-            await end(workers)
+            await end(running)
+            for worker in workers:
+                await worker.close()
         assert until()
 
     asyncio.run(working())

@@ -170,7 +170,7 @@ class TransportSuite(ABC):
 
     def test_each_partition_carries_its_streams_in_their_order_and_says_how_far_it_is(self) -> None:
         async def carried(world: World) -> list[list[Message]]:
-            for upto in (1, 2, 20, 40, 60):
+            for upto in (1, 2, 12, 30):
                 await world.publish(upto)
             return await world.messages()
 
@@ -182,7 +182,7 @@ class TransportSuite(ABC):
                 reached = message.upto
                 if message.event is not None:
                     versions[message.event.stream].append(message.event.version)
-            assert reached == place(60).components, "a partition without events says so"
+            assert reached == place(30).components, "a partition without events says so"
             assert all(found == sorted(set(found)) for found in versions.values()) and len(versions) > 1
 
     def test_what_is_published_or_delivered_again_changes_nothing(self) -> None:
@@ -201,10 +201,10 @@ class TransportSuite(ABC):
             world.relay = world.new_relay(half)
             for _ in range(2):  # some of it arrives, none is confirmed
                 with pytest.raises(StoreGone):
-                    await world.publish(40)
+                    await world.publish(20)
             assert world.notes.noted is None
             half.broken = False
-            await world.publish(40)
+            await world.publish(20)
             return await world.messages()
 
         for messages in self.play(interrupted):  # before anything is read from the outbox, which would hide a loss
@@ -212,7 +212,7 @@ class TransportSuite(ABC):
             for message in messages:
                 assert message.after <= reached, "no gap, but repeats"
                 reached = max(reached, message.upto)
-            assert reached == place(40).components
+            assert reached == place(20).components
 
     def test_a_partition_moves_to_another_projector_with_work_in_flight(self) -> None:
         async def moved(world: World) -> None:

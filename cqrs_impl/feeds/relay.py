@@ -123,6 +123,10 @@ class Relay:
                 await self._sleep(gone_s)
                 gone_s = min(gone_s * 2, GONE_WAIT_S[1])
 
+    async def close(self) -> None:
+        for connected in (self._log, self._publisher, self._notes):
+            await connected.close()
+
     async def step(self) -> tuple[bool, bool]:
         """One batch: (whether the position moved, whether more is on its way)."""
         try:
