@@ -173,6 +173,29 @@ def doctor(url: given.Urls = None) -> None:
     raise typer.Exit(0 if examine(Console(soft_wrap=True), given_urls(url or ())) else 1)
 
 
+servers_app = typer.Typer(context_settings={"help_option_names": ["-h", "--help"]})
+app.add_typer(servers_app, name="servers", rich_help_panel=LOOK)
+
+
+@servers_app.callback(invoke_without_command=True)
+def servers(context: typer.Context) -> None:
+    """Show which servers are there, their versions and where from, and what brings those that are missing."""
+    from crossover.installing import server_table
+
+    if context.invoked_subcommand is None:
+        Console().print(server_table())
+
+
+@servers_app.command()
+def install(
+    names: Annotated[list[str], typer.Argument(metavar="NAME...", help="Servers: see `crossover servers`.")],
+) -> None:
+    """Fetch pinned and checked artifacts of servers into your cache folder: kafka takes 90 MB to fetch, once."""
+    from crossover.installing import install as fetch
+
+    fetch(names, Console())
+
+
 @app.command(rich_help_panel=COMPARE)
 @flatten
 def compare(

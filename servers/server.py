@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol, runtime_checkable
 from urllib.parse import unquote
 
 if TYPE_CHECKING:
+    from servers.artifacts import Part
     from servers.supervisor import Processes
 
 OURS = "crossover_"  # how every namespace of ours begins; nothing else is ever dropped
@@ -32,6 +33,13 @@ class Facts(NamedTuple):
     durability: Mapping[str, str] = {}  # those of the settings that decide what a crash may cost
 
 
+class Origin(NamedTuple):
+    """What would be started: its version, and where it comes from."""
+
+    version: str
+    source: str
+
+
 @runtime_checkable
 class Server(Protocol):
     """`name` is also that of its process, of its component in the CPU accounts, and of `--url NAME=URL`."""
@@ -41,10 +49,13 @@ class Server(Protocol):
     variable: str  # the environment variable that holds the address
     one_core: bool  # whether it works on one core at a time, however many there are
     durabilities: Mapping[str, Mapping[str, str]]  # how a private one may be started: "full", then what loses more
-    errors: tuple[type[Exception], ...]  # whatever its driver raises
 
-    def private(self) -> str:
-        """Describe the private server that would be started; `Unusable` says what is missing for it."""
+    @property
+    def errors(self) -> tuple[type[Exception], ...]:
+        """Whatever its driver raises."""
+
+    def private(self) -> Origin:
+        """The private server that would be started; `Unusable` says what is missing, and the line that brings it."""
 
     def start(self, run: "Processes", *, durability: str = "full") -> str:
         """Start a private one and return its URL once it answers."""
@@ -76,9 +87,12 @@ class Listing(Protocol):
 
 @runtime_checkable
 class Installable(Protocol):
-    """Does not come with our own packages: `install` says how to get it."""
+    """Does not come with our own packages: these pinned parts are fetched into the user's cache."""
 
-    install: str
+    parts: tuple["Part", ...]
+
+    def prepare(self, run: "Processes") -> None:
+        """What is done once, when they are there, to make each start quicker. Repeatable."""
 
 
 @runtime_checkable
