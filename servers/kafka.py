@@ -59,7 +59,7 @@ JAVA_OPTIONS = ("-Xmx256m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-XX:
 CHECKPOINT = "__cluster_metadata-0/00000000000000000000-0000000000.checkpoint"  # all that formatting writes
 AOT = "classes.aot"
 AT_ONCE = (signal.SIGKILL, 5.0)  # what it holds is thrown away, so that it need not be put in order first
-ASK_S_MAX = 5.0
+ASK_S_MAX = 15.0  # of a busy one; who refuses does so at once
 VERSION_MIN = "2.8"  # describes its cluster
 SILENT = logging.getLogger("servers.kafka.client")  # what it meets is told in one sentence instead
 SILENT.addHandler(logging.NullHandler())

@@ -18,7 +18,7 @@ from typing import Any, TypeVar
 
 from servers.ports import accepts, free_ports
 from servers.server import OURS, SERVER_ENV, Facts, Origin, Unusable, without_secrets
-from servers.supervisor import Processes
+from servers.supervisor import START_S_MAX, Processes
 
 # The script itself: the one in PATH lets only root and its own user pass.
 SCRIPTS = ("/usr/lib/rabbitmq/bin/rabbitmq-server", "/opt/homebrew/sbin/rabbitmq-server")
@@ -35,7 +35,7 @@ SETTINGS: dict[str, str] = {
 INSTALL = "install it (Debian and Ubuntu: `apt-get install --no-install-recommends rabbitmq-server`)"
 ADDRESS = "give amqp://user:password@host:5672/vhost, or amqps:// for TLS"
 VERSION_MIN = (3, 8)  # quorum queues, and a single active consumer
-ASK_S_MAX = 5.0
+ASK_S_MAX = 15.0  # of a busy one; who refuses does so at once
 AT_ONCE = (signal.SIGKILL, 5.0)  # what it holds is thrown away, so that it need not be put in order first
 Answer = TypeVar("Answer")
 logging.getLogger("aiormq").addHandler(logging.NullHandler())  # what it meets is told in one sentence instead
@@ -93,7 +93,7 @@ class RabbitMQ:
         run.start(self.name, [self._script()], env=env | self._env(home, distribution), stop=AT_ONCE)
         url = (home / "url").read_text()
         run.wait_for(self.name, "RabbitMQ", lambda: accepts(port))
-        self.check(url)
+        self._ask(url, self._try, START_S_MAX)
         return url
 
     mapper = f"{name}-epmd"
@@ -160,12 +160,12 @@ class RabbitMQ:
     def holds(self, url: str, namespace: str) -> bool:
         return self._ask(url, lambda connection: _there(connection, f"{namespace}.0"))
 
-    def _ask(self, url: str, question: Callable[[Any], Awaitable[Answer]]) -> Answer:
+    def _ask(self, url: str, question: Callable[[Any], Awaitable[Answer]], within_s: float = ASK_S_MAX) -> Answer:
         import aio_pika
         from aio_pika.exceptions import AMQPError, IncompatibleProtocolError
 
         async def asked() -> Answer:
-            async with asyncio.timeout(ASK_S_MAX):
+            async with asyncio.timeout(within_s):
                 connection = await aio_pika.connect(url)
                 async with connection:
                     return await question(connection)
@@ -175,9 +175,11 @@ class RabbitMQ:
         try:
             return asyncio.run(asked())
         except TimeoutError:
-            raise Unusable(f"{self.variable} cannot be reached (no answer within {ASK_S_MAX:g} s): start it.") from None
+            raise Unusable(f"{self.variable} cannot be reached (no answer within {within_s:g} s): start it.") from None
         except (AMQPError, OSError, ValueError) as error:
-            told = "Connection refused" if isinstance(error, ConnectionRefusedError) else str(error)
+            told = str(error)
+            if "Connect call failed" in told:
+                told = "Connection refused"
             if "Connection.Close" in told:  # in place of an answer to what opens it
                 told = "its virtual host is not there, or not for this user"
             reason = without_secrets(told, url).removesuffix(".")[:200] or type(error).__name__

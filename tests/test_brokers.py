@@ -1,0 +1,248 @@
+"""Private brokers are real: they keep what they acknowledged, let nobody else in, and leave nothing behind."""
+
+import asyncio
+import os
+import re
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+from servers.kafka import KAFKA
+from servers.rabbitmq import RABBITMQ
+from servers.server import Killable, Server, Unusable, fresh_namespace
+from servers.supervisor import Processes
+from tests.conftest import UrlOf
+from tests.family import GONE_S_MAX, descendants, folders_of, gone, reapers_of
+
+BROKERS = [KAFKA, RABBITMQ]
+MESSAGES = [f"message {number}".encode() for number in range(200)]
+by_name = pytest.mark.parametrize("broker", BROKERS, ids=lambda one: one.name)
+
+
+def startable(broker: Server) -> Server:
+    try:
+        broker.private()
+    except Unusable as reason:
+        pytest.skip(f"no {broker.title}: {reason}")
+    return broker
+
+
+class Kafka:
+    """Messages in and out by a client of one's own, each acknowledged."""
+
+    def __init__(self, url: str) -> None:
+        self.settings = KAFKA.client_settings(url)
+
+    def make(self, namespace: str) -> None:
+        from confluent_kafka.admin import AdminClient, NewTopic  # type: ignore[attr-defined]
+
+        admin = AdminClient(self.settings)
+        (made,) = admin.create_topics([NewTopic(f"{namespace}.0", 1, 1)]).values()
+        made.result()
+
+    def publish(self, namespace: str) -> None:
+        from confluent_kafka import Producer
+
+        refused: list[Any] = []
+        producer = Producer(self.settings | {"acks": "all", "enable.idempotence": True, "linger.ms": 5})
+        for message in MESSAGES:
+            producer.produce(f"{namespace}.0", message, on_delivery=lambda error, _: refused.append(error))
+        assert producer.flush(60) == 0 and refused == [None] * len(MESSAGES)
+
+    def held(self, namespace: str) -> list[bytes]:
+        from confluent_kafka import Consumer, TopicPartition
+
+        consumer = Consumer(self.settings | {"group.id": "test", "enable.auto.commit": False})
+        consumer.assign([TopicPartition(f"{namespace}.0", 0, 0)])
+        found = consumer.consume(len(MESSAGES), timeout=60)
+        consumer.close()
+        return [bytes(message.value() or b"") for message in found]
+
+
+class RabbitMQ:
+    def __init__(self, url: str) -> None:
+        self.url = url
+
+    def make(self, namespace: str) -> None:
+        asyncio.run(self._queue(namespace, []))
+
+    def publish(self, namespace: str) -> None:
+        asyncio.run(self._queue(namespace, MESSAGES))
+
+    def held(self, namespace: str) -> list[bytes]:
+        return asyncio.run(self._queue(namespace, []))
+
+    async def _queue(self, namespace: str, messages: list[bytes]) -> list[bytes]:
+        import aio_pika
+
+        async with await aio_pika.connect(self.url) as connection:
+            channel = await connection.channel(publisher_confirms=True)
+            queue = await channel.declare_queue(
+                f"{namespace}.0", durable=True, arguments={"x-queue-type": "quorum"}, timeout=60
+            )
+            for body in messages:
+                message = aio_pika.Message(body, delivery_mode=aio_pika.DeliveryMode.PERSISTENT)
+                await channel.default_exchange.publish(message, f"{namespace}.0", timeout=60)
+            found = []
+            while not messages and (answer := await queue.get(fail=False, timeout=60)):
+                found.append(answer.body)
+            return found
+
+
+CLIENTS: dict[str, Any] = {"kafka": Kafka, "rabbitmq": RabbitMQ}
+
+
+@by_name
+def test_what_a_broker_acknowledged_is_there_after_it_was_killed_and_started_again(broker: Server) -> None:
+    with Processes() as processes:
+        url = startable(broker).start(processes)
+        client, namespace = CLIENTS[broker.name](url), fresh_namespace("test")
+        client.make(namespace)
+        client.publish(namespace)
+        os.kill(processes.pids[broker.name], signal.SIGKILL)
+        processes.wait(lambda: broker.name in processes.ended, "its end", GONE_S_MAX)
+        with pytest.raises(Unusable, match=f"{broker.variable} cannot be reached"):
+            broker.check(url)
+        assert isinstance(broker, Killable) and broker.restart(processes) == url
+        assert client.held(namespace) == MESSAGES
+
+
+@by_name
+def test_a_broker_tells_of_itself_lets_nobody_else_in_and_drops_one_namespace(
+    broker: Any, url_of: UrlOf, processes: Processes
+) -> None:
+    url = url_of(broker)
+    facts = broker.check(url)
+    assert re.fullmatch(r"Kafka 4 or newer|RabbitMQ [34]\.\d+\.\d+", facts.version)
+    if broker is KAFKA:
+        assert facts.durability["log.flush.interval.messages"] == "1", "each message is on the disk"
+    for other in (url.replace(":" + url.split(":")[2].split("@")[0], ":geheim"), re.sub(r"//.*@", "//", url)):
+        with pytest.raises(Unusable, match=f"{broker.variable} (cannot be reached|cannot be used)") as refusal:
+            broker.check(other)
+        assert "geheim" not in str(refusal.value)
+    family = [pid for name, pid in processes.pids.items() if name.startswith(broker.name) and psutil.pid_exists(pid)]
+    listening = [
+        one.laddr.ip for pid in family for one in psutil.Process(pid).net_connections() if one.status == "LISTEN"
+    ]
+    assert len(listening) >= 2 and {*listening} <= {"127.0.0.1", "::ffff:127.0.0.1", "::1"}
+    data = broker.data_folder(processes)
+    assert data.stat().st_mode & 0o077 == 0, "its password is in there"
+
+    client, ours, theirs = CLIENTS[broker.name](url), fresh_namespace("test"), fresh_namespace("test")
+    client.make(ours)
+    client.make(theirs)
+    assert broker.holds(url, ours) and broker.holds(url, theirs)
+    broker.drop(url, ours)
+    broker.drop(url, ours)
+    assert not broker.holds(url, ours) and broker.holds(url, theirs)
+    broker.drop(url, theirs)
+
+
+START = """
+import sys, time
+from servers.{name} import {value}
+from servers.supervisor import Processes
+with Processes() as processes:
+    {value}.start(processes)
+    print("started", flush=True)
+    time.sleep(600)
+"""
+
+
+@pytest.fixture
+def command(broker: Server) -> Iterator[subprocess.Popen[str]]:
+    """A command that holds a private broker."""
+    code = START.format(name=startable(broker).name, value=broker.name.upper())
+    started = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True, start_new_session=True)
+    try:
+        yield started
+    finally:
+        started.kill()
+        started.communicate()
+
+
+def that_mention(words: set[str]) -> list[int]:
+    """Processes whose environment or command line says one of these."""
+    found = []
+    for process in Path("/proc").glob("[0-9]*"):
+        try:
+            said = (process / "environ").read_bytes() + (process / "cmdline").read_bytes()
+        except OSError:  # it has ended
+            continue
+        if any(word.encode() in said for word in words):
+            found.append(int(process.name))
+    return found
+
+
+@by_name
+@pytest.mark.parametrize(
+    "sent", ["SIGKILL", *(pytest.param(name, marks=pytest.mark.long) for name in ("SIGTERM", "SIGINT"))]
+)
+def test_however_a_command_ends_nothing_of_its_broker_is_left(
+    broker: Server, sent: str, command: subprocess.Popen[str]
+) -> None:
+    assert command.stdout is not None and command.stdout.readline() == "started\n"
+    folders, family = folders_of(reapers_of(command.pid)[0]), descendants(command.pid)
+    marks = {folders[0].name} | {
+        # Erlang's port mapper, whoever has started it, is told its port alone.
+        word
+        for pid in family
+        for word in Path(f"/proc/{pid}/environ").read_text().split("\0")
+        if word.startswith("ERL_EPMD_PORT=")
+    }
+    assert len(marks) == (2 if broker is RABBITMQ else 1) and {*family} <= {*that_mention(marks)}
+    os.killpg(command.pid, signal.Signals[sent])
+    command.wait(GONE_S_MAX)
+    gone(family, list(folders))
+    assert not that_mention(marks)
+    assert not list(Path("/tmp").glob(f"hsperfdata_*/{'|'.join(map(str, family))}"))
+
+
+@pytest.mark.parametrize(
+    ("broker", "url", "sentence"),
+    [
+        (KAFKA, "http://127.0.0.1:9", "KAFKA_URL is no address: give kafka://host:9092, or kafka://user:password@"),
+        (
+            KAFKA,
+            "kafka://127.0.0.1:9",
+            "KAFKA_URL cannot be reached (127.0.0.1:9/bootstrap: Connect to ipv4#127.0.0.1:9",
+        ),
+        (KAFKA, "127.0.0.1:9?acks.of=2", 'KAFKA_URL cannot be used (No such configuration property: "acks.of"): give'),
+        (KAFKA, "a:geheim@127.0.0.1:9?security.protocol=SASL_SSL&ssl.ca.location=/none", "KAFKA_URL cannot be used ("),
+        (
+            RABBITMQ,
+            "http://127.0.0.1:9",
+            "RABBITMQ_URL is no address: give amqp://user:password@host:5672/vhost, or amqps",
+        ),
+        (
+            RABBITMQ,
+            "amqp://a:geheim@127.0.0.1:9",
+            "RABBITMQ_URL cannot be reached (Connection refused): start the server",
+        ),
+        (RABBITMQ, "amqps://a:geheim@127.0.0.1:nine/", "RABBITMQ_URL cannot be reached (Invalid URL: port can't be"),
+    ],
+)
+def test_an_address_that_cannot_be_used_is_told_in_one_sentence(broker: Server, url: str, sentence: str) -> None:
+    with pytest.raises(Unusable) as refusal:
+        broker.check(url)
+    said = str(refusal.value)
+    assert said.startswith(sentence) and said.endswith(".") and "\n" not in said and "geheim" not in said
+
+
+def test_an_address_of_kafka_carries_any_setting_of_its_client() -> None:
+    url = "kafka://me:a%40b@one:9092,two:9093?sasl.mechanism=SCRAM-SHA-512&ssl.ca.location=/etc/ca%20of%20ours.pem"
+    assert KAFKA.client_settings(url) == {
+        "bootstrap.servers": "one:9092,two:9093",
+        "security.protocol": "SASL_SSL",
+        "sasl.mechanism": "SCRAM-SHA-512",
+        "sasl.username": "me",
+        "sasl.password": "a@b",
+        "ssl.ca.location": "/etc/ca of ours.pem",
+    }
+    assert KAFKA.client_settings("one:9092") == {"bootstrap.servers": "one:9092"}
