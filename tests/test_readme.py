@@ -236,7 +236,7 @@ def test_a_run_that_was_stopped_is_continued(tmp_path: Path) -> None:
 
 
 def test_a_rung_is_served_and_locust_runs_against_it() -> None:
-    (line,) = (line for line in IN_README if line.startswith("crossover serve"))
+    (line,) = (line for line in IN_README if line.startswith("crossover serve "))
     (locust,) = typed("locust")
     words = shlex.split(line.replace("--port 8000 --size s", "--port 0 --size empty"))[1:]
     with subprocess.Popen(
