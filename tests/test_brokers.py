@@ -223,7 +223,7 @@ def test_however_a_command_ends_nothing_of_its_broker_is_left(
         (
             RABBITMQ,
             "amqp://a:geheim@127.0.0.1:9",
-            "RABBITMQ_URL cannot be reached (Connection refused): start the server",
+            "RABBITMQ_URL cannot be reached (Connection refused): start the server, or correct the",
         ),
         (RABBITMQ, "amqps://a:geheim@127.0.0.1:nine/", "RABBITMQ_URL cannot be reached (Invalid URL: port can't be"),
     ],
