@@ -15,9 +15,7 @@ def lock(coordinates: list[str], cache: Path) -> list[str]:
     """Of what the coordinates need to run, themselves included."""
     context = MavenContext(repo_cache=cache, timeout=60)
     split = [coordinate.split(":") for coordinate in coordinates]
-    wanted = [
-        Dependency(context.project(group, name).at_version(version).artifact()) for group, name, version in split
-    ]
+    wanted = [Dependency(context.project(group, name).at_version(version).artifact()) for group, name, version in split]
     named, needed = context.resolver.resolve(wanted)
     running = [*named, *(one for one in needed if one.scope in ("compile", "runtime"))]
     lines = []
