@@ -13,7 +13,9 @@ from crossover.targets import LOOPBACK, Target, listen, target_env
 from crossover.urls import given_urls, servers_of
 from ladder.environment import LEVELS
 from ladder.rung import rung, rungs
+from servers.kafka import KAFKA
 from servers.postgres import POSTGRES
+from servers.rabbitmq import RABBITMQ
 from servers.redis import CACHE, REDIS, STREAMS
 from servers.server import Failed, Server, Unusable, fresh_namespace
 from servers.supervisor import Processes
@@ -77,6 +79,16 @@ def cache_url(url_of: UrlOf) -> str:
 @pytest.fixture(scope="session")
 def streams_url(url_of: UrlOf) -> str:
     return url_of(STREAMS)
+
+
+@pytest.fixture(scope="session")
+def kafka_url(url_of: UrlOf) -> str:
+    return url_of(KAFKA)
+
+
+@pytest.fixture(scope="session")
+def rabbitmq_url(url_of: UrlOf) -> str:
+    return url_of(RABBITMQ)
 
 
 @pytest.fixture

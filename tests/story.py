@@ -189,7 +189,8 @@ def views(redis_url: str, namespace: str, parts: int) -> dict[str, object]:
     own = (*keys.joined, *keys.every_parked, *keys.every_applied, f"{keys.namespace}projectors")
     kept = {name.removeprefix(keys.prefix) for name in own}
     found = contents(redis_url, layout(namespace, parts))
-    return {name: shown for name, shown in found.items() if name not in kept and not name.startswith("slip:")}
+    beginnings = "slip:", f"{keys.namespace}offset:"
+    return {name: shown for name, shown in found.items() if name not in kept and not name.startswith(beginnings)}
 
 
 def contents(redis_url: str, namespace: str) -> dict[str, object]:

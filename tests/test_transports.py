@@ -7,7 +7,7 @@ from collections.abc import Callable, Coroutine, Sequence
 from contextlib import suppress
 from itertools import islice
 from random import Random
-from typing import Any
+from typing import Any, TypeVar
 
 import pytest
 
@@ -28,10 +28,13 @@ from cqrs_impl.projector import Projector
 from cqrs_impl.projectors import Projectors
 from ladder.connections import redis_client
 from ladder.environment import CLIENTS, LEVELS, Environment
+from servers.kafka import KAFKA
+from servers.rabbitmq import RABBITMQ
 from servers.redis import REDIS, STREAMS
 from tests.brokers import MemoryBroker, MemoryPublisher, MemoryReader
 from tests.story import ListFeed, contents, events, followed, place, views
 
+Connected = TypeVar("Connected", Publisher, Reader)
 PARTS = 2
 EVENTS = list(islice(events(Random(3), things=4), 60))
 
@@ -54,7 +57,7 @@ class World:
 
     def __init__(self, suite: "TransportSuite", log: ListFeed) -> None:
         self.suite, self.log, self.name = suite, log, suite.namespace()
-        self.publisher, self.notes = suite.publisher(self.name), Notes()
+        self.publisher, self.notes = suite.connected(suite.publisher(self.name)), Notes()
         self.relay = self.new_relay()
         self.projectors = [self.projector(number) for number in range(PARTS)]
 
@@ -63,7 +66,7 @@ class World:
 
     def projector(self, number: int, client: Any = None) -> Projector:
         part = Part(number, PARTS)
-        feed = PartitionFeed(self.suite.reader(self.name, part), self.log, part)
+        feed = PartitionFeed(self.suite.connected(self.suite.reader(self.name, part)), self.log, part)
         documents = PartDocuments(client or self.suite.client(), PartKeys(self.name, part), self.log.present)
         return Projector(feed, self.log, documents, part=part, batch_max=7)
 
@@ -90,14 +93,23 @@ class World:
 
     async def step(self, projector: Projector) -> None:
         try:
-            await projector.step()
+            moved, more_soon = await projector.step()
+            if not (moved or more_soon):
+                await projector.feed.wait(0.05)
         except StoreGone:
             await projector.feed.close()
 
-    async def messages(self) -> list[list[Message]]:
-        """What a new reader of each partition is given."""
-        readers = [self.suite.reader(self.name, Part(number, PARTS)) for number in range(PARTS)]
-        return [[decode(one.body) for one in await reader.read(1000)] for reader in readers]
+    async def messages(self, upto: int) -> list[list[Message]]:
+        """What a new reader of each partition is given, until one covers so many events."""
+        given: list[list[Message]] = [[] for _ in range(PARTS)]
+        for number, messages in enumerate(given):
+            reader = self.suite.reader(self.name, Part(number, PARTS))
+            async with asyncio.timeout(20):
+                while not messages or messages[-1].upto < place(upto).components:
+                    await reader.wait(0.05)
+                    messages += (decode(one.body) for one in await reader.read(1000))
+            await reader.close()
+        return given
 
     def reads(self) -> PartReads:
         return PartReads(self.suite.client(), PartKeys(self.name, Part(0, PARTS)), NoBacklog())
@@ -129,10 +141,11 @@ class NoBacklog:
 
 class TransportSuite(ABC):
     clients: list[RedisClient]
+    connections: list[Publisher | Reader]
 
     @pytest.fixture(autouse=True)
     def store(self, redis_url: str, namespace: Callable[[], str]) -> None:
-        self.url, self.namespace, self.clients = redis_url, namespace, []
+        self.url, self.namespace, self.clients, self.connections = redis_url, namespace, [], []
 
     @abstractmethod
     def publisher(self, name: str) -> Publisher: ...
@@ -141,6 +154,15 @@ class TransportSuite(ABC):
     @abstractmethod
     async def empty(self, name: str) -> None:
         """The broker comes back without what it held."""
+
+    def connected(self, one: Connected) -> Connected:
+        self.connections.append(one)
+        return one
+
+    async def disconnect(self) -> None:
+        """As when all processes were killed, or the broker."""
+        for one in self.connections:
+            await one.close()
 
     def client(self) -> RedisClient:
         self.clients.append(redis_client(Environment({REDIS.variable: self.url, CLIENTS: "lean"})))
@@ -152,8 +174,8 @@ class TransportSuite(ABC):
         """Play a scene, then let everybody finish: the views are those that one projector makes of the same events."""
 
         async def played() -> tuple[Any, dict[str, object], dict[str, object]]:
+            world = World(self, ListFeed(happened, **log))
             try:
-                world = World(self, ListFeed(happened, **log))
                 result = await scene(world)
                 await world.publish()
                 await world.project()
@@ -161,6 +183,7 @@ class TransportSuite(ABC):
                 await followed(RedisDocuments(self.client(), Keys(alone)), ListFeed(world.log.events))
                 return result, views(self.url, world.name, PARTS), contents(self.url, alone)
             finally:
+                await self.disconnect()
                 for client in self.clients:
                     await client.close()
 
@@ -172,7 +195,7 @@ class TransportSuite(ABC):
         async def carried(world: World) -> list[list[Message]]:
             for upto in (1, 2, 12, 30):
                 await world.publish(upto)
-            return await world.messages()
+            return await world.messages(30)
 
         for messages in self.play(carried):
             versions = defaultdict[str, list[int]](list)
@@ -191,6 +214,7 @@ class TransportSuite(ABC):
             await world.project_some()
             world.relay = world.new_relay()  # killed before it noted its position
             world.notes.noted = None
+            await self.disconnect()
             world.projectors = [world.projector(number) for number in range(PARTS)]  # killed before they acknowledged
 
         self.play(again)
@@ -205,7 +229,7 @@ class TransportSuite(ABC):
             assert world.notes.noted is None
             half.broken = False
             await world.publish(20)
-            return await world.messages()
+            return await world.messages(20)
 
         for messages in self.play(interrupted):  # before anything is read from the outbox, which would hide a loss
             reached = BEGINNING
@@ -218,8 +242,11 @@ class TransportSuite(ABC):
         async def moved(world: World) -> None:
             await world.publish(30)
             for stage in range(8):  # wherever the first one is interrupted
+                projector = world.projector(0, Dying(self.client(), stage))
+                await projector.feed.wait(1.0)
                 with pytest.raises(asyncio.CancelledError):
-                    await world.projector(0, Dying(self.client(), stage)).step()
+                    await projector.step()
+                await self.disconnect()
 
         self.play(moved)
 
@@ -252,7 +279,7 @@ class TransportSuite(ABC):
             world.relay = world.new_relay()
             world.notes.noted = place(60), 60  # nothing is new, but that nothing is
             await world.publish()
-            assert [[message.event for message in one] for one in await world.messages()] == [[None], [None]]
+            assert [[message.event for message in one] for one in await world.messages(60)] == [[None], [None]]
 
         self.play(idle)
 
@@ -394,3 +421,44 @@ class TestRedisStreams(TransportSuite):
 
     async def empty(self, name: str) -> None:
         await self.streams().ask(("DEL", *(stream_of(name, part, PARTS) for part in range(PARTS))))
+
+
+class TestRabbitMQ(TransportSuite):
+    @pytest.fixture(autouse=True)
+    def broker(self, rabbitmq_url: str) -> None:
+        self.url_of_broker = rabbitmq_url
+
+    def publisher(self, name: str) -> Publisher:
+        from cqrs_impl.feeds.rabbitmq import RabbitPublisher
+
+        return RabbitPublisher(self.url_of_broker, name, PARTS)
+
+    def reader(self, name: str, part: Part) -> Reader:
+        from cqrs_impl.feeds.rabbitmq import RabbitReader, queue_of
+
+        return RabbitReader(self.url_of_broker, queue_of(name, part.number))
+
+    async def empty(self, name: str) -> None:
+        await self.disconnect()
+        await asyncio.to_thread(RABBITMQ.drop, self.url_of_broker, name)
+
+
+class TestKafka(TransportSuite):
+    @pytest.fixture(autouse=True)
+    def broker(self, kafka_url: str) -> None:
+        self.url_of_broker, self.settings = kafka_url, KAFKA.client_settings(kafka_url)
+
+    def publisher(self, name: str) -> Publisher:
+        from cqrs_impl.feeds.kafka import KafkaPublisher, topic_of
+
+        return KafkaPublisher(self.settings, topic_of(name, PARTS), PARTS)
+
+    def reader(self, name: str, part: Part) -> Reader:
+        from cqrs_impl.documents.offsets import RedisOffsets
+        from cqrs_impl.feeds.kafka import KafkaReader, topic_of
+
+        return KafkaReader(self.settings, topic_of(name, PARTS), part.number, RedisOffsets(self.client(), name, part))
+
+    async def empty(self, name: str) -> None:
+        await self.disconnect()
+        await asyncio.to_thread(KAFKA.drop, self.url_of_broker, name)

@@ -3,6 +3,9 @@
 from collections import deque
 from typing import Any
 
+import msgspec
+
+from contract.errors import WorkerError
 from contract.position import Position, covers
 from cqrs_impl.checkpoint import AnotherHistory
 from cqrs_impl.feeds.routes import Routes
@@ -11,6 +14,14 @@ from cqrs_impl.part import Part
 from cqrs_impl.ports import Batch, FeedOfLog, Heartbeat, RecordedEvent
 
 AHEAD_MAX = 1000  # messages that a broker must give before some are acknowledged; who waits for more asks the log
+
+
+class NotOurs(WorkerError):
+    def __init__(self, part: Part, reason: str) -> None:
+        super().__init__(
+            f"Partition {part.number} of the broker gave a message that is none of ours ({reason}): somebody else"
+            " publishes there; delete it, and what is lost with it is read from the outbox."
+        )
 
 
 class LogPart:
@@ -52,7 +63,7 @@ class PartitionFeed:
     """A `Feed` for a projector, whose position in the read store decides what a message is to it."""
 
     def __init__(self, reader: Reader, log: FeedOfLog, part: Part) -> None:
-        self._reader, self._log, self._of_log = reader, log, LogPart(log, part)
+        self._reader, self._log, self._part, self._of_log = reader, log, part, LogPart(log, part)
         self._messages = deque[tuple[Any, Message]]()  # by their offsets: those that are not known to be applied
 
     async def read(self, after: Position, limit: int) -> Batch:
@@ -62,7 +73,7 @@ class PartitionFeed:
         while True:
             if (missing := limit - len(self._messages)) > 0:
                 delivered = await self._reader.read(missing)
-                self._messages.extend((offset, decode(body)) for offset, body in delivered)
+                self._messages.extend((offset, self._decoded(body)) for offset, body in delivered)
             if not await self._acknowledge(after):
                 break
         if any(message.history != after.history for _, message in self._messages):
@@ -77,6 +88,12 @@ class PartitionFeed:
         if self._messages and not events:
             return (await self._of_log.read(after, limit))._replace(more_soon=True)
         return Batch(events, more_soon=len(events) == limit or len(events) < len(self._messages))
+
+    def _decoded(self, body: bytes) -> Message:
+        try:
+            return decode(body)
+        except msgspec.DecodeError as error:
+            raise NotOurs(self._part, str(error)) from None
 
     async def _acknowledge(self, after: Position) -> bool:
         """Drop what is covered; whether there was any."""

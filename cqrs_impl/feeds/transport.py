@@ -23,6 +23,8 @@ from contract.messages import Event
 from contract.position import Components, Position
 from cqrs_impl.ports import Heartbeat, RecordedEvent, Unreadable
 
+AWAY = "The broker cannot be reached right now."
+
 
 class Message(Struct, frozen=True, array_like=True):
     history: str
@@ -58,7 +60,8 @@ class Publisher(Protocol):
 
 
 class Reader(Protocol):
-    """Reads one partition. Raises `StoreGone` if the broker cannot be reached, or numbers its messages anew."""
+    """Reads one partition. Raises `StoreGone` where only another connection helps: if the broker numbers its messages
+    anew, or cannot be reached and is not connected to again by itself."""
 
     async def read(self, limit: int) -> Sequence[Delivered]:
         """The next messages, without waiting; at least the first 1,000 that are not acknowledged can be had. After
