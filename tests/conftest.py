@@ -10,7 +10,7 @@ import pytest
 
 from crossover.start import let_in
 from crossover.targets import LOOPBACK, Target, listen, target_env
-from crossover.urls import given_urls, servers_of
+from crossover.urls import every_server, given_urls
 from ladder.environment import LEVELS
 from ladder.rung import rung, rungs
 from servers.kafka import KAFKA
@@ -101,7 +101,7 @@ def namespace(request: pytest.FixtureRequest, url_of: UrlOf) -> Iterator[Callabl
         return given[-1]
 
     yield fresh
-    for server in servers_of(rungs()).values():
+    for server in every_server().values():
         if f"{server.name}_url" in request.fixturenames:  # asking for another would start it
             for name in given:
                 server.drop(url_of(server), name)

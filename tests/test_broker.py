@@ -2,15 +2,24 @@
 
 import asyncio
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
+import aio_pika
 import pytest
 import redis
+from aio_pika.exceptions import ChannelNotFoundEntity
 
+from contract.errors import WorkerError
 from contract.tasks import end
+from cqrs_impl.feeds.kafka import create, topic_of
+from cqrs_impl.feeds.redis_streams import stream_of
 from crossover.targets import target_env
+from ladder.broker.processes import TRANSPORT
+from ladder.broker.transports import TRANSPORTS
 from ladder.environment import Environment
 from ladder.rung import rung
+from servers.kafka import KAFKA
 from tests.service import Shop, client_of, wait_until
 
 NOWHERE = "redis://127.0.0.1:1"
@@ -43,6 +52,69 @@ def work(env: Environment, until: Callable[[], bool], name: str = "broker") -> N
         assert until()
 
     asyncio.run(working())
+
+
+@pytest.mark.parametrize("transport", [name for name in TRANSPORTS if name != TRANSPORT])
+def test_views_are_built_over_each_transport(
+    transport: str, urls: Urls, namespace: Callable[[], str], request: pytest.FixtureRequest
+) -> None:
+    one, name = rung(f"broker:{transport}"), namespace()
+    assert [server.name for server in one.servers] == ["postgres", "redis", transport]
+    urls = urls | {transport: request.getfixturevalue(f"{transport}_url")}
+    env = prepared(urls, name, one.name)
+    with client_of(one.system(env)) as client:
+        shop = Shop(client)
+        customer = shop.customer("Ada")
+        orders = [shop.order(customer, shop.product(), then=("pay",)) for _ in range(3)]
+        work(env, lambda: client.get("/ready").json()["lag_events"] == 0, one.name)
+        shown = client.get(f"/customers/{customer}/orders").json()["orders"]
+        assert {(order["id"], order["status"]) for order in shown} == {(order, "paid") for order in orders}
+    prepared(urls, name, one.name)  # what is there is taken as it is
+
+
+def test_a_topic_of_fewer_partitions_is_refused(urls: Urls, kafka_url: str, namespace: Callable[[], str]) -> None:
+    name = namespace()
+    create(KAFKA.client_settings(kafka_url), topic_of(name, 4), 2)
+    with pytest.raises(WorkerError, match=r"events-4 has 2 partitions where 4 were made: delete it, and what it held"):
+        prepared(urls | {"kafka": kafka_url}, name, "broker:kafka-4-partitions")
+
+
+def test_a_queue_that_is_none_of_ours_is_refused(urls: Urls, rabbitmq_url: str, namespace: Callable[[], str]) -> None:
+    name = namespace()
+
+    async def declared() -> None:
+        async with await aio_pika.connect(rabbitmq_url) as connection:
+            for number in range(2):
+                await (await connection.channel()).declare_queue(f"{name}.{number}", durable=True)
+
+    asyncio.run(declared())
+    with pytest.raises(WorkerError, match=r"queue \S+\.0 is not one of ours \(.*\): delete it, or give another server"):
+        prepared(urls | {"rabbitmq": rabbitmq_url}, name, "broker:rabbitmq")
+
+
+def test_queues_of_another_number_of_partitions_are_deleted(
+    urls: Urls, rabbitmq_url: str, namespace: Callable[[], str]
+) -> None:
+    name = namespace()
+    for variant in ("broker:rabbitmq-4-partitions", "broker:rabbitmq"):
+        prepared(urls | {"rabbitmq": rabbitmq_url}, name, variant)
+
+    async def there(number: int) -> bool:
+        async with await aio_pika.connect(rabbitmq_url) as connection:
+            with suppress(ChannelNotFoundEntity):
+                await (await connection.channel()).declare_queue(f"{name}.{number}", passive=True)
+                return True
+        return False
+
+    assert [asyncio.run(there(number)) for number in range(4)] == [True, True, False, False]
+
+
+def test_a_message_of_somebody_else_is_told(urls: Urls, namespace: Callable[[], str]) -> None:
+    env = prepared(urls, namespace())
+    with redis.Redis.from_url(urls["streams"]) as streams:
+        streams.xadd(stream_of(env.namespace, 0, 2), {"m": "hello"})
+    with pytest.raises(WorkerError, match=r"Partition 0 of the broker gave a message that is none of ours \("):
+        asyncio.run(rung("broker").workers(env)["projector"].run())
 
 
 def test_commands_are_refused_over_the_backlog_limit_until_the_parts_have_worked_it_off(
