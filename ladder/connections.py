@@ -23,6 +23,7 @@ POOL_TIMEOUT_S = 1.0
 REDIS_CONNECTIONS = 256  # maximum of the idiomatic client, which runs one command at a time on each
 REDIS_TIMEOUT_S = 1.0
 BULK_TIMEOUT_S = 30.0
+PARTITIONS = 2  # of what has any, unless others are chosen
 CACHE_TIMEOUT_S = 0.25  # then the database is asked
 
 
@@ -57,11 +58,15 @@ def replicas(one: Rung) -> list[Replica]:
     return [server for server in one.servers if isinstance(server, Replica)]
 
 
+def partitions(one: Rung) -> int:
+    return int(one.chosen.get("partitions", PARTITIONS)) if "partitions" in one.options else 0
+
+
 def connections_of(one: Rung, env: Environment) -> dict[str, int]:
     """How many connections a target opens at most, by server: those of its pools, and those of its workers, each of
     which does one thing at a time."""
     workers, pooled = len(one.worker_names), 1 if env.clients == "lean" else REDIS_CONNECTIONS
-    parts = int(one.chosen.get("partitions", 1))  # each has its own, and takes them along to another projector
+    parts = partitions(one)  # each has its own, and takes them along to another projector
     most = {POSTGRES.name: 2 * POOL_CONNECTIONS + workers + 2 * parts, CACHE.name: pooled}
     most |= {REDIS.name: pooled + 2 * workers + 4 * parts, STREAMS.name: 2 * workers + 4 * parts}
     most |= {replica.name: POOL_CONNECTIONS + 1 for replica in REPLICAS}  # nobody writes there; one is for the probe

@@ -17,21 +17,17 @@ from cqrs_impl.projector import Projector
 from cqrs_impl.projectors import Projectors
 from crud_impl.connections import Database
 from ladder.broker.transports import TRANSPORTS, Transport
-from ladder.connections import POOL_TIMEOUT_S, connect, redis_client
+from ladder.connections import POOL_TIMEOUT_S, connect, partitions, redis_client
 from ladder.environment import Environment
 from ladder.rung import Rung
 from servers.postgres import POSTGRES
 from servers.redis import REDIS
 
-TRANSPORT, PARTITIONS, PROJECTORS = "redis-streams", 2, 1  # unless others are chosen
+TRANSPORT = "redis-streams"  # unless another is chosen
 
 
 def transport(one: Rung) -> Transport:
     return TRANSPORTS[one.chosen.get("transport", TRANSPORT)]
-
-
-def partitions(one: Rung) -> int:
-    return int(one.chosen.get("partitions", PARTITIONS))
 
 
 def keys(env: Environment, one: Rung) -> PartKeys:
