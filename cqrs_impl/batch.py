@@ -43,7 +43,7 @@ class StagedDocuments:
         self.documents: dict[str, Struct] = {}  # changed by the batch
         self._lists: dict[str, dict[str, bool]] = defaultdict(dict)  # name → entry → in or out
         self._staged: dict[str, Struct] = {}  # changed by the current event
-        self._staged_entries: dict[tuple[str, str], bool] = {}
+        self._moved: list[tuple[str, str, bool]] = []  # entries that the current event lists or drops
 
     async def get(self, kind: type[V], id: str) -> V | None:
         key = key_of(kind, id)
@@ -59,26 +59,26 @@ class StagedDocuments:
 
     async def entries(self, name: str) -> Sequence[str]:
         there = set(await self._store.entries(name))
-        staged = {entry: present for (of, entry), present in self._staged_entries.items() if of == name}
-        for entry, present in (self._lists[name] | staged).items():
+        moved = {entry: present for of, entry, present in self._moved if of == name}
+        for entry, present in (self._lists[name] | moved).items():
             (there.add if present else there.discard)(entry)
         return sorted(there)
 
     def list(self, name: str, entry: str) -> None:
-        self._staged_entries[name, entry] = True
+        self._moved.append((name, entry, True))
 
     def drop(self, name: str, entry: str) -> None:
-        self._staged_entries[name, entry] = False
+        self._moved.append((name, entry, False))
 
     def keep(self) -> None:
         self.documents |= self._staged
-        for (name, entry), present in self._staged_entries.items():
+        for name, entry, present in self._moved:
             self._lists[name][entry] = present
         self.undo()
 
     def undo(self) -> None:
         self._staged.clear()
-        self._staged_entries.clear()
+        self._moved.clear()
 
     async def prefetch(self, events: Sequence[RecordedEvent]) -> None:
         wanted = {

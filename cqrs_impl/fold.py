@@ -170,11 +170,11 @@ async def _count(order: OrderView, sign: int, documents: Documents, part: Part) 
 
 async def count_totals(order: OrderView | Slip, sign: int, documents: Documents, part: Part) -> None:
     """Of the products and the day that the part holds."""
-    if part.holds(day_key(day := order.placed_at[:DAY_WIDTH])):
+    if part.holds(day_key, day := order.placed_at[:DAY_WIDTH]):
         sales = await documents.get(DaySales, day) or DaySales(day, 0, 0)
         documents.put(day, DaySales(day, sales.orders + sign, sales.revenue_cents + sign * order.total_cents))
     for line in order.lines:
-        if not part.holds(product_key(line.product_id)):
+        if not part.holds(product_key, line.product_id):
             continue
         product = await _need(documents, ProductView, line.product_id)
         pieces = sign * line.quantity
@@ -223,15 +223,15 @@ def touched(event: Event, part: Part) -> Iterator[tuple[type, str]]:
         case ProductAdded() | ProductRepriced() | StockDelivered():
             yield ProductView, event.id
         case OrderPlaced():
-            if part.holds(customer_key(event.customer_id)):
+            if part.holds(customer_key, event.customer_id):
                 yield OrderView, event.id
                 yield CustomerView, event.customer_id
             else:
                 yield Slip, slip_id(event.id, part)
-            if part.holds(day_key(day := time_text(event.at)[:DAY_WIDTH])):
+            if part.holds(day_key, day := time_text(event.at)[:DAY_WIDTH]):
                 yield DaySales, day
             for line in event.lines:
-                if part.holds(product_key(line.product_id)):
+                if part.holds(product_key, line.product_id):
                     yield ProductView, line.product_id
                     yield TopProduct, line.product_id
         case _:

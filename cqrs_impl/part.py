@@ -15,6 +15,7 @@ an order of three products is published up to five times, and is shown for a mom
 in a product's sum. No answer claims more than it shows: its token is that of the partition furthest behind.
 """
 
+from collections.abc import Callable
 from typing import NamedTuple
 from zlib import crc32
 
@@ -27,8 +28,8 @@ class Part(NamedTuple):
     number: int = 0
     of: int = 1
 
-    def holds(self, key: str) -> bool:
-        return self.of == 1 or partition_of(key, self.of) == self.number
+    def holds(self, key_of: Callable[[str], str], owner: str) -> bool:
+        return self.of == 1 or partition_of(key_of(owner), self.of) == self.number
 
 
 WHOLE = Part()

@@ -19,7 +19,7 @@ from cqrs_impl.ports import Changes, Contents, DocumentStore, EventLog, Feed, Re
 from cqrs_impl.slips import apply_in
 
 BATCH_MAX = 500
-BULK = 4  # times as many events where nobody waits for the batch: a document is written once a batch
+BULK = 20  # times as many events where nobody waits for the batch: a document is written once a batch
 READ_S_MAX = 2.0  # whoever began to read the old version has its answer by then, or has given up
 WINDOW_MAX = 64_000  # events read ahead at most, to find one that a waiting event needs
 COPIES_MAX = 50_000

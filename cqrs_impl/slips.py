@@ -25,7 +25,7 @@ async def _apply_in(part: Part, event: Event, documents: Documents) -> None:
             documents.put(slip_id(event.id, part), replace(slip, version=event.version))
             await count_totals(slip, -1, documents, part)
     elif isinstance(event, OrderPlaced):
-        if part.holds(customer_key(event.customer_id)):
+        if part.holds(customer_key, event.customer_id):
             await apply(event, documents, part)
         elif _counts(slip := _slip(event), part):
             documents.put(slip_id(event.id, part), slip)
@@ -41,7 +41,7 @@ async def _advance_unknown(event: OfOrder, documents: Documents, part: Part) -> 
     order = await documents.get(OrderView, event.id)
     if order is None:
         raise Missing(event.stream)
-    if part.holds(customer_key(order.customer.id)):
+    if part.holds(customer_key, order.customer.id):
         await apply(event, documents, part)  # type: ignore[arg-type]
     elif isinstance(event, OrderCancelled) and _counts(order, part):
         raise Missing(event.stream)
@@ -52,5 +52,5 @@ def _slip(event: OrderPlaced) -> Slip:
 
 
 def _counts(order: OrderView | Slip, part: Part) -> bool:
-    owners = [day_key(order.placed_at[:DAY_WIDTH]), *(product_key(line.product_id) for line in order.lines)]
-    return any(map(part.holds, owners))
+    products = (part.holds(product_key, line.product_id) for line in order.lines)
+    return part.holds(day_key, order.placed_at[:DAY_WIDTH]) or any(products)

@@ -125,7 +125,7 @@ class RedisDocuments:
             if gone := [entry for entry, present in entries.items() if not present]:
                 yield "ZREM", prefix + name, *gone
             if come := [entry for entry, present in entries.items() if present]:
-                yield "ZADD", prefix + name, *(word for entry in come for word in ("0", entry))
+                yield "ZADD", prefix + name, *(word for entry in come for word in (b"0", entry.encode()))
         if changes.ages is not None:
             yield "SET", self._keys.applied, changes.ages
 
