@@ -196,15 +196,16 @@ class DocumentStore(DocumentSource, Protocol):
 
 
 class NextVersion(DocumentStore, Protocol):
-    """Documents that are built beside those that answer, until they take their place. What of them is not finished is
-    dropped, never continued: it may come from another version of the fold."""
+    """Documents that are built beside those that answer, until they take their place."""
 
-    async def begin(self) -> None:
-        """Drop what others have left, and begin; `WorkerError` if there are no documents that answer."""
+    async def begin(self) -> int:
+        """Go on with what others have left if this program has begun it, else drop it and begin. Returns how many
+        events are shown already; `WorkerError` if there are no documents that answer."""
 
     async def switch(self) -> bool:
         """Let these documents answer from now on, in one step for all readers and projectors. False if they do not
-        show all yet that the others do; `WorkerError` if they never will."""
+        show all yet that the others do, which then stand still for a moment, so that these catch up even under steady
+        commands. If they never will they are dropped: `WorkerError`."""
 
     async def drop(self) -> None:
         """Delete the documents that do not answer."""

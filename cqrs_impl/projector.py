@@ -20,6 +20,7 @@ from cqrs_impl.slips import apply_in
 
 BATCH_MAX = 500
 BULK = 20  # times as many events where nobody waits for the batch: a document is written once a batch
+BESIDE = 200  # events a batch beside those that answer, whose readers wait for the end of each write
 READ_S_MAX = 2.0  # whoever began to read the old version has its answer by then, or has given up
 WINDOW_MAX = 64_000  # events read ahead at most, to find one that a waiting event needs
 COPIES_MAX = 50_000
@@ -142,7 +143,7 @@ class Projector:
 
     async def rebuild_live(self, progress: Callable[[int, int], None]) -> int:
         """Replay all events into the next version of the documents, while a projector keeps up the present one, and
-        let it answer. If that does not come to its end, nothing of it stays. Returns how many events were read."""
+        let it answer. One that was interrupted goes on from its checkpoint. Returns how many events it shows."""
         await self.log.reserve()
         version = self._store.beside(self.log)
         builder = Projector(
@@ -155,17 +156,15 @@ class Projector:
             sleep=self._sleep,
             both=self._both,
         )
-        await version.begin()
-        try:
-            total, done = await self.log.count(), 0
-            while True:
-                done = await builder._read_all(total, done, progress, beside=True)
-                if await version.switch():
-                    break
-            await self._sleep(READ_S_MAX)
-            return done
-        finally:
-            await version.drop()
+        done = await version.begin()
+        total = await self.log.count()
+        while True:
+            done = await builder._read_all(total, done, progress, beside=True)
+            if await version.switch():
+                break
+        await self._sleep(READ_S_MAX)
+        await version.drop()
+        return done
 
     async def _read_all(
         self, total: int, done: int, progress: Callable[[int, int], None], *, beside: bool = False
@@ -173,7 +172,7 @@ class Projector:
         """All settled events that follow; `done` were read before. While a batch is written the next one is read.
         Beside a service, half of the time is left to others, and what few events come meanwhile are left too: under
         commands there is no end of them."""
-        most = limit = BULK * self._batch_max
+        most = limit = BESIDE if beside else BULK * self._batch_max
         at = await self.position()
         batch = await self.feed.read(at, limit)
         while batch.events:
@@ -187,7 +186,7 @@ class Projector:
             progress(min(done, total), total)
             if reached == last:
                 at, batch, limit = last, following, most
-                if beside and len(batch.events) < self._batch_max:
+                if beside and len(batch.events) < most:
                     break
             else:  # some wait for others, or the store was emptied
                 limit = most if reached != at else min(limit * 2, WINDOW_MAX)

@@ -113,7 +113,8 @@ def rebuild(
     rung: given.RungName,
     url: given.Urls = None,
     live: Annotated[
-        bool, typer.Option("--live", help="Build new views beside those that answer, then switch; Ctrl-C drops them.")
+        bool,
+        typer.Option("--live", help="Build new views beside the present ones, then switch; after Ctrl-C it goes on."),
     ] = False,
 ) -> None:
     """Clear a rung's read store and rebuild it from its events, on your own servers."""

@@ -60,11 +60,11 @@ def rebuild(one: Rung, env: Environment, live: bool) -> None:
 
 class RebuildStopped(WorkerError):
     def __init__(self) -> None:
-        super().__init__("Stopped: what was built of the new views is dropped.")
+        super().__init__("Stopped: the next live rebuild goes on from here.")
 
 
 async def rebuild_live(one: Rung, env: Environment) -> int:
-    """It drops what it has built after SIGTERM."""
+    """After SIGTERM it ends between two batches."""
     stopping = asyncio.Event()
 
     def report(done: int, total: int) -> None:

@@ -23,10 +23,11 @@ from cqrs_impl.batch import Apply, apply
 from cqrs_impl.checkpoint import CLEARING, Checkpoint
 from cqrs_impl.documents.redis import Keys, RedisDocuments
 from cqrs_impl.ports import Batch, RecordedEvent
-from cqrs_impl.projector import BATCH_MAX, BULK, Projector
+from cqrs_impl.projector import BATCH_MAX, BESIDE, BULK, Projector
 from tests.story import events
 
 STORIES, EVENTS, STEPS_MAX = 40, 14, 20_000
+READS_BEFORE_EXPIRY = 4
 GO, REQUEST_LOST, REPLY_LOST, CUT = "go", "request lost", "reply lost", "cut"
 FAULTS = ("killed", "emptied", "rebuild", "rebuild live", REQUEST_LOST, REPLY_LOST, CUT, CUT, CUT)
 KEYS = Keys("sim")
@@ -44,6 +45,7 @@ class Redis:
     def __init__(self, moved: Callable[[bytes], None]) -> None:
         self.values: dict[str, Any] = {}
         self.touched, self._moved, self._checkpoint = Counter[str](), moved, b""
+        self._left = dict[str, int]()  # how often what expires will still be read
 
     def _touch(self, key: str) -> None:
         self.touched[key] += 1
@@ -61,12 +63,20 @@ class Redis:
         return self.values.get(key)
 
     def mget(self, *keys: str) -> list[Any]:
-        return [self.values.get(key) for key in keys]
+        found = [self.values.get(key) for key in keys]
+        for key in self._left.keys() & keys:
+            self._left[key] -= 1
+            if not self._left[key]:
+                self.unlink(key)
+        return found
 
-    def set(self, key: str, value: bytes, *nx: str) -> None:
-        if not (nx and key in self.values):
-            self.values[key] = value
-            self._touch(key)
+    def set(self, key: str, value: bytes, *how: str | int) -> None:
+        if "NX" in how and key in self.values:
+            return
+        self.values[key] = value
+        self._touch(key)
+        if "PX" in how:
+            self._left[key] = READS_BEFORE_EXPIRY
 
     def mset(self, *words: Any) -> None:
         for key, value in zip(words[::2], words[1::2], strict=True):
@@ -74,6 +84,7 @@ class Redis:
 
     def unlink(self, *keys: Any) -> None:
         for key in [key.decode() if isinstance(key, bytes) else key for key in keys]:
+            self._left.pop(key, None)
             if self.values.pop(key, None) is not None:
                 self._touch(key)
 
@@ -85,8 +96,8 @@ class Redis:
     def zrange(self, key: str, *_: int) -> list[bytes]:
         return sorted(self.values.get(key, ()))
 
-    def zadd(self, key: str, *words: str) -> None:
-        self.values.setdefault(key, set()).update(member.encode() for member in words[1::2])
+    def zadd(self, key: str, *words: bytes) -> None:
+        self.values.setdefault(key, set()).update(words[1::2])
         self._touch(key)
 
     def zrem(self, key: str, *members: str) -> None:
@@ -217,7 +228,7 @@ class Feed:
         if self.redelivers and self._rng.random() < 0.1:
             ((transaction, _),) = after.components
             after = Position(((transaction - self._rng.randrange(4), 0),))
-        batch = self.select(after, self._rng.randint(1, 4) if limit in (BATCH_MAX, BULK * BATCH_MAX) else limit)
+        batch = self.select(after, self._rng.randint(1, 4) if limit in (BATCH_MAX, BESIDE, BULK * BATCH_MAX) else limit)
         if self.redelivers and batch.events and self._rng.random() < 0.1:
             batch = Batch([placed for placed in batch.events for _ in range(2)], batch.more_soon)
         return batch

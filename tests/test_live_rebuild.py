@@ -20,7 +20,7 @@ from contract.errors import StoreGone, WorkerError
 from contract.messages import GetOrder, ListOrders, SearchOrders, TopProducts
 from contract.position import BEGINNING, Position, covers, position_of
 from cqrs_impl.checkpoint import Checkpoint
-from cqrs_impl.documents.redis import Keys, RedisDocuments
+from cqrs_impl.documents.redis import FOLD, HELD_MS, Keys, RedisDocuments
 from cqrs_impl.documents.redis_client import Command
 from cqrs_impl.documents.redis_reads import RedisReads
 from cqrs_impl.event_store.events import encode
@@ -39,12 +39,22 @@ from tests.story import CUSTOMER, FIRST, STORY, ListFeed, contents, events, foll
 from tests.test_documents import NoBacklog, OfRedis
 
 QUERIES = (GetOrder(FIRST), ListOrders(CUSTOMER, 9), TopProducts(9), SearchOrders(("tea",), 9))
+DEADLINE_S = 300
 GONE = "The new views are gone, as the read store was emptied while they were built: start again."
 REFUSED = {  # what befalls it → the sentence, and how much of the story the views show then
     "poison": (f"The present views stay: the new ones cannot show order-{FIRST} from version 2 on (poison), which", 5),
     "emptied": (GONE, 0),
     "nothing there": ("There are no views that answer yet: wait until they are built, or leave out --live.", 0),
 }
+
+
+async def following(projector: Projector) -> None:
+    """A batch, as soon as no version is about to take the place of the projector's."""
+    async with asyncio.timeout(DEADLINE_S):
+        while True:
+            with contextlib.suppress(StoreGone):
+                await projector.step()
+                return
 
 
 class TestNextVersion(OfRedis):
@@ -70,21 +80,65 @@ class TestNextVersion(OfRedis):
             version = RedisDocuments(self.client(), keys).beside(feed)
             builder = Projector(feed, feed, version, batch_max=2)
             await version.begin()
+            at = await live.position()
             for _ in range(2):
-                assert {(await reads.answer(query)).position for query in QUERIES} == {await live.position()}
+                assert {(await reads.answer(query)).position for query in QUERIES} == {at}
                 assert not await version.switch(), "it covers less"
                 await builder.step()
             feed.events += STORY[5:8]
-            await live.step()
+            await following(live)
             before = [await reads.answer(query) for query in QUERIES]
             await builder.step()
             while not await version.switch():  # the other went on meanwhile
                 await builder.step()
             assert [await reads.answer(query) for query in QUERIES] == before
             feed.events += STORY[8:]
-            await live.step()
+            await following(live)
             await version.drop()
             assert b"cancelled" in ((await reads.answer(QUERIES[1])).body or b""), "the projector has followed it"
+
+        assert self.after(story) == self.after(self.live, len(STORY))
+
+    @pytest.mark.parametrize(("made_by", "shown"), [(FOLD, 4), (b"another fold", 0)])
+    def test_one_that_was_interrupted_is_gone_on_with_by_the_program_that_began_it(
+        self, made_by: bytes, shown: int
+    ) -> None:
+        async def story(keys: Keys, feed: ListFeed) -> None:
+            await self.live(keys, feed)
+            before = RedisDocuments(self.client(), keys).beside(feed)
+            interrupted = Projector(feed, feed, before, batch_max=4)
+            assert await before.begin() == 0
+            await interrupted.step()
+            with redis.Redis.from_url(self.url) as other:
+                other.set(keys.made_by, made_by)
+            version = RedisDocuments(self.client(), keys).beside(feed)
+            assert await version.begin() == shown
+            if shown:  # both would build the same documents
+                assert await interrupted.position() == await Projector(feed, feed, version).position()
+            else:
+                with pytest.raises(WorkerError, match=f"^{GONE}$"):
+                    await interrupted.step()
+            await Projector(feed, feed, version, batch_max=9).step()
+            assert await version.switch()
+            await version.drop()
+
+        assert self.after(story) == self.after(self.live)
+
+    def test_a_projector_stands_still_until_the_version_that_is_behind_it_has_taken_its_place(self) -> None:
+        async def story(keys: Keys, feed: ListFeed) -> None:
+            live, version = await self.live(keys, feed), RedisDocuments(self.client(), keys).beside(feed)
+            await version.begin()
+            assert not await version.switch()
+            with redis.Redis.from_url(self.url) as other:
+                assert 0 < other.pttl(keys.held) <= HELD_MS
+                other.persist(keys.held)  # this machine may be slower than that
+            feed.events += STORY[5:]
+            with pytest.raises(StoreGone):
+                await live.step()
+            await Projector(feed, feed, version, batch_max=5).step()
+            assert await version.switch(), "the other would have gone on"
+            await live.step()
+            await version.drop()
 
         assert self.after(story) == self.after(self.live, len(STORY))
 
@@ -149,7 +203,6 @@ class TestNextVersion(OfRedis):
 
 
 PAUSE_S = 0.01  # of who reads and writes, so that a small machine has time for who builds
-DEADLINE_S = 300
 
 
 def read(url: str, paths: list[str], done: threading.Event, wrong: list[str]) -> None:
@@ -186,7 +239,7 @@ def fill(target: Target, count: int) -> None:
         pytest.param("cqrs", signal.SIGTERM, "built", marks=pytest.mark.long),
     ],
 )
-def test_readers_notice_nothing_of_one_that_is_ended_at_any_point_and_begun_anew_under_commands(
+def test_readers_notice_nothing_of_one_that_is_ended_at_any_point_and_gone_on_with_under_commands(
     rung: str, ended: signal.Signals, at: str, fresh_target: Callable[..., Target], processes: Processes
 ) -> None:
     target, wrong, done = fresh_target(rung), list[str](), threading.Event()
@@ -205,13 +258,19 @@ def test_readers_notice_nothing_of_one_that_is_ended_at_any_point_and_begun_anew
     def commands() -> None:
         while not done.wait(PAUSE_S):
             shop.order(ann, tea, then=("pay",))
-            client.post(f"/customers/{ann}/rename", json={"name": str(uuid4())}).raise_for_status()
+            client.post(f"/customers/{bea}/rename", json={"name": str(uuid4())}).raise_for_status()
 
     with httpx.Client(base_url=target.url) as client, redis.Redis.from_url(url) as store:
         shop = Shop(client)
-        ann, tea = shop.customer("Ann"), shop.product(name="Tea", stock=100_000)
+        ann, bea, tea = shop.customer("Ann"), shop.customer("Bea"), shop.product(name="Tea", stock=100_000)
         fill(target, 5_000)
-        paths = [f"/orders/{shop.order(ann, tea)}", f"/customers/{ann}", f"/products/{tea}", "/search/orders?q=tea"]
+        paths = [
+            f"/orders/{shop.order(bea, tea)}",
+            f"/customers/{bea}",
+            f"/customers/{ann}",
+            f"/products/{tea}",
+            "/search/orders?q=tea",
+        ]
         settle(client)
         assert client.get("/ready").json()["parked_events"] == 0
         working = [threading.Thread(target=read, args=(target.url, paths, done, wrong)) for _ in range(2)]
@@ -223,8 +282,13 @@ def test_readers_notice_nothing_of_one_that_is_ended_at_any_point_and_begun_anew
         with contextlib.suppress(ProcessLookupError):  # it has ended already, if this thread had to wait for long
             os.kill(pid, ended)
         wait_until(lambda: processes.poll() or builder in processes.ended, DEADLINE_S)
-        assert alone() or ended == signal.SIGKILL, "who is asked to end drops what it built"
-        target.rebuild(live=True)
+        built: Any = store.get(keys.building)
+        if at == "built" and built is not None:
+            shown, steps = Checkpoint.of(built).counted, list[int]()
+            target.rebuild(lambda phase, done, total: steps.append(done), live=True)
+            assert steps[0] > shown, "it goes on where the other ended"
+        else:
+            target.rebuild(live=True)
         assert alone()
         done.set()
         for thread in working:

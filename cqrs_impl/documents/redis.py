@@ -11,13 +11,17 @@ switches all of them.
 
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from copy import copy
+from hashlib import sha256
 from itertools import chain, islice
+from pathlib import Path
 from typing import Any
 
 import msgspec
 
-from contract.errors import WorkerError
+from contract import messages, text
+from contract.errors import StoreGone, WorkerError
 from contract.position import Position, covers
+from cqrs_impl import batch, fold
 from cqrs_impl.checkpoint import CLEARING, AnotherHistory, Checkpoint, clearing, history_of
 from cqrs_impl.dead_letters import DeadLetters
 from cqrs_impl.documents.redis_client import Command, RedisClient, step_client
@@ -25,9 +29,14 @@ from cqrs_impl.fold import KINDS, key_of
 from cqrs_impl.ports import Changes, Contents, EventLog
 
 KEYS_MAX = 500  # of a command, as readers wait for its end
+HELD_MS = 1000  # a projector waits for the next version at most, whose builder says so again if it is not done
 
 _encode = msgspec.json.Encoder().encode
 _decoders: dict[type, msgspec.json.Decoder[Any]] = {kind: msgspec.json.Decoder(kind) for kind in KINDS}
+
+# Names the program that makes documents of events: another may make others of the same events.
+SOURCES = (Path(str(module.__file__)) for module in (batch, fold, messages, text))
+FOLD = sha256(b"".join(source.read_bytes() for source in SOURCES)).hexdigest().encode()
 
 
 class Keys:
@@ -37,6 +46,8 @@ class Keys:
         self.namespace = f"{namespace}:"
         self.checkpoint = f"{namespace}:checkpoint"  # of the version that answers, which it names
         self.building = f"{namespace}:building"  # the checkpoint of the next version, while there is one
+        self.made_by = f"{namespace}:building-by"  # the program whose fold makes it
+        self.held = f"{namespace}:held"  # there while the version that answers must not go on
         self.marked = [self.checkpoint]  # that show that the store is being emptied
         self.applied = f"{namespace}:applied"  # histogram of the time from recording to applying
         self._become(1)
@@ -82,7 +93,9 @@ class RedisDocuments:
         checkpoint = self._keys.checkpoint
         while True:
             keys = self._keys
-            ((found, parked),) = await self._client.watch(checkpoint, ("MGET", checkpoint, keys.parked))
+            ((found, parked, held),) = await self._client.watch(
+                checkpoint, ("MGET", checkpoint, keys.parked, keys.held)
+            )
             if found is None:  # an empty store: start from the beginning; NX, as another projector may do the same
                 begin = Checkpoint.begin(await self._present() if self._present else "").text
                 await self._client.ask(("SET", checkpoint, begin, "NX"))
@@ -90,6 +103,8 @@ class RedisDocuments:
                 await self._empty(found)
             elif (at := Checkpoint.of(found)).version != keys.version:
                 self._keys = keys.of(at.version)  # another version has taken the place of ours: it goes on from there
+            elif held is not None:
+                raise StoreGone("The next views are about to take the place of these.")
             else:
                 return Contents(at, parked)
 
@@ -180,18 +195,31 @@ class RedisVersion(RedisDocuments):
         super().__init__(client, live, log.present)
         self._live, self._log = live, log
 
-    async def begin(self) -> None:
+    async def begin(self) -> int:
         live = self._live
         while True:
             found, building = await self._watched()
             if found is None:
                 raise NotBuilt
-            version = max(found.version, building.version if building else 0) + 1
-            begun = Checkpoint.begin(await self._log.present(), version)
-            if await self._client.write(("SET", live.building, begun.text)):
+            if building is not None and await self._goes_on(building):
+                begun = building._replace(writes=building.writes + 1)  # what another was about to write is refused
+            else:
+                version = max(found.version, building.version if building else 0) + 1
+                begun = Checkpoint.begin(await self._log.present(), version)
+            if await self._client.write(("SET", live.building, begun.text), ("SET", live.made_by, FOLD)):
                 break
-        self._keys = live.of(version)
+        self._keys = live.of(begun.version)
         await self._delete_all_but(live.of(found.version), self._keys)
+        return begun.counted
+
+    async def _goes_on(self, building: Checkpoint) -> bool:
+        """Whether we can continue what somebody has begun: it has the documents that we make, of this log."""
+        (made_by,) = await self._client.ask(("GET", self._live.made_by))
+        try:
+            await self._log.history(building.position, building.counted)
+        except AnotherHistory:
+            return False
+        return bool(made_by == FOLD)
 
     async def open(self) -> Contents:
         own = self._keys
@@ -201,46 +229,42 @@ class RedisVersion(RedisDocuments):
         return Contents(checkpoint, parked)
 
     async def write(self, checkpoint: Checkpoint, changes: Changes) -> bool:
-        """The documents first, in no transaction: the readers of the other version would wait for its end. Documents
-        without their checkpoint do no harm here, as a version that was not finished is dropped and never continued."""
-        if commands := list(self._commands(changes._replace(ages=None))):  # the ages are those of the projector
-            await self._client.ask(*commands)
-        return await self._client.write(("SET", self._keys.building, checkpoint.text))
+        commands = self._commands(changes._replace(ages=None))  # those of the projector stay
+        return await self._client.write(("SET", self._keys.building, checkpoint.text), *commands)
 
     async def switch(self) -> bool:
+        live = self._live
         found, own = await self._watched()
         if found is None or own is None or own.version != self._keys.version:
             raise NextVersionGone
         if found.position.history != own.position.history:  # an earlier one, or `AnotherHistory`
             await self._log.history(found.position, found.counted)
         if not covers(own.position, found.position):
+            await self._client.ask(("SET", live.held, "", "PX", HELD_MS))
             return False
         if not covers(own.low_water, found.low_water):
             (parked,) = await self._client.ask(("GET", self._keys.parked))
+            await self.drop()
             raise Unlike(DeadLetters(parked))
-        return await self._client.write(("SET", self._live.checkpoint, own.text), ("UNLINK", self._live.building))
+        return await self._client.write(
+            ("SET", live.checkpoint, own.text), ("UNLINK", live.building, live.made_by, live.held)
+        )
 
     async def drop(self) -> None:
         found, building = await self._watched()
+        if found is None:
+            return  # who empties the store deletes all
         if building is not None and building.version == self._keys.version:
-            await self._client.ask(("UNLINK", self._live.building))
+            await self._client.ask(("UNLINK", self._live.building, self._live.made_by))
             building = None
-        if found is None:  # the store was emptied, so that nothing answers: only what we have added since is there
-            await self._delete(self._keys.prefix)
-        else:
-            await self._delete_all_but(*(self._live.of(one.version) for one in (found, building) if one))
+        await self._delete_all_but(*(self._live.of(one.version) for one in (found, building) if one))
 
     async def _delete_all_but(self, *versions: Keys) -> None:
-        live = self._live
-        await self._delete(
-            live.namespace, live.checkpoint, live.building, live.applied, *(keys.prefix for keys in versions)
-        )
-
-    async def _delete(self, beginning: str, *but: str) -> None:
-        """The keys that begin like this, but not like those."""
-        stay, cursor = tuple(name.encode() for name in but), 0
+        live, cursor = self._live, 0
+        names = (live.checkpoint, live.building, live.applied, *(keys.prefix for keys in versions))
+        stay = tuple(name.encode() for name in names)
         while True:
-            ((at, keys),) = await self._client.ask(("SCAN", cursor, "MATCH", f"{beginning}*", "COUNT", KEYS_MAX))
+            ((at, keys),) = await self._client.ask(("SCAN", cursor, "MATCH", f"{live.namespace}*", "COUNT", KEYS_MAX))
             if gone := [key for key in keys if not key.startswith(stay)]:
                 await self._client.ask(("UNLINK", *gone))
             if not (cursor := int(at)):
