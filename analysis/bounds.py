@@ -20,7 +20,7 @@ from analysis.costs import components
 from analysis.findings import SEED
 from analysis.layout import Sheet, page
 from analysis.prediction import ALIKE
-from analysis.runs import Run, UnusableRun, differences, open_run, read_manifest
+from analysis.runs import Run, UnusableRun, differences, is_worker, open_run, read_manifest
 from analysis.statistics import ROUNDS_MIN, Floats, Interval
 from analysis.validity import judge
 from loadtests.format import Manifest
@@ -110,7 +110,7 @@ def _alike(one: Manifest, other: Manifest) -> bool:
 
 def bounds(target: str, drawn: dict[str, Floats], share: float, servers: Servers, here: int) -> list[Bound]:
     """The tightest first, then that of the measured machine, which has `here` cores."""
-    stores = [name for name in drawn if name not in (APP, PROJECTOR, GENERATOR)]
+    stores = [name for name in drawn if name not in (APP, GENERATOR) and not is_worker(name)]
     of_reads = max(stores, key=lambda name: float(drawn[name][0, 0]), default=None)  # where a read costs most
     one = {name: share * us[:, 0] + (1 - share) * us[:, 1] for name, us in drawn.items()}  # µs an operation
     found = []
@@ -150,8 +150,8 @@ def _fit(mix: Floats, cpu_us: Floats, picks: NDArray[np.int64]) -> Floats:
 def _capable(component: str, servers: Servers) -> tuple[int, str]:
     """Cores that a component can use."""
     ours = {APP: servers.app, PROJECTOR: servers.partitions, GENERATOR: 1}
-    if component in ours:
-        return ours[component], f"{ours[component]} × 1 core"
+    if component in ours or is_worker(component):
+        return ours.get(component, 1), f"{ours.get(component, 1)} × 1 core"
     return (1, "1 core") if component in servers.one_core else (servers.cores, f"{servers.cores} cores")
 
 

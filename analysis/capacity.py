@@ -13,11 +13,10 @@ from scipy.optimize import nnls
 from analysis.findings import EXTERNAL, SEED
 from analysis.layout import Sheet, page
 from analysis.operations import growth_lines
-from analysis.runs import Run, UnusableRun, open_run, read_table
+from analysis.runs import Run, UnusableRun, is_worker, open_run, read_table
 from analysis.statistics import Floats, Interval, NotComputable, quantiles
 from loadtests.format import OF_CAPACITY
 
-ONE_CORE = ("app", "projector")  # one process each
 OTHERS_MAX = 0.05  # of the machine: what is taken by processes that are neither target nor generator
 RATES_MIN = 6  # different loads the scalability law takes (Gunther advises at least six)
 SPAN_MIN = 4.0  # between the least and the most in flight: less shows no bend
@@ -180,7 +179,8 @@ def usage_text(found: Found) -> list[str]:
     used = {name: us / wall_us for name, us in cpu.group_by("component").agg(pl.col("cpu_us").sum()).iter_rows()}
     everything = (sum(used.values()) + float(own["generator_cpu_us"].sum()) / wall_us) / cores
     # How many processes a service of the user's own has is not known.
-    single = {} if EXTERNAL in found.run.rungs.values() else {name: used.get(name, 0.0) for name in ONE_CORE}
+    ours = [name for name in used if name == "app" or is_worker(name)]  # one process each
+    single = {} if EXTERNAL in found.run.rungs.values() else {name: used[name] for name in ours}
     name, most = max(single.items(), key=lambda each: each[1], default=("", 0.0))
     others = found.trials.filter(of_rate)["others_share"].mean()
     left = 1 - (float(others) if isinstance(others, float) else 0.0)

@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import re
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -39,6 +40,11 @@ class Run(NamedTuple):
     @property
     def rungs(self) -> dict[str, str]:
         return {target.name: target.rung for target in self.manifest.fingerprint.targets}
+
+
+def is_worker(component: str) -> bool:
+    """A process of ours beside the app, which works on one core at a time."""
+    return re.fullmatch(r"relay|projector(-\d+)?", component) is not None
 
 
 def open_run(folder: str | Path) -> Run:

@@ -1,6 +1,7 @@
 """The sentences about a run, computed from its verdicts: table, plots, report, README and CI quote these."""
 
 from collections.abc import Sequence
+from itertools import chain
 from pathlib import Path
 
 import polars as pl
@@ -8,6 +9,7 @@ import polars as pl
 from analysis.findings import EXTERNAL, Cell, Findings, staleness_rows, token_price
 from analysis.operations import Mix
 from analysis.prediction import Checked
+from analysis.runs import is_worker
 from analysis.staleness import TokenPrice, Visibility, applied, visibility
 from analysis.statistics import SAMPLES_MIN, Comparison, Interval
 from analysis.validity import CURES
@@ -119,7 +121,7 @@ def durability_line(findings: Findings) -> str:
     of, rest = (f" of {listed(stored)}", f" {unknown}") if own else ("", "")
     off = [name for name, value in settings.items() if value == "off"]
     if not off:
-        replayed = "; a lost read store is replayed" * any("projector" in parts[name] for name in stored)
+        replayed = "; a lost read store is replayed" * any(map(is_worker, chain(*(parts[name] for name in stored))))
         return f"Durability{of}: full. A crash loses no acknowledged write{replayed}.{rest}"
     if asked == "relaxed":
         lost = "lose the writes acknowledged in the last moments before it, each of them as a whole"

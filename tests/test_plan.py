@@ -62,6 +62,12 @@ def test_replicas_take_reads_but_never_writes(run: Path) -> None:
     assert "1 replica" in found["redis"] and "replica" not in found["postgres"], "its reads come from Redis"
 
 
+def test_a_relay_and_each_of_several_projectors_can_use_one_core() -> None:
+    drawn = {name: np.array([[900, 900]] * 3, dtype=np.float64) for name in ("app", "relay", "projector-1", "redis")}
+    found = {bound.component: bound.servers for bound in bounds("broker", drawn, 0.8, Servers(replicas=1, cores=2), 2)}
+    assert found["relay"] == found["projector-1"] == "1 × 1 core" and "1 replica" in found["redis"]
+
+
 def test_without_reads_or_without_writes_some_components_have_no_bound(tmp_path: Path) -> None:
     readers = Truth("crud", "crud", 500.0, 0.0, {"app": 1.0})
     folder = write_run(tmp_path / "run", targets=(readers,), rounds=12)
