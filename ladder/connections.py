@@ -73,8 +73,8 @@ def connections_of(one: Rung, env: Environment) -> dict[str, int]:
     return {server.name: most.get(server.name, 0) for server in one.servers}
 
 
-def redis_client(env: Environment, server: Redis = REDIS, timeout_s: float = REDIS_TIMEOUT_S) -> "RedisClient":
-    timeout_s = BULK_TIMEOUT_S if env.in_bulk else timeout_s
+def redis_client(env: Environment, server: Redis = REDIS, timeout_s: float | None = None) -> "RedisClient":
+    timeout_s = BULK_TIMEOUT_S if env.in_bulk else timeout_s or REDIS_TIMEOUT_S
     if env.clients == "idiomatic":
         from cqrs_impl.documents.clients.idiomatic import RedisPy
 

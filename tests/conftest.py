@@ -28,8 +28,9 @@ for name in os.environ.keys() - let_in(os.environ).keys():
 os.environ["CROSSOVER_DEBUG"] = "1"  # a bug is a traceback, also of the command line
 Serve = Callable[..., Target]
 UrlOf = Callable[[Server], str]
-# Every rung by every client level that it can have: (rung, level).
-SYSTEMS = [(name, level) for name, one in rungs().items() for level in (LEVELS if one.servers else LEVELS[:1])]
+# Every rung, or those of RUNGS=crud,cqrs alone, by every client level that it can have: (rung, level).
+ASKED = os.environ.get("RUNGS", ",".join(rungs())).split(",")
+SYSTEMS = [(name, level) for name in ASKED for level in (LEVELS if rung(name).servers else LEVELS[:1])]
 # The same for tests that start processes: other levels than the first belong to the long form.
 LONG_LEVELS = [LEVELS[0], *(pytest.param(level, marks=pytest.mark.long) for level in LEVELS[1:])]
 LONG_SYSTEMS = [

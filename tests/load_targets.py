@@ -102,10 +102,9 @@ class Views:
     def __init__(self) -> None:
         self.shown_from: dict[str, float] = {}
 
-    async def hidden(self, request: Request, *, heeds_tokens: bool = True) -> bool:
+    async def hidden(self, request: Request) -> bool:
         still_s = self.shown_from.get(thing_of(request), 0) - time.monotonic()
-        asked_to_wait = heeds_tokens or "prefer" in request.headers  # the check before the load asks so, the load not
-        if asked_to_wait and "consistency-token" in request.headers:
+        if "consistency-token" in request.headers:
             await asyncio.sleep(still_s)
             return False
         return request.method == "GET" and still_s > 0
@@ -115,7 +114,7 @@ def thing_of(request: Request) -> str:
     return "/".join(request.url.path.split("/")[:3])
 
 
-def late(seconds: float, *, heeds_tokens: bool = True) -> ASGIApp:
+def late(seconds: float) -> ASGIApp:
     """Shows a new order only some time after it was acknowledged, and says so; who sends a token waits for it."""
     views = Views()
 
@@ -123,7 +122,7 @@ def late(seconds: float, *, heeds_tokens: bool = True) -> ASGIApp:
         if request.url.path == "/ready":
             lag = sum(shown > time.monotonic() for shown in views.shown_from.values())
             return JSONResponse({"lag_events": lag, "lag_seconds": seconds * bool(lag), "parked_events": 0})
-        if await views.hidden(request, heeds_tokens=heeds_tokens):
+        if await views.hidden(request):
             return Response(status_code=404)
         response = await ask(request)
         if places(request):
@@ -131,6 +130,24 @@ def late(seconds: float, *, heeds_tokens: bool = True) -> ASGIApp:
         return response
 
     return answering(behind)
+
+
+def ignoring_tokens() -> ASGIApp:
+    """Does not show a new order to the first reader who brings a token; who asks to wait, as the check before the load
+    does and the load does not, is shown it."""
+    new = set[str]()
+
+    async def ignore(request: Request, ask: Ask) -> Response:
+        thing, brought = thing_of(request), {"consistency-token", "prefer"} & {*request.headers}
+        if request.method == "GET" and brought == {"consistency-token"} and thing in new:
+            new.remove(thing)
+            return Response(status_code=404)
+        response = await ask(request)
+        if places(request):
+            new.add(thing)
+        return response
+
+    return answering(ignore)
 
 
 def limited(served_per_s: float, applied_per_s: float) -> ASGIApp:

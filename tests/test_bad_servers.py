@@ -74,6 +74,14 @@ def env_of(rung: str, urls: dict[str, str], level: str = "idiomatic") -> dict[st
     return target_env(rung, urls, namespace=fresh_namespace("test_bad"), clients=level)
 
 
+@pytest.fixture(autouse=True)
+def patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A server that is only slow, on a busy machine, is none of the bad ones."""
+    monkeypatch.setattr("crud_impl.session.CONNECT_S_MAX", 60)
+    for name in ("POOL_TIMEOUT_S", "REDIS_TIMEOUT_S"):
+        monkeypatch.setattr(connections, name, 60.0)
+
+
 def tried(rung: str, urls: dict[str, str], level: str = "idiomatic", beside: tuple[str, ...] = ()) -> str:
     """The one sentence of the step that tries a rung; empty if it can work."""
     said = io.StringIO()
@@ -120,10 +128,7 @@ def database(postgres_url: str, made: str = "", **defaults: str) -> Iterator[str
 
 @pytest.mark.long
 @pytest.mark.parametrize("name", DEFAULTS)
-def test_no_default_of_a_role_changes_an_answer(
-    name: str, role: Callable[..., str], redis_url: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("crud_impl.session.CONNECT_S_MAX", 60)  # on a busy machine
+def test_no_default_of_a_role_changes_an_answer(name: str, role: Callable[..., str], redis_url: str) -> None:
     urls = {"postgres": role(**{name: DEFAULTS[name]}), "redis": redis_url}
     for rung, level in (("views", "lean"), ("cqrs", "idiomatic")):  # which between them run every statement
         try_out(rungs()[rung], Environment(env_of(rung, urls, level)), [])

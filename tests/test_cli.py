@@ -44,7 +44,7 @@ CLEAN = {k: v for k, v in os.environ.items() if k not in ("DATABASE_URL", "REDIS
 
 
 def crossover(*words: str, within_s: float = 300, **env: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "crossover.cli", *words]
+    command = [sys.executable, "-m", "tests.brisk", *words]
     return subprocess.run(command, capture_output=True, text=True, timeout=within_s, env=CLEAN | env)
 
 
@@ -318,7 +318,7 @@ def test_targets_that_answer_differently_get_no_figures(fresh_target, tmp_path: 
 def test_ctrl_c_in_compare_stops_everything_and_what_was_measured_is_gone_on_with(tmp_path: Path) -> None:
     out = tmp_path / "run"
     command = subprocess.Popen(
-        [sys.executable, "-m", "crossover.cli", "compare", "--size", "empty", "--read-shares", "90", "--out", str(out)],
+        [sys.executable, "-m", "tests.brisk", "compare", "--size", "empty", "--read-shares", "90", "--out", str(out)],
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
         text=True,

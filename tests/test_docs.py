@@ -40,7 +40,7 @@ def served(command: str) -> Iterator[tuple[str, int]]:
 
 
 def compared(command: str, out: Path) -> subprocess.CompletedProcess[str]:
-    words = [sys.executable, "-m", "crossover.cli", *shlex.split(command)[1:], "--out", str(out)]
+    words = [sys.executable, "-m", "tests.brisk", *shlex.split(command)[1:], "--out", str(out)]
     return subprocess.run(words, cwd=HOME, capture_output=True, text=True, timeout=900, check=False)
 
 

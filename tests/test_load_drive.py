@@ -108,7 +108,7 @@ def test_a_target_that_shows_orders_450_ms_late_is_seen_to(tmp_path: Path) -> No
 
 
 def test_a_target_that_ignores_tokens_gives_no_figures(tmp_path: Path) -> None:
-    with serving(targets.late(0.1, heeds_tokens=False)) as urls:
+    with serving(targets.ignoring_tokens()) as urls:
         said = one_sentence(drive(job_for(tmp_path, urls, read_shares=(50,), rounds=1)), 1)
     assert "answers a read that carries a command's token without that command" in said
     with pytest.raises(UnusableRun, match="carries a command's token"):

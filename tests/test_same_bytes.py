@@ -6,6 +6,7 @@ import msgspec
 import pytest
 
 from ladder.environment import LEVELS
+from ladder.rung import rungs
 from loadtests.conformance import check
 from loadtests.history import Entry
 from loadtests.http import HttpClient
@@ -18,8 +19,11 @@ CLOCK = "step:2026-01-01T23:59:59.985000Z"  # the conversation passes midnight, 
 
 
 def compared_with_crud(level: str) -> Any:
-    """All of one level at once; other levels than the first in the long form."""
+    """All of one level at once. Of another than the first, in the long form, a rung for each set of servers: its level
+    is in the clients of servers alone, and `test_model` holds every rung at every level to the model."""
     others = [one for one in SYSTEMS if one[1] == level and one != (REFERENCE, LEVELS[0])]
+    if level != LEVELS[0]:
+        others = [*{rungs()[one[0]].servers: one for one in reversed(others)}.values()][::-1]
     marks = [pytest.mark.long] if level != LEVELS[0] else []
     return pytest.param(others, marks=marks, id="-".join([level, *(rung for rung, _ in others)]))
 
