@@ -29,10 +29,11 @@ from cqrs_impl.projector import Projector
 from cqrs_impl.queries import DocumentQueries
 from crossover.errors import UserError
 from crossover.parked import rebuild_views
-from crossover.targets import Target, ladder_command, process_env, quiet
+from crossover.targets import Target, ladder_command, process_env, quiet, target_env
 from crud_impl.load import copy
 from ladder.connections import REDIS_TIMEOUT_S, connect, redis_client
 from ladder.environment import Environment
+from servers.server import fresh_namespace
 from servers.supervisor import Processes
 from tests.service import Shop, settle, wait_until
 from tests.story import CUSTOMER, FIRST, STORY, ListFeed, contents, events, followed
@@ -234,7 +235,7 @@ def fill(target: Target, count: int) -> None:
 @pytest.mark.parametrize(
     ("rung", "ended", "at"),
     [
-        ("cqrs", signal.SIGKILL, "switched"),
+        pytest.param("cqrs", signal.SIGKILL, "switched", marks=pytest.mark.long),
         ("event_sourced", signal.SIGKILL, "built"),
         pytest.param("cqrs", signal.SIGTERM, "built", marks=pytest.mark.long),
     ],
@@ -314,8 +315,12 @@ def test_a_rebuild_waits_for_a_read_store_that_is_slow_and_a_request_does_not(re
 
 
 def test_who_cannot_be_rebuilt_live_is_told_so_in_one_sentence(
-    fresh_target: Callable[..., Target], postgres_url: str, redis_url: str
+    fresh_target: Callable[..., Target], postgres_url: str, redis_url: str, processes: Processes
 ) -> None:
+    def unserved(rung: str) -> Target:
+        env = target_env(rung, {"postgres": postgres_url}, namespace=fresh_namespace("test"))
+        return Target(rung, rung, env, processes)
+
     target = fresh_target("cqrs")
     with httpx.Client(base_url=target.url) as client:
         Shop(client).customer()
@@ -333,8 +338,8 @@ def test_who_cannot_be_rebuilt_live_is_told_so_in_one_sentence(
     target.stop()
     for one, said in (
         (target, "No projector is running here: start the service, or leave out --live."),
-        (fresh_target("views"), "The commands of views write its views themselves: leave out --live."),
-        (fresh_target("crud"), "crud derives no views from its write model, so there is nothing to rebuild."),
+        (unserved("views"), "The commands of views write its views themselves: leave out --live."),
+        (unserved("crud"), "crud derives no views from its write model, so there is nothing to rebuild."),
     ):
         with pytest.raises(UserError) as refused:
             one.rebuild(live=True)
