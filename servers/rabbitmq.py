@@ -6,6 +6,7 @@ finds none starts one that outlives it.
 """
 
 import asyncio
+import contextlib
 import logging
 import os
 import secrets
@@ -115,8 +116,21 @@ class RabbitMQ:
     def data_folder(self, run: Processes) -> Path:
         return run.folder / self.name
 
+    # Faults
+
     def process_ids(self, run: Processes) -> list[int]:
         return [run.pids[self.name]]
+
+    def flush(self, run: Processes) -> None:
+        """It comes back empty, as one whose disk was replaced."""
+        run.stop(self.name)
+        shutil.rmtree(self.data_folder(run) / "data")
+        self.restart(run)
+
+    def need_space(self, url: str) -> None:
+        """A quorum queue is written down before it is there."""
+        with contextlib.suppress(Unusable):
+            self._ask(url, self._try)
 
     # Any one
 

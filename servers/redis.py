@@ -176,8 +176,8 @@ class Redis:
     def process_ids(self, run: Processes) -> list[int]:
         return [run.pids[self.name]]
 
-    def flush(self, url: str) -> None:
-        with redis.Redis.from_url(url) as client:
+    def flush(self, run: Processes) -> None:
+        with self._client(self.url_in(run.sockets / self.name)) as client:
             client.flushall()
 
     @contextlib.contextmanager

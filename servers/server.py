@@ -104,6 +104,14 @@ class Linkable(Protocol):
 
 
 @runtime_checkable
+class Redirecting(Protocol):
+    """Tells its clients itself where to go on, which would lead them past a link that it does not know of."""
+
+    def redirect(self, run: "Processes", links: Mapping[str, int]) -> Mapping[str, int]:
+        """Send who comes by one of these links, each by its port, there again; the port that each has to lead to."""
+
+
+@runtime_checkable
 class Killable(Protocol):
     """Can be killed, and started again over the data that is left."""
 
@@ -121,7 +129,7 @@ class Pausable(Protocol):
 class Flushable(Protocol):
     """Can lose everything at once, and is then filled again by whoever uses it."""
 
-    def flush(self, url: str) -> None: ...
+    def flush(self, run: "Processes") -> None: ...
 
 
 @runtime_checkable

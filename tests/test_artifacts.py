@@ -16,10 +16,15 @@ from starlette.responses import StreamingResponse
 from starlette.routing import Route
 from starlette.staticfiles import StaticFiles
 
+from crossover.doctor import sockets
 from crossover.installing import known_servers, server_table
 from crossover.start import FIXED, let_in
 from servers import artifacts
 from servers.artifacts import LOCKS, MIRROR, Part, fetch, missing
+from servers.kafka import KAFKA
+from servers.postgres import POSTGRES
+from servers.rabbitmq import RABBITMQ
+from servers.redis import REDIS
 from servers.server import Installable, Unusable
 from tests.family import GONE_S_MAX, gone, reapers_of
 from tests.service import in_thread, wait_until
@@ -195,6 +200,12 @@ def test_what_is_pinned_of_real_servers_has_a_sum_a_size_and_an_exact_version() 
 
 
 # The command line
+
+
+def test_what_listens_on_a_port_is_named() -> None:
+    assert sockets([REDIS, POSTGRES]).endswith("; no TCP port except for HTTP")
+    assert sockets([REDIS, KAFKA]).endswith("; no TCP port except for HTTP and Kafka")
+    assert sockets([KAFKA, RABBITMQ]).endswith("; no TCP port except for HTTP, Kafka and RabbitMQ")
 
 
 @pytest.mark.parametrize("width", [80, 120])

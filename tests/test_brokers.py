@@ -1,21 +1,30 @@
 """Private brokers are real: they keep what they acknowledged, let nobody else in, and leave nothing behind."""
 
 import asyncio
+import json
 import os
 import re
 import signal
+import socket
+import struct
 import subprocess
 import sys
-from collections.abc import Iterator
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import psutil
 import pytest
 
+from crossover.torture.deployment import Deployment
+from crossover.torture.links import Links, link_name
+from ladder.rung import Rung
 from servers.kafka import KAFKA
 from servers.rabbitmq import RABBITMQ
-from servers.server import Killable, Server, Unusable, fresh_namespace
+from servers.server import Redirecting, Server, Unusable, fresh_namespace
 from servers.supervisor import Processes
 from tests.conftest import UrlOf
 from tests.family import GONE_S_MAX, descendants, folders_of, gone, reapers_of
@@ -65,10 +74,20 @@ class Kafka:
         consumer.close()
         return [bytes(message.value() or b"") for message in found]
 
+    def leads(self) -> str:
+        """The port to which clients are sent on."""
+        from confluent_kafka.admin import AdminClient
+
+        (broker,) = AdminClient(self.settings).list_topics(timeout=60).brokers.values()
+        return str(broker.port)
+
 
 class RabbitMQ:
     def __init__(self, url: str) -> None:
         self.url = url
+
+    def leads(self) -> str:
+        return str(urlsplit(self.url).port)
 
     def make(self, namespace: str) -> None:
         asyncio.run(self._queue(namespace, []))
@@ -99,23 +118,35 @@ class RabbitMQ:
 CLIENTS: dict[str, Any] = {"kafka": Kafka, "rabbitmq": RabbitMQ}
 
 
-@by_name
-def test_what_a_broker_acknowledged_is_there_after_it_was_killed_and_started_again(broker: Server) -> None:
-    with Processes() as processes:
-        url = startable(broker).start(processes)
-        client, namespace = CLIENTS[broker.name](url), fresh_namespace("test")
-        client.make(namespace)
-        client.publish(namespace)
-        assert isinstance(broker, Killable)
-        if broker is RABBITMQ:  # which writes down at its leisure where the log of a new queue lies, and needs to know
-            (names,) = RABBITMQ.data_folder(processes).glob("data/*/quorum/*/names.dets")
-            wait_until(lambda: namespace.encode() in names.read_bytes(), GONE_S_MAX)
-        os.kill(processes.pids[broker.name], signal.SIGKILL)
-        processes.wait(lambda: broker.name in processes.ended, "its end", GONE_S_MAX)
-        with pytest.raises(Unusable, match=f"{broker.variable} cannot be reached"):
-            broker.check(url)
-        assert broker.restart(processes) == url
-        assert client.held(namespace) == MESSAGES
+def another_of_kafka(home: Path, url: str) -> tuple[str, str]:
+    """From its next start on it knows another user, who may do nothing; their address, and what is said of it."""
+    settings = (home / "settings").read_text().replace(";\n", ' user_other="geheim";\n')
+    settings += "authorizer.class.name=org.apache.kafka.metadata.authorizer.StandardAuthorizer\n"
+    (home / "settings").write_text(settings + "super.users=User:crossover\n")
+    return re.sub("//.*@", "//other:geheim@", url), (
+        "The user at KAFKA_URL may not do what is needed (Cluster authorization failed.): let it describe the cluster,"
+        " and create, describe and delete topics whose names begin with crossover_."
+    )
+
+
+def another_of_rabbitmq(home: Path, url: str) -> tuple[str, str]:
+    password = urlsplit(url).password  # of its own user, whom it would not make beside these if it were empty
+    users = [("crossover", password, "administrator"), ("other", "geheim", "")]
+    definitions = {
+        "users": [dict(zip(("name", "password", "tags"), one, strict=True)) for one in users],
+        "vhosts": [{"name": "/"}],
+        "permissions": [{"user": "crossover", "vhost": "/", "configure": ".*", "write": ".*", "read": ".*"}],
+    }
+    (home / "others.json").write_text(json.dumps(definitions))
+    with (home / "rabbitmq.conf").open("a") as conf:
+        conf.write(f"load_definitions = {home / 'others.json'}\n")
+    return re.sub("//.*@", "//other:geheim@", url), (
+        "RABBITMQ_URL cannot be reached (its virtual host is not there, or not for this user): correct the user, the"
+        " password, the virtual host or what it names."
+    )
+
+
+OTHERS = {"kafka": another_of_kafka, "rabbitmq": another_of_rabbitmq}
 
 
 @by_name
@@ -148,6 +179,51 @@ def test_a_broker_tells_of_itself_lets_nobody_else_in_and_drops_one_namespace(
     wait_until(lambda: not broker.holds(url, ours))
     assert broker.holds(url, theirs)
     broker.drop(url, theirs)
+
+
+class Carried(Rung):
+    name, idea, worker_names = "carried", "", ("relay",)
+
+
+@by_name
+def test_what_a_broker_acknowledged_is_there_after_what_it_suffers_and_a_link_leads_to_it(broker: Any) -> None:
+    carried = Carried()
+    carried.servers = (startable(broker),)
+    with Processes() as processes, Links() as links:
+        deployment = Deployment(processes, links, carried)
+        url = broker.start(processes)
+        deployment.urls = {broker.name: url}
+        client, namespace = CLIENTS[broker.name](url), fresh_namespace("test")
+        client.make(namespace)
+        client.publish(namespace)
+        if broker is RABBITMQ:  # which writes down at its leisure where the log of a new queue lies, and needs to know
+            (names,) = RABBITMQ.data_folder(processes).glob("data/*/quorum/*/names.dets")
+            wait_until(lambda: namespace.encode() in names.read_bytes(), GONE_S_MAX)
+        deployment.kill(broker.name)
+        with pytest.raises(Unusable, match=f"{broker.variable} cannot be reached"):
+            broker.check(url)
+        other, sentence = OTHERS[broker.name](broker.data_folder(processes), url)
+        urls = deployment.linked(broker)
+        if not isinstance(broker, Redirecting):  # which are started again with their links
+            deployment.start(broker.name)
+        assert client.held(namespace) == MESSAGES
+        with pytest.raises(Unusable) as refusal:
+            broker.check(other)
+        assert str(refusal.value) == sentence
+
+        client, link = CLIENTS[broker.name](urls["app"]), link_name("app", broker.name)
+        assert client.leads() == str(urlsplit(urls["app"]).port), "its clients are sent nowhere but to their link"
+        links.disturb(link, "cut")
+        with pytest.raises(Unusable, match=f"{broker.variable} cannot be reached"):
+            broker.check(urls["app"])
+        broker.check(urls["relay"])
+        links.restore(link)
+        if broker.name in deployment.disks:
+            deployment.fill_disk(broker.name)
+            deployment.free_disk(broker.name)
+        assert sorted(client.held(namespace)) == sorted(MESSAGES), "delivered again, in whatever order"
+        broker.flush(processes)
+        assert not broker.holds(url, namespace)
 
 
 START = """
@@ -258,3 +334,83 @@ def test_an_address_of_kafka_carries_any_setting_of_its_client() -> None:
         "ssl.ca.location": "/etc/ca of ours.pem",
     }
     assert KAFKA.client_settings("one:9092") == {"bootstrap.servers": "one:9092"}
+
+
+@contextmanager
+def served(serve: Callable[[socket.socket], None]) -> Iterator[int]:
+    """The port on which each connection is served by this function."""
+
+    def accept() -> None:
+        with suppress(OSError):  # closed, by us or by the client
+            while True:
+                threading.Thread(target=quietly, args=[listening.accept()[0]], daemon=True).start()
+
+    def quietly(client: socket.socket) -> None:
+        with client, suppress(OSError, struct.error):
+            serve(client)
+
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        threading.Thread(target=accept, daemon=True).start()
+        yield int(listening.getsockname()[1])
+
+
+def test_too_old_a_kafka_is_told() -> None:
+    """One as of version 0.10, which cannot describe its settings."""
+    api_versions, metadata = 18, 3
+
+    def text(word: str) -> bytes:
+        return struct.pack(">h", len(word)) + word.encode()
+
+    def serve(client: socket.socket) -> None:
+        while True:
+            (size,) = struct.unpack(">i", client.recv(4, socket.MSG_WAITALL))
+            key, version, number = struct.unpack(">hhi", client.recv(size, socket.MSG_WAITALL)[:8])
+            if key == api_versions:
+                known = [(api_versions, 0, 0), (metadata, 0, 2)] if version == 0 else []
+                answer = struct.pack(">hi", 0 if known else 35, len(known))
+                answer += b"".join(struct.pack(">hhh", *one) for one in known)
+            else:
+                broker = struct.pack(">i", 1) + text("127.0.0.1") + struct.pack(">ih", port, -1)
+                answer = struct.pack(">i", 1) + broker + text("cluster") + struct.pack(">ii", 1, 0)  # its controller: 1
+            client.sendall(struct.pack(">ii", len(answer) + 4, number) + answer)
+
+    with served(serve) as port, pytest.raises(Unusable) as refusal:
+        KAFKA.check(f"kafka://127.0.0.1:{port}")
+    assert str(refusal.value) == "KAFKA_URL is too old a Kafka: 0.11 or newer is needed."
+
+
+@contextmanager
+def pretended(product: str, version: str) -> Iterator[str]:
+    """A server that opens connections, and says that it is this one."""
+    from pamqp import commands, frame
+
+    told = {"product": product, "version": version}
+    steps = [
+        (b"AMQP", commands.Connection.Start(server_properties=told, mechanisms="PLAIN", locales="en_US")),
+        (b"\0\x0a\0\x0b", commands.Connection.Tune(0, 131072, 0)),  # StartOk
+        (b"\0\x0a\0\x28", commands.Connection.OpenOk()),  # Open
+        (b"\0\x0a\0\x32", commands.Connection.CloseOk()),  # Close
+    ]
+
+    def serve(client: socket.socket) -> None:
+        for heard, answer in steps:
+            said = b""
+            while heard not in said:
+                said += client.recv(4096)
+            client.sendall(frame.marshal(answer, 0))
+
+    with served(serve) as port:
+        yield f"amqp://127.0.0.1:{port}/"
+
+
+@pytest.mark.parametrize(
+    ("product", "version", "sentence"),
+    [
+        ("RabbitMQ", "3.7.28", "The RabbitMQ at RABBITMQ_URL is 3.7.28: 3.8 or newer is needed."),
+        ("LavinMQ", "2.1.0", "RABBITMQ_URL leads to LavinMQ 2.1.0: give the address of a RabbitMQ."),
+    ],
+)
+def test_too_old_a_rabbitmq_and_another_product_are_told(product: str, version: str, sentence: str) -> None:
+    with pretended(product, version) as url, pytest.raises(Unusable) as refusal:
+        RABBITMQ.check(url)
+    assert str(refusal.value) == sentence

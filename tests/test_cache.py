@@ -395,7 +395,7 @@ def test_answers_go_on_while_the_cache_is_emptied_full_paused_gone_or_an_older_o
         target = placed.launch(listen(LOOPBACK, 0))
         hurts: dict[str, Callable[[], object]] = {
             "nothing": lambda: None,
-            "emptied": lambda: CACHE.flush(url),
+            "emptied": lambda: CACHE.flush(processes),
             "full": lambda: CACHE.evict(url),
             "paused": lambda: os.kill(pid, signal.SIGSTOP),
             "going on": lambda: os.kill(pid, signal.SIGCONT),

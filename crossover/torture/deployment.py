@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import cast
 from urllib.parse import urlsplit
@@ -23,6 +24,7 @@ from servers.server import (
     Killable,
     Linkable,
     Pausable,
+    Redirecting,
     Replicating,
     Server,
     Unusable,
@@ -56,8 +58,9 @@ class Deployment:
     def open(self) -> None:
         self.urls = start_servers(self.supervisor, [self.rung.name])
         self._target.prepare()
+        linked = {server.name: self.linked(server) for server in self.rung.servers}
         for user in self.processes:
-            self._envs[user] = self._env({server.name: self._linked(user, server) for server in self.rung.servers})
+            self._envs[user] = self._env({name: urls[user] for name, urls in linked.items()})
         for server in self.rung.servers:
             if isinstance(server, Replicating):
                 server.receive_by(self.supervisor, self._link_to(server.name, self.servers[server.source]))
@@ -65,16 +68,22 @@ class Deployment:
             self.start(process)
         self.url = f"http://{LOOPBACK}:{self.links.over_tcp('client-app', lambda: self._app)}"
 
-    def _linked(self, user: str, server: Server) -> str:
-        """The address of a server by way of a link of this process alone."""
+    def linked(self, server: Server) -> dict[str, str]:
+        """The address of a server for each process, by way of a link of its alone."""
         if isinstance(server, Linkable):
-            return server.url_in(self._link_to(user, server))
-        name = link_name(user, server.name)
+            return {user: server.url_in(self._link_to(user, server)) for user in self.processes}
         url = urlsplit(self.urls[server.name])
         assert url.hostname and url.port, "what does not listen on a socket has a port"
-        address = (url.hostname, url.port)
-        port = self.links.over_tcp(name, lambda: address)
-        return url._replace(netloc=f"{url.netloc.rpartition('@')[0]}@{LOOPBACK}:{port}".lstrip("@")).geturl()
+        host, leads = url.hostname, dict.fromkeys(self.processes, url.port)
+
+        def there(user: str) -> tuple[str, int]:
+            return host, leads[user]
+
+        links = {user: self.links.over_tcp(link_name(user, server.name), partial(there, user)) for user in leads}
+        if isinstance(server, Redirecting):
+            leads.update(server.redirect(self.supervisor, links))
+        login, at, _ = url.netloc.rpartition("@")
+        return {user: url._replace(netloc=f"{login}{at}{LOOPBACK}:{port}").geturl() for user, port in links.items()}
 
     def _link_to(self, user: str, server: Server) -> Path:
         """The folder of a socket that leads to a server's."""

@@ -91,7 +91,7 @@ def faults_of(one: Rung) -> list[Scheduled]:
         if isinstance(server, Forking):
             found.append(Scheduled("kill-backend", name, partial(_backend_killed, server, name), (0.0, 0.1)))
         if isinstance(server, Flushable):
-            found.append(Scheduled("flush", name, partial(_flushed, server, name), (0.0, 0.1), rebuilds=True))
+            found.append(Scheduled("flush", name, partial(_flushed, server), (0.0, 0.1), rebuilds=True))
         if isinstance(server, Evicting):
             found.append(Scheduled("evict", name, partial(_evicted, server, name), (0.0, 0.1)))
         if isinstance(server, DiskFillable):
@@ -231,8 +231,8 @@ def _backend_killed(server: Forking, name: str, deployment: Deployment) -> Itera
 
 
 @contextmanager
-def _flushed(server: Flushable, name: str, deployment: Deployment) -> Iterator[None]:
-    server.flush(deployment.urls[name])
+def _flushed(server: Flushable, deployment: Deployment) -> Iterator[None]:
+    server.flush(deployment.supervisor)
     yield
 
 
