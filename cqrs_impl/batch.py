@@ -21,6 +21,7 @@ SUBJECTS: dict[str, type[CustomerView] | type[ProductView] | type[OrderView]] = 
     "product": ProductView,
     "order": OrderView,
 }
+SHOW_NOTHING = (Heartbeat, Unshown)
 
 
 async def apply(event: Event, documents: Documents, part: Part = WHOLE) -> None:
@@ -123,7 +124,7 @@ class EventBatch:
         while True:
             still = []
             for recorded in waiting:
-                if isinstance(recorded.event, Heartbeat | Unshown) or self.letters.hold(recorded):
+                if isinstance(recorded.event, SHOW_NOTHING) or self.letters.hold(recorded):
                     continue
                 try:
                     if isinstance(recorded.event, Unreadable):

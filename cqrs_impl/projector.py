@@ -1,6 +1,7 @@
 """The projector: a process that applies the events of a feed to documents. It depends on no store and no driver."""
 
 import asyncio
+import gc
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
@@ -135,7 +136,11 @@ class Projector:
     async def rebuild(self, progress: Callable[[int, int], None]) -> int:
         """Clear the store and replay all settled events; returns how many were read."""
         await self._store.clear()
-        return await self.read_all(progress)
+        gc.disable()  # it would look for cycles in events and documents, which have none: a tenth of the time
+        try:
+            return await self.read_all(progress)
+        finally:
+            gc.enable()
 
     async def read_all(self, progress: Callable[[int, int], None]) -> int:
         """Apply all settled events that follow; returns how many were read."""

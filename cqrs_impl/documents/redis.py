@@ -202,7 +202,7 @@ class RedisVersion(RedisDocuments):
             if found is None:
                 raise NotBuilt
             if building is not None and await self._goes_on(building):
-                begun = building._replace(writes=building.writes + 1)  # what another was about to write is refused
+                begun = building  # written again, so that what another was about to write is refused
             else:
                 version = max(found.version, building.version if building else 0) + 1
                 begun = Checkpoint.begin(await self._log.present(), version)
