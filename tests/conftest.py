@@ -110,11 +110,14 @@ def namespace(request: pytest.FixtureRequest, url_of: UrlOf) -> Iterator[Callabl
 
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Every worker begins with its part of what takes long, so that at the end none waits for another."""
+    """Every worker begins with its part of what takes long, so that at the end none waits for another. Tests of targets
+    that all share stand together, so that not every worker starts every rung."""
     workers = getattr(config, "workerinput", {}).get("workercount", 1)
-    long = [one for one in items if one.get_closest_marker("long") or one.path.suffix == ".ipynb"]
+    sharing = {one: None for one in items if "serve" in getattr(one, "fixturenames", ())}
+    others = [one for one in items if one not in sharing]
+    long = [one for one in others if one.get_closest_marker("long") or one.path.suffix == ".ipynb"]
     first = {*long}
-    short = [one for one in items if one not in first]
+    short = [*sharing, *(one for one in others if one not in first)]
     cuts = [len(short) * number // workers for number in range(workers + 1)]  # a file's tests share its fixtures
     items[:] = [
         one for at in range(workers) for part in (long[at::workers], short[cuts[at] : cuts[at + 1]]) for one in part
