@@ -188,15 +188,16 @@ class RabbitMQ:
             return asyncio.run(asked())
         except TimeoutError:
             raise Unusable(f"{self.variable} cannot be reached (no answer within {within_s:g} s): start it.") from None
-        except (AMQPError, OSError, ValueError) as error:
-            told = str(error)
+        except (AMQPError, OSError, ValueError, RuntimeError, StopAsyncIteration) as error:
+            told = str(error) or "the connection was closed"
             if "Connect call failed" in told:
                 told = "Connection refused"
             if "Connection.Close" in told:  # in place of an answer to what opens it
                 told = "its virtual host is not there, or not for this user"
-            reason = without_secrets(told, url).removesuffix(".")[:200] or type(error).__name__
+            reason = without_secrets(told, url).removesuffix(".")[:200]
             advice = "correct the user, the password, the virtual host or what it names"
-            if isinstance(error, OSError | IncompatibleProtocolError) and "ACCESS_REFUSED" not in reason:
+            lost = isinstance(error, OSError | IncompatibleProtocolError | StopAsyncIteration)
+            if lost and "ACCESS_REFUSED" not in reason:
                 advice = "start the server, or correct the address or its cafile"
             raise Unusable(f"{self.variable} cannot be reached ({reason}): {advice}.") from None
 

@@ -354,6 +354,12 @@ def served(serve: Callable[[socket.socket], None]) -> Iterator[int]:
         yield int(listening.getsockname()[1])
 
 
+def test_a_server_that_hangs_up_is_told() -> None:
+    with served(lambda client: None) as port, pytest.raises(Unusable) as refusal:
+        RABBITMQ.check(f"amqp://127.0.0.1:{port}/")
+    assert re.fullmatch(r"RABBITMQ_URL cannot be reached \(.+\): start the server, or .+ cafile\.", str(refusal.value))
+
+
 def test_too_old_a_kafka_is_told() -> None:
     """One as of version 0.10, which cannot describe its settings."""
     api_versions, metadata = 18, 3
