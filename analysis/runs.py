@@ -44,7 +44,7 @@ class Run(NamedTuple):
 
 def is_worker(component: str) -> bool:
     """A process of ours beside the app, which works on one core at a time."""
-    return re.fullmatch(r"relay|projector(-\d+)?", component) is not None
+    return re.fullmatch(r"relay|projector(-\d+)?|notifications", component) is not None
 
 
 def open_run(folder: str | Path) -> Run:

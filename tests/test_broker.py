@@ -1,7 +1,8 @@
 """The rung `broker` in one piece: its options, its backlog, what it says of a broker that is away, other partitions."""
 
 import asyncio
-from collections.abc import Callable
+import json
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from typing import Any
 
@@ -18,7 +19,7 @@ from crossover.targets import target_env
 from ladder.broker.processes import TRANSPORT
 from ladder.broker.transports import TRANSPORTS
 from ladder.environment import Environment
-from ladder.rung import rung
+from ladder.rung import CONSUMER, rung
 from servers.kafka import KAFKA
 from tests.service import Shop, client_of, wait_until
 
@@ -37,11 +38,14 @@ def prepared(urls: Urls, namespace: str, name: str = "broker") -> Environment:
     return env
 
 
-def work(env: Environment, until: Callable[[], bool], name: str = "broker") -> None:
-    """Run the workers of the rung until the condition holds."""
+def work(
+    env: Environment, until: Callable[[], bool], name: str = "broker", *others: Any, only: Sequence[str] = ()
+) -> None:
+    """Run the workers of the rung, or only some of them, and others until the condition holds."""
 
     async def working() -> None:
-        workers: list[Any] = [*rung(name).workers(env).values()]
+        built: Mapping[str, Any] = rung(name).workers(env)
+        workers = [*(built[worker] for worker in only or built), *others]
         running = [asyncio.ensure_future(worker.run()) for worker in workers]
         try:
             await asyncio.to_thread(wait_until, lambda: until() or any(one.done() for one in running))
@@ -58,18 +62,52 @@ def work(env: Environment, until: Callable[[], bool], name: str = "broker") -> N
 def test_views_are_built_over_each_transport(
     transport: str, urls: Urls, namespace: Callable[[], str], request: pytest.FixtureRequest
 ) -> None:
-    one, name = rung(f"broker:{transport}"), namespace()
+    one, name = rung(f"broker:{transport}-notifications"), namespace()
     assert [server.name for server in one.servers] == ["postgres", "redis", transport]
     urls = urls | {transport: request.getfixturevalue(f"{transport}_url")}
-    env = prepared(urls, name, one.name)
+    env, told = prepared(urls, name, one.name), {"OrderPlaced": 3, "OrderPaid": 3}
     with client_of(one.system(env)) as client:
         shop = Shop(client)
         customer = shop.customer("Ada")
         orders = [shop.order(customer, shop.product(), then=("pay",)) for _ in range(3)]
-        work(env, lambda: client.get("/ready").json()["lag_events"] == 0, one.name)
+        work(
+            env,
+            lambda: client.get("/ready").json()["lag_events"] == 0 and counted(urls["redis"], name) == told,
+            one.name,
+        )
         shown = client.get(f"/customers/{customer}/orders").json()["orders"]
         assert {(order["id"], order["status"]) for order in shown} == {(order, "paid") for order in orders}
     prepared(urls, name, one.name)  # what is there is taken as it is
+
+
+@pytest.mark.parametrize("name", ["cqrs:notifications", "broker:notifications"])
+def test_a_second_consumer_counts_each_event_once(name: str, urls: Urls, namespace: Callable[[], str]) -> None:
+    """Two of it at once, then one from its position, and over a broker one that has lost messages."""
+    env = prepared(urls, namespace(), name)
+
+    def done(orders: int) -> bool:
+        return counted(urls["redis"], env.namespace) == {"OrderPlaced": orders, "OrderCancelled": 1}
+
+    with client_of(rung(name).system(env)) as client:
+        shop = Shop(client)
+        customer, product = shop.customer("Ada"), shop.product()
+        for order in range(3):
+            shop.order(customer, product, then=("cancel",) * (order == 0))
+        second = rung(name).workers(env)[CONSUMER]
+        work(env, lambda: done(3), name, second)
+        for _ in range(2):
+            shop.order(customer, product)
+        if name.startswith("broker"):
+            work(env, lambda: client.get("/ready").json()["lag_events"] == 0, name, only=("relay", "projector"))
+            with redis.Redis.from_url(urls["streams"]) as streams:
+                assert streams.delete(stream_of(env.namespace, 2, 3)), "what the consumer has not read yet"
+        shop.order(customer, product)
+        work(env, lambda: done(6), name)
+
+
+def counted(url: str, namespace: str) -> Any:
+    with redis.Redis.from_url(url) as store:
+        return json.loads((store.get(f"{namespace}:{CONSUMER}") or b" {}").partition(b" ")[2])
 
 
 def test_a_topic_of_fewer_partitions_is_refused(urls: Urls, kafka_url: str, namespace: Callable[[], str]) -> None:

@@ -26,7 +26,13 @@ ASK_S_MAX = 5.0
 DAY_MS = 24 * 3600 * 1000
 SILENT = logging.getLogger("cqrs_impl.feeds.kafka.client")  # what it meets is told in one sentence instead
 SILENT.addHandler(logging.NullHandler())
-PATIENCE = {"reconnect.backoff.ms": 50, "reconnect.backoff.max.ms": 500, "retry.backoff.ms": 50}
+# A connection over which nothing comes back is given up soon.
+PATIENCE = {
+    "socket.timeout.ms": 3000,
+    "reconnect.backoff.ms": 50,
+    "reconnect.backoff.max.ms": 500,
+    "retry.backoff.ms": 50,
+}
 PUBLISHER = PATIENCE | {
     "acks": "all",
     "enable.idempotence": True,

@@ -11,7 +11,7 @@ from cqrs_impl.checkpoint import AnotherHistory
 from cqrs_impl.feeds.routes import Routes
 from cqrs_impl.feeds.transport import Message, Reader, decode
 from cqrs_impl.part import Part
-from cqrs_impl.ports import Batch, FeedOfLog, Heartbeat, RecordedEvent
+from cqrs_impl.ports import Batch, Feed, FeedOfLog, Heartbeat, RecordedEvent
 
 AHEAD_MAX = 1000  # messages that a broker must give before some are acknowledged; who waits for more asks the log
 
@@ -62,8 +62,10 @@ class LogPart:
 class PartitionFeed:
     """A `Feed` for a projector, whose position in the read store decides what a message is to it."""
 
-    def __init__(self, reader: Reader, log: FeedOfLog, part: Part) -> None:
-        self._reader, self._log, self._part, self._of_log = reader, log, part, LogPart(log, part)
+    def __init__(self, reader: Reader, log: FeedOfLog, part: Part, of_log: Feed | None = None) -> None:
+        """`of_log` gives what the broker has lost, those events of the log that the partition carries."""
+        self._reader, self._log, self._part = reader, log, part
+        self._of_log = of_log or LogPart(log, part)
         self._messages = deque[tuple[Any, Message]]()  # by their offsets: those that are not known to be applied
 
     async def read(self, after: Position, limit: int) -> Batch:

@@ -12,7 +12,7 @@ from typing import Any
 
 import aio_pika
 from aio_pika.abc import AbstractChannel, AbstractConnection, AbstractIncomingMessage
-from aio_pika.exceptions import AMQPError, ChannelInvalidStateError, ChannelNotFoundEntity, ChannelPreconditionFailed
+from aio_pika.exceptions import AMQPError, ChannelNotFoundEntity, ChannelPreconditionFailed
 from yarl import URL
 
 from contract.errors import WorkerError
@@ -20,9 +20,10 @@ from contract.stores import gone
 from cqrs_impl.feeds.transport import AWAY, Delivered
 
 CONFIRM_S = 5.0
-HEARTBEAT_S = 5  # a reader that says nothing for twice as long has lost its partition
+HEARTBEAT_S = 2  # a reader that says nothing for twice as long has lost its partition
 PACK_MAX = 50  # messages of ours in one of RabbitMQ's, each of which costs its client 0.1 ms
 PREFETCH = 1000
+LOST = (AMQPError, OSError, RuntimeError, StopAsyncIteration)  # the last where a connection is cut while it is opened
 SEPARATOR = b"\n"  # which no JSON text of ours has
 QUEUE: dict[str, Any] = {"x-queue-type": "quorum", "x-single-active-consumer": True}
 
@@ -40,7 +41,7 @@ class NotOurs(WorkerError):
 def away() -> Iterator[None]:
     try:
         yield
-    except (AMQPError, ChannelInvalidStateError, OSError) as error:
+    except LOST as error:
         raise gone(AWAY, str(error) or type(error).__name__) from error
 
 
@@ -66,7 +67,7 @@ class Session:
     async def close(self) -> None:
         connection, self._connection, self.channel = self._connection, None, None
         if connection is not None:
-            with suppress(AMQPError, ChannelInvalidStateError, OSError):
+            with suppress(*LOST):
                 await connection.close()
 
 

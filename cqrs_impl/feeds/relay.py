@@ -89,12 +89,15 @@ class Relay:
         publisher: Publisher,
         partitions: int,
         *,
+        everything: bool = False,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
         clock: Callable[[], float] = monotonic,
     ) -> None:
+        """`everything`: there is one more partition, for a reader of its own, which carries all events."""
         self._log, self._notes, self._publisher = log, notes, publisher
         self._sleep, self._clock = sleep, clock
-        self._partitions, self._routes = range(partitions), Routes(log, partitions)
+        self._partitions, self._routes = range(partitions + everything), Routes(log, partitions)
+        self._also = [partitions] if everything else []
         self._at: tuple[Position, int] | None = None  # confirmed, and the events up to there
         self._noted: tuple[Position, int] | None = None
         self._trouble: str | None = None  # as it is noted
@@ -165,7 +168,7 @@ class Relay:
         for one in news:
             counted += 1
             assert not isinstance(one.event, Heartbeat | Unshown), "the outbox holds events of views"
-            for partition in await self._routes.of(one):
+            for partition in (*await self._routes.of(one), *self._also):
                 add(partition, one.position.components, one.recorded_s, one.event)
         end = news[-1].position.components if news else at.components
         idle = not news and self._clock() >= self._published_s + HEARTBEAT_S

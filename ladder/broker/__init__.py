@@ -16,7 +16,7 @@ from ladder.broker.transports import TRANSPORTS
 from ladder.connections import database, redis_client
 from ladder.cqrs import Cqrs
 from ladder.environment import Environment
-from ladder.rung import Progress
+from ladder.rung import CONSUMER, Progress
 from servers.postgres import POSTGRES
 from servers.redis import REDIS, STREAMS
 from servers.server import Server
@@ -28,9 +28,14 @@ class Broker(Cqrs):
     cost = "One hop and one process more; events keep their order only within a partition."
     servers: tuple[Server, ...] = (POSTGRES, REDIS, STREAMS)
     worker_names = worker_names(1)
-    options = {"transport": tuple(TRANSPORTS), "partitions": ("1", "2", "4", "8"), "projectors": ("1", "2", "4")}
-    servers_in = {name: (POSTGRES, REDIS, one.server) for name, one in TRANSPORTS.items()}
+    options = {
+        "transport": tuple(TRANSPORTS),
+        "partitions": ("1", "2", "4", "8"),
+        "projectors": ("1", "2", "4"),
+        "": (CONSUMER,),
+    }
     worker_names_in = {f"{count}-projectors": worker_names(count) for count in (1, 2, 4)}
+    servers_in = {name: (POSTGRES, REDIS, one.server) for name, one in TRANSPORTS.items()}
 
     def prepare(self, env: Environment) -> None:
         POSTGRES.create_schema(env.url(POSTGRES), env.namespace, self.schema)

@@ -12,14 +12,16 @@ from cqrs_impl.feeds.outbox.feed import OutboxFeed
 from cqrs_impl.feeds.outbox.recorder import history_of
 from cqrs_impl.feeds.partition import LogPart, PartitionFeed
 from cqrs_impl.feeds.relay import RELAYS, Notes, Relay
+from cqrs_impl.notifications import Notifications, RedisCounts
 from cqrs_impl.part import Part
+from cqrs_impl.ports import Feed
 from cqrs_impl.projector import Projector
 from cqrs_impl.projectors import Projectors
 from crud_impl.connections import Database
 from ladder.broker.transports import TRANSPORTS, Transport
 from ladder.connections import POOL_TIMEOUT_S, connect, partitions, redis_client
 from ladder.environment import Environment
-from ladder.rung import Rung
+from ladder.rung import CONSUMER, Rung
 from servers.postgres import POSTGRES
 from servers.redis import REDIS
 
@@ -38,7 +40,7 @@ def keys(env: Environment, one: Rung) -> PartKeys:
 def claim(env: Environment, one: Rung) -> None:
     """Prepare the broker and the read store for this log, in so many partitions."""
     POSTGRES.create_schema(env.url(POSTGRES), env.namespace, RELAYS)
-    transport(one).prepare(env, partitions(one))
+    transport(one).prepare(env, carried(one))
     present = partial(history_of, env.url(POSTGRES), env.namespace)
     claim_parts(env.url(REDIS), env.namespace, partitions(one), present)
 
@@ -47,9 +49,14 @@ def worker_names(projectors: int) -> tuple[str, ...]:
     return ("relay", *(("projector",) if projectors == 1 else (f"projector-{n}" for n in range(1, projectors + 1))))
 
 
+def carried(one: Rung) -> int:
+    """Partitions of the broker: one more, with all events, for who else reads them."""
+    return partitions(one) + one.consumed
+
+
 def processes(env: Environment, one: Rung) -> Mapping[str, Worker]:
-    relay, *others = one.worker_names
-    return {relay: _relay(env, one), **{name: _projectors(name, env, one) for name in others}}
+    build: dict[str, Callable[[Environment, Rung], Worker]] = {"relay": _relay, CONSUMER: _notifications}
+    return {name: build.get(name, partial(_projectors, name))(env, one) for name in one.worker_names}
 
 
 def projectors(env: Environment, one: Rung) -> Projectors:
@@ -69,13 +76,24 @@ def rebuild(env: Environment, one: Rung, progress: Callable[[int, int], None]) -
 
 
 def _relay(env: Environment, one: Rung) -> Relay:
-    publisher = transport(one).publisher(env, partitions(one))
-    return Relay(OutboxFeed(connect(env), env.namespace), _notes(env, one), publisher, partitions(one))
+    publisher = transport(one).publisher(env, carried(one))
+    log = OutboxFeed(connect(env), env.namespace)
+    return Relay(log, _notes(env, one), publisher, partitions(one), everything=one.consumed)
+
+
+def _partition(env: Environment, one: Rung, part: Part, log: OutboxFeed, of_log: Feed | None = None) -> PartitionFeed:
+    return PartitionFeed(transport(one).reader(env, part, carried(one)), log, part, of_log)
+
+
+def _notifications(env: Environment, one: Rung) -> Notifications:
+    log = _log(env)
+    feed = _partition(env, one, Part(partitions(one), carried(one)), log, of_log=log)
+    return Notifications(feed, log, RedisCounts(redis_client(env), env.namespace))
 
 
 def relay_name(one: Rung) -> str:
     """Each transport in so many partitions is fed from a position of its own."""
-    return f"{one.chosen.get('transport', TRANSPORT)}/{partitions(one)}"
+    return f"{one.chosen.get('transport', TRANSPORT)}/{carried(one)}"
 
 
 def _notes(env: Environment, one: Rung) -> Notes:
@@ -94,7 +112,7 @@ async def _note(env: Environment, one: Rung, reached: Position) -> None:
 def _projectors(name: str, env: Environment, one: Rung) -> Projectors:
     def build(part: Part, from_log: bool) -> Projector:
         log = _log(env)
-        feed = LogPart(log, part) if from_log else PartitionFeed(transport(one).reader(env, part), log, part)
+        feed = LogPart(log, part) if from_log else _partition(env, one, part, log)
         documents = PartDocuments(redis_client(env), PartKeys(env.namespace, part), log.present)
         return Projector(feed, log, documents, part=part)
 

@@ -19,7 +19,7 @@ class Transport(NamedTuple):
     server: Server
     prepare: Callable[[Environment, int], None]  # create so many partitions, or refuse those that are there
     publisher: Callable[[Environment, int], Publisher]  # to so many
-    reader: Callable[[Environment, Part], Reader]
+    reader: Callable[[Environment, Part, int], Reader]  # of one, and how many there are
 
 
 def streams_prepare(env: Environment, partitions: int) -> None:
@@ -32,10 +32,10 @@ def streams_publisher(env: Environment, partitions: int) -> Publisher:
     return StreamsPublisher(redis_client(env, STREAMS), env.namespace, partitions)
 
 
-def streams_reader(env: Environment, part: Part) -> Reader:
+def streams_reader(env: Environment, part: Part, partitions: int) -> Reader:
     from cqrs_impl.feeds.redis_streams import StreamsReader, stream_of
 
-    return StreamsReader(redis_client(env, STREAMS), stream_of(env.namespace, *part))
+    return StreamsReader(redis_client(env, STREAMS), stream_of(env.namespace, part.number, partitions))
 
 
 def rabbitmq_prepare(env: Environment, partitions: int) -> None:
@@ -50,7 +50,7 @@ def rabbitmq_publisher(env: Environment, partitions: int) -> Publisher:
     return RabbitPublisher(env.url(RABBITMQ), env.namespace, partitions)
 
 
-def rabbitmq_reader(env: Environment, part: Part) -> Reader:
+def rabbitmq_reader(env: Environment, part: Part, partitions: int) -> Reader:
     from cqrs_impl.feeds.rabbitmq import RabbitReader, queue_of
 
     return RabbitReader(env.url(RABBITMQ), queue_of(env.namespace, part.number))
@@ -68,11 +68,11 @@ def kafka_publisher(env: Environment, partitions: int) -> Publisher:
     return KafkaPublisher(KAFKA.client_settings(env.url(KAFKA)), topic_of(env.namespace, partitions), partitions)
 
 
-def kafka_reader(env: Environment, part: Part) -> Reader:
+def kafka_reader(env: Environment, part: Part, partitions: int) -> Reader:
     from cqrs_impl.documents.offsets import RedisOffsets
     from cqrs_impl.feeds.kafka import KafkaReader, topic_of
 
-    settings, topic = KAFKA.client_settings(env.url(KAFKA)), topic_of(env.namespace, part.of)
+    settings, topic = KAFKA.client_settings(env.url(KAFKA)), topic_of(env.namespace, partitions)
     return KafkaReader(settings, topic, part.number, RedisOffsets(redis_client(env), env.namespace, part))
 
 

@@ -16,8 +16,9 @@ from cqrs_impl.system import CqrsOrders
 from crud_impl.connections import SCHEMA
 from crud_impl.load import Copies, Tables
 from ladder.connections import connect, database, redis_client
+from ladder.consumers import consumers
 from ladder.environment import Environment
-from ladder.rung import Progress
+from ladder.rung import CONSUMER, Progress
 from ladder.views import Views
 from servers.postgres import POSTGRES
 from servers.redis import REDIS
@@ -31,6 +32,7 @@ class Cqrs(Views):
     servers: tuple[Server, ...] = (POSTGRES, REDIS)
     schema = SCHEMA + OUTBOX
     worker_names: tuple[str, ...] = ("projector",)
+    options: Mapping[str, tuple[str, ...]] = {"": (CONSUMER,)}
     copies: Callable[[], Copies] = partial(Tables, copy_events)
 
     def prepare(self, env: Environment) -> None:
@@ -45,7 +47,7 @@ class Cqrs(Views):
     def workers(self, env: Environment) -> Mapping[str, Projector]:
         feed = OutboxFeed(connect(env), env.namespace)
         documents = RedisDocuments(redis_client(env), Keys(env.namespace), feed.present)
-        return {"projector": Projector(feed, feed, documents)}
+        return {"projector": Projector(feed, feed, documents), **consumers(self, env)}
 
     def rebuild(self, env: Environment, progress: Progress) -> int:
         return asyncio.run(self.workers(env)["projector"].rebuild(partial(progress, f"building views of {self.name}")))
