@@ -86,19 +86,19 @@ class KafkaPublisher:
 
     async def publish(self, messages: Sequence[tuple[int, bytes]]) -> None:
         results: list[KafkaError | None] = []
+        self._told.clear()
         try:
             producer = self._producer or await self._open()
             for partition, body in messages:
                 producer.produce(self._topic, body, partition=partition, on_delivery=lambda e, _: results.append(e))
-            while len(results) < len(messages):  # each is confirmed or given up in time
-                await asyncio.to_thread(producer.flush, SLICE_S)
+            while len(results) < len(messages) and not any(map(_is_down, self._told)):
+                await asyncio.to_thread(producer.flush, SLICE_S)  # each is confirmed or given up in time
         except (KafkaException, BufferError) as error:
             raise self._gone(error.args[0]) from error
-        if refused := [error for error in results if error is not None]:
+        if refused := [error for error in results if error is not None] or self._told[: len(messages) - len(results)]:
             raise self._gone(refused[0])
 
     async def _open(self) -> Producer:
-        self._told.clear()
         await asyncio.to_thread(create, self._settings, self._topic, self._partitions)
         told: Any = {"error_cb": self._told.append, "logger": SILENT}
         self._producer = Producer({**self._settings, **PUBLISHER, **told})
@@ -106,7 +106,7 @@ class KafkaPublisher:
 
     def _gone(self, error: Any) -> StoreGone:
         """That no broker could be connected to says more than that a message has waited too long."""
-        first = next((one for one in self._told if one.code() != KafkaError._ALL_BROKERS_DOWN), error)
+        first = next((one for one in self._told if not _is_down(one)), error)
         return gone(AWAY, first.str() if isinstance(first, KafkaError) else str(first))
 
     async def close(self) -> None:
@@ -115,6 +115,10 @@ class KafkaPublisher:
         if producer is not None:
             producer.purge()
             await asyncio.to_thread(producer.close)
+
+
+def _is_down(told: KafkaError) -> bool:
+    return told.code() == KafkaError._ALL_BROKERS_DOWN
 
 
 class Offsets(Protocol):
