@@ -9,6 +9,7 @@ from itertools import islice
 from random import Random
 from typing import Any, TypeVar
 
+import aio_pika
 import pytest
 
 from contract.errors import StoreGone, Unavailable
@@ -20,6 +21,7 @@ from cqrs_impl.documents.redis import Keys, RedisDocuments
 from cqrs_impl.documents.redis_client import RedisClient
 from cqrs_impl.documents.redis_parts import PartDocuments, PartKeys, PartReads, layout
 from cqrs_impl.feeds.partition import PartitionFeed
+from cqrs_impl.feeds.rabbitmq import RabbitPublisher, RabbitReader, queue_of
 from cqrs_impl.feeds.redis_streams import StreamsPublisher, StreamsReader, stream_of
 from cqrs_impl.feeds.relay import Relay
 from cqrs_impl.feeds.transport import Message, Publisher, Reader, decode
@@ -429,18 +431,30 @@ class TestRabbitMQ(TransportSuite):
         self.url_of_broker = rabbitmq_url
 
     def publisher(self, name: str) -> Publisher:
-        from cqrs_impl.feeds.rabbitmq import RabbitPublisher
-
         return RabbitPublisher(self.url_of_broker, name, PARTS)
 
     def reader(self, name: str, part: Part) -> Reader:
-        from cqrs_impl.feeds.rabbitmq import RabbitReader, queue_of
-
         return RabbitReader(self.url_of_broker, queue_of(name, part.number))
 
     async def empty(self, name: str) -> None:
         await self.disconnect()
         await asyncio.to_thread(RABBITMQ.drop, self.url_of_broker, name)
+
+
+@pytest.mark.parametrize(
+    "met", [StopAsyncIteration, aio_pika.exceptions.ChannelInvalidStateError, ConnectionResetError]
+)
+def test_a_rabbitmq_that_is_cut_off_while_it_is_connected_to_is_away(
+    met: type[Exception], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As torture met them: aiormq raises what its reading of the connection raises."""
+
+    async def connect(_: Any) -> None:
+        raise met
+
+    monkeypatch.setattr(aio_pika, "connect", connect)
+    with pytest.raises(StoreGone):
+        asyncio.run(RabbitPublisher("amqp://nowhere/", "crossover_test", PARTS).publish([(0, b"{}")]))
 
 
 class TestKafka(TransportSuite):
