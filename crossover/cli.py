@@ -191,7 +191,7 @@ def servers(context: typer.Context) -> None:
 def install(
     names: Annotated[list[str], typer.Argument(metavar="NAME...", help="Servers: see `crossover servers`.")],
 ) -> None:
-    """Fetch pinned and checked artifacts of servers into your cache folder: for kafka 80 MB, once."""
+    """Fetch pinned and checked artifacts of servers into your cache folder: 80 to 90 MB each, once."""
     from crossover.installing import install as fetch
 
     fetch(names, Console())

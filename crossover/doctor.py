@@ -20,7 +20,7 @@ from crossover.targets import Target, start_servers, target_env
 from crossover.urls import every_server, servers_of
 from ladder.rung import forms, rung, rungs
 from servers.folders import require_room, sockets_parent, state_dir
-from servers.server import Linkable, Server, Unusable
+from servers.server import Installable, Linkable, Server, Unusable
 from servers.supervisor import Processes
 
 PACKAGES = ("sqlalchemy", "starlette", "msgspec", "uvicorn", "uvloop", "httptools", "locust", "polars", "matplotlib")
@@ -30,7 +30,8 @@ Finding = Callable[[], str]
 
 
 def examine(console: Console, urls: Mapping[str, str]) -> bool:
-    """Print every finding, also on each server of the ladder; True when nothing is missing."""
+    """Print every finding, also on each server of the ladder. True when nothing is missing, except what only some rungs
+    need and can be fetched."""
     examined = {*servers_of(rungs()), *urls}
     servers = [server for name, server in every_server().items() if name in examined]
     findings: dict[str, Finding] = {
@@ -43,12 +44,17 @@ def examine(console: Console, urls: Mapping[str, str]) -> bool:
         "sockets": partial(sockets, [one for name, one in every_server().items() if name not in urls]),
         "commit": commit,
     }
+    optional = {one.title for one in servers if isinstance(one, Installable) and one.name not in urls}
     well = True
     for title, find in findings.items():
         try:
             mark, text = "[green]ok[/green]     ", find()
         except Unusable as error:
-            mark, text, well = "[red]missing[/red]", str(error), False
+            mark, text = "[red]missing[/red]", str(error)
+            if title in optional:
+                mark = "[yellow]absent[/yellow] "
+            else:
+                well = False
         console.print(f"{mark} {title:<10} {escape(hanging(text, console))}", highlight=False)
     return well
 
