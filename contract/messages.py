@@ -116,6 +116,13 @@ class SearchOrders(Struct, frozen=True):
     limit: int
 
 
+class BestOrders(Struct, frozen=True):
+    """Of the capability `ranked-search`: the orders that fit words best, misspelt ones too."""
+
+    words: tuple[str, ...]
+    limit: int
+
+
 class GetEvents(Struct, frozen=True):
     """Of the capability `audit`."""
 
@@ -289,6 +296,16 @@ class OrderPage(Struct, frozen=True):
 
 class FoundOrders(Struct, frozen=True):
     orders: tuple[OrderItem, ...]
+
+
+class RankedOrder(OrderItem, frozen=True):
+    """`highlights`: the names that fit, as HTML, each word that fits in `<em>`."""
+
+    highlights: tuple[str, ...]
+
+
+class RankedOrders(Struct, frozen=True):
+    orders: tuple[RankedOrder, ...]
 
 
 class ProductView(Struct, frozen=True):

@@ -6,6 +6,7 @@ from typing import Protocol, runtime_checkable
 
 from contract.messages import (
     AsOf,
+    BestOrders,
     Command,
     CommandResult,
     GetEvents,
@@ -78,7 +79,15 @@ class Audit(Protocol):
         """The events of an order as an `EventsView`."""
 
 
-CAPABILITIES: Mapping[str, type] = {"time-travel": TimeTravel, "audit": Audit}
+@runtime_checkable
+class RankedSearch(Protocol):
+    """A system that finds what fits words best, not only what holds all of them. Asked for by isinstance."""
+
+    async def best(self, asked: BestOrders) -> QueryResult:
+        """The best first, as `RankedOrders`."""
+
+
+CAPABILITIES: Mapping[str, type] = {"time-travel": TimeTravel, "audit": Audit, "ranked-search": RankedSearch}
 """What only some systems can do, by the names of the contract."""
 
 

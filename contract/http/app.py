@@ -45,9 +45,7 @@ def make_app(
         "/orders/{id}/cancel": Resource(POST=command("cancel", lambda r: m.CancelOrder(r.id(), r.version()))),
         "/orders/{id}/history": Resource(GET=query("history", lambda r: m.GetHistory(r.id()))),
         "/orders/{id}/events": Resource(GET=service.events("events")),
-        "/search/orders": Resource(
-            GET=query("search", lambda r: m.SearchOrders(r.words("q"), r.number("limit", 20, 100)))
-        ),
+        "/search/orders": Resource(GET=service.search("search")),
         "/reports/top-products": Resource(
             GET=query("top_products", lambda r: m.TopProducts(r.number("limit", 10, 100)))
         ),

@@ -170,6 +170,11 @@ class Request:
         self._wrong(name, f"must be from 1 to {highest}, in plain digits")
         return default
 
+    def choice(self, name: str, choices: tuple[str, ...]) -> None:
+        value = self._parameter(name)
+        if value is not None and value not in choices:
+            self._wrong(name, f"must be {' or '.join(choices)}")
+
     def cursor(self, name: str) -> tuple[datetime, str] | None:
         value = self._parameter(name)
         if value is None:

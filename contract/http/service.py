@@ -16,8 +16,19 @@ from contract.http import docs
 from contract.http.metrics import Metrics
 from contract.http.operation import Operation, Response
 from contract.http.request import Request
-from contract.messages import AsOf, Command, GetCustomer, GetEvents, GetOrder, GetProduct, Query, QueryResult
-from contract.ports import CAPABILITIES, Audit, Following, Leading, OrderSystem, TimeTravel
+from contract.messages import (
+    AsOf,
+    BestOrders,
+    Command,
+    GetCustomer,
+    GetEvents,
+    GetOrder,
+    GetProduct,
+    Query,
+    QueryResult,
+    SearchOrders,
+)
+from contract.ports import CAPABILITIES, Audit, Following, Leading, OrderSystem, RankedSearch, TimeTravel
 from contract.position import START, Position, covers, token_of
 
 Q = TypeVar("Q")
@@ -47,10 +58,20 @@ class Service:
                 nothing="There was no such resource then.",
             )
 
-        async def run(request: Request) -> Response:
-            return await (past(request) if request.gives("as_of") else present.run(request))
+        return _or_else(present, "as_of", past)
 
-        return Operation(run, present.histogram)
+    def search(self, name: str) -> Operation:
+        """Of all words, or by `mode` of what fits best."""
+        exact = self.query(name, lambda r: SearchOrders(*_searched(r)))
+        best: Run = _lacking
+        if isinstance(self._system, RankedSearch):
+
+            def ranked(request: Request) -> BestOrders:
+                request.choice("mode", ("best",))
+                return BestOrders(*_searched(request))
+
+            best = self._reading(ranked, self._system.best)
+        return _or_else(exact, "mode", best)
 
     def events(self, name: str) -> Operation:
         system = self._system
@@ -176,6 +197,19 @@ class Backlog:
     async def _measure(self) -> None:
         with suppress(Unavailable):  # then the last measurement holds
             self._lag_events = (await self._system.readiness()).lag_events
+
+
+def _or_else(operation: Operation, parameter: str, other: Run) -> Operation:
+    """The same operation, but where a parameter is given."""
+
+    async def run(request: Request) -> Response:
+        return await (other(request) if request.gives(parameter) else operation.run(request))
+
+    return Operation(run, operation.histogram)
+
+
+def _searched(request: Request) -> tuple[tuple[str, ...], int]:
+    return request.words("q"), request.number("limit", 20, 100)
 
 
 async def _lacking(_: Request) -> Response:
