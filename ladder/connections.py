@@ -10,12 +10,14 @@ from crud_impl.connections import ORDER_KEYS, Connect, Database
 from crud_impl.standby import Standby
 from ladder.environment import Environment
 from ladder.rung import Rung
+from servers.opensearch import OPENSEARCH
 from servers.postgres import POSTGRES, Postgres
 from servers.redis import CACHE, REDIS, STREAMS, Redis
 from servers.replica import REPLICAS, Replica
 
 if TYPE_CHECKING:
     from cqrs_impl.documents.redis_client import RedisClient
+    from cqrs_impl.search.indexes import Indexes
 
 ISOLATION = "READ COMMITTED"
 POOL_CONNECTIONS = 4
@@ -24,6 +26,7 @@ REDIS_CONNECTIONS = 256  # maximum of the idiomatic client, which runs one comma
 REDIS_TIMEOUT_S = 1.0
 BULK_TIMEOUT_S = 30.0
 PARTITIONS = 2  # of what has any, unless others are chosen
+SEARCH_TIMEOUT_S = 2.0
 CACHE_TIMEOUT_S = 0.25  # then the database is asked
 
 
@@ -82,3 +85,12 @@ def redis_client(env: Environment, server: Redis = REDIS, timeout_s: float | Non
     from cqrs_impl.documents.clients.lean import SharedConnection
 
     return SharedConnection(env.url(server), timeout_s=timeout_s)
+
+
+def indexes(env: Environment) -> "Indexes":
+    """By the same client at both levels: there is no leaner one."""
+    from cqrs_impl.search.client import SearchClient
+    from cqrs_impl.search.indexes import Indexes
+
+    address, timeout_s = OPENSEARCH.address(env.url(OPENSEARCH)), BULK_TIMEOUT_S if env.in_bulk else SEARCH_TIMEOUT_S
+    return Indexes(SearchClient(address.url, address.settings, timeout_s=timeout_s), env.namespace)

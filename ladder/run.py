@@ -78,10 +78,13 @@ async def rebuild_live(one: Rung, env: Environment) -> int:
     if not builders:
         raise Unusable(f"The commands of {one.name} write its views themselves: leave out --live.")
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stopping.set)
-    try:
-        return await builders[0].rebuild_live(report)
-    finally:
-        await builders[0].close()
+    read = 0
+    for builder in builders:
+        try:
+            read = await builder.rebuild_live(report)
+        finally:
+            await builder.close()
+    return read
 
 
 def load(one: Rung, env: Environment, words: list[str]) -> None:

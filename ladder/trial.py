@@ -21,6 +21,7 @@ from contract.tasks import end
 from ladder.environment import CLOCK, NAMESPACE, Environment
 from ladder.noop.system import MemoryOrders
 from ladder.rung import Rung, errors_of
+from ladder.workers import close
 from servers.server import OURS, Listing, Unusable, fresh_namespace
 
 PREFIX = f"{OURS}trial_"
@@ -48,7 +49,8 @@ def trial(one: Rung, env: Environment) -> None:
 
 async def _use(one: Rung, env: Environment) -> None:
     system, expected = one.system(env), MemoryOrders(replace(env).clock)
-    workers = [asyncio.ensure_future(worker.run()) for worker in one.workers(env).values()]
+    helpers = one.workers(env).values()
+    workers = [asyncio.ensure_future(worker.run()) for worker in helpers]
     try:
         ids = _Ids()
         for command in _commands(ids):
@@ -71,6 +73,8 @@ async def _use(one: Rung, env: Environment) -> None:
         await asyncio.gather(*(system.answer(m.GetOrder(ids.orders[0])) for _ in range(crowd)))
     finally:
         await end(workers)
+        for helper in helpers:
+            await close(helper)
         await system.close()
 
 

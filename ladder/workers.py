@@ -2,9 +2,19 @@
 
 import asyncio
 import signal
+from collections.abc import Callable, Iterable
+from typing import Protocol, runtime_checkable
 
 from contract.ports import Worker
 from contract.tasks import end
+from cqrs_impl.projector import Projector
+
+
+@runtime_checkable
+class Closing(Protocol):
+    """A worker that holds connections when it has ended."""
+
+    async def close(self) -> None: ...
 
 
 async def run(worker: Worker) -> None:
@@ -17,3 +27,20 @@ async def run(worker: Worker) -> None:
     if running.done():
         running.result()
     await end([running, asking])
+    await close(worker)
+
+
+async def close(worker: object) -> None:
+    if isinstance(worker, Closing):
+        await worker.close()
+
+
+async def rebuild(workers: Iterable[Projector], progress: Callable[[int, int], None]) -> int:
+    """What each of them builds, one after the other; returns how many events the last one has read, as all do."""
+    read = 0
+    for worker in workers:
+        try:
+            read = await worker.rebuild(progress)
+        finally:
+            await worker.close()
+    return read

@@ -12,8 +12,9 @@ from crossover.start import let_in
 from crossover.targets import LOOPBACK, Target, listen, target_env
 from crossover.urls import every_server, given_urls
 from ladder.environment import LEVELS
-from ladder.rung import rung, rungs
+from ladder.rung import Rung, rung, rungs
 from servers.kafka import KAFKA
+from servers.opensearch import OPENSEARCH
 from servers.postgres import POSTGRES
 from servers.rabbitmq import RABBITMQ
 from servers.redis import CACHE, REDIS, STREAMS
@@ -28,8 +29,24 @@ for name in os.environ.keys() - let_in(os.environ).keys():
 os.environ["CROSSOVER_DEBUG"] = "1"  # a bug is a traceback, also of the command line
 Serve = Callable[..., Target]
 UrlOf = Callable[[Server], str]
+SUMMARY: list[str] = []
+
+
+def can_be_had(one: Rung) -> bool:
+    """Whether its servers are there, given or installed."""
+    for server in one.servers:
+        if server.name not in given_urls():
+            try:
+                server.private()
+            except Unusable as reason:
+                SUMMARY.append(f"{one.name} was not tried: {reason}")
+                return False
+    return True
+
+
+RUNGS = [name for name, one in rungs().items() if can_be_had(one)]
 # Every rung, or those of RUNGS=crud,cqrs alone, by every client level that it can have: (rung, level).
-ASKED = os.environ.get("RUNGS", ",".join(rungs())).split(",")
+ASKED = os.environ["RUNGS"].split(",") if "RUNGS" in os.environ else RUNGS
 SYSTEMS = [(name, level) for name in ASKED for level in (LEVELS if rung(name).servers else LEVELS[:1])]
 # The same for tests that start processes: other levels than the first belong to the long form.
 LONG_LEVELS = [LEVELS[0], *(pytest.param(level, marks=pytest.mark.long) for level in LEVELS[1:])]
@@ -92,6 +109,11 @@ def rabbitmq_url(url_of: UrlOf) -> str:
     return url_of(RABBITMQ)
 
 
+@pytest.fixture(scope="session")
+def opensearch_url(url_of: UrlOf) -> str:
+    return url_of(OPENSEARCH)
+
+
 @pytest.fixture
 def namespace(request: pytest.FixtureRequest, url_of: UrlOf) -> Iterator[Callable[[], str]]:
     """A factory of fresh namespaces; what a test put into them, on the servers it asks for, is dropped after it."""
@@ -110,21 +132,15 @@ def namespace(request: pytest.FixtureRequest, url_of: UrlOf) -> Iterator[Callabl
 
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Every worker begins with its part of what takes long, so that at the end none waits for another. Tests of targets
-    that all share stand together, so that not every worker starts every rung."""
+    """Every worker begins with its part of what takes long, so that at the end none waits for another."""
     workers = getattr(config, "workerinput", {}).get("workercount", 1)
-    sharing = {one: None for one in items if "serve" in getattr(one, "fixturenames", ())}
-    others = [one for one in items if one not in sharing]
-    long = [one for one in others if one.get_closest_marker("long") or one.path.suffix == ".ipynb"]
+    long = [one for one in items if one.get_closest_marker("long") or one.path.suffix == ".ipynb"]
     first = {*long}
-    short = [*sharing, *(one for one in others if one not in first)]
+    short = [one for one in items if one not in first]
     cuts = [len(short) * number // workers for number in range(workers + 1)]  # a file's tests share its fixtures
     items[:] = [
         one for at in range(workers) for part in (long[at::workers], short[cuts[at] : cuts[at + 1]]) for one in part
     ]
-
-
-SUMMARY: list[str] = []
 
 
 @pytest.fixture

@@ -176,7 +176,7 @@ async def in_parts(
 
 
 async def to_the_end(projector: Projector, feed: ListFeed) -> Projector:
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         await projector.step()
         while not covers(await projector.position(), place(len(feed.events))):
             await projector.step()

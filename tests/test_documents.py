@@ -263,6 +263,8 @@ class TestRedisParts(OfRedis, ReadsSuite):
 class StoreSuite(ABC):
     """Promises of `DocumentStore`."""
 
+    examples, events = 60, 150  # as many as the store is quick
+
     @abstractmethod
     def store(self, name: str, history: str = "") -> DocumentStore:
         """Documents that all who know the name share, of a log with this present history."""
@@ -277,6 +279,9 @@ class StoreSuite(ABC):
     @abstractmethod
     async def close(self) -> None: ...
 
+    async def follow(self, store: Any, feed: ListFeed, *, batch_max: int = 500) -> Projector:
+        return await followed(store, feed, batch_max=batch_max)
+
     def run(self, work: Coroutine[Any, Any, Any]) -> Any:
         async def done() -> Any:
             try:
@@ -288,14 +293,14 @@ class StoreSuite(ABC):
 
     def after(self, story: Iterable[Event], batch_max: int = 500) -> dict[str, object]:
         name = self.name()
-        self.run(followed(self.store(name), ListFeed(story), batch_max=batch_max))
+        self.run(self.follow(self.store(name), ListFeed(story), batch_max=batch_max))
         return self.contents(name)
 
     def test_any_permutation_with_repeats_gives_the_same_documents(self) -> None:
         expected = self.after(STORY)
         assert expected
 
-        @settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
+        @settings(max_examples=self.examples, deadline=None, suppress_health_check=list(HealthCheck))
         @example([*STORY[:3], STORY[4], STORY[3], *STORY[5:]], [], 1)  # of one order, version 2 and then version 1
         @given(st.permutations(STORY), st.lists(st.sampled_from(STORY), max_size=4), st.integers(1, 12))
         def same(order: list[Event], repeats: list[Event], batch_max: int) -> None:
@@ -319,27 +324,27 @@ class StoreSuite(ABC):
         assert self.run(self.store(name).open()).checkpoint.position == place(1)
 
     def test_two_projectors_count_every_event_once(self) -> None:
-        name, feed = self.name(), ListFeed(islice(events(Random(1)), 150))
+        name, feed = self.name(), ListFeed(islice(events(Random(1)), self.events))
 
         async def both() -> None:
-            await asyncio.gather(*(followed(self.store(name), feed, batch_max=size) for size in (3, 5)))
+            await asyncio.gather(*(self.follow(self.store(name), feed, batch_max=size) for size in (3, 5)))
 
         self.run(both())
         assert self.contents(name) == self.after(feed.events)
 
     def test_a_store_that_is_cleared_under_a_projector_is_replayed_from_the_start(self) -> None:
-        name, feed = self.name(), ListFeed(islice(events(Random(2)), 150))
+        name, feed = self.name(), ListFeed(islice(events(Random(2)), self.events))
 
         async def cleared() -> None:
-            projector = await followed(self.store(name), ListFeed(feed.events[:100]))
+            projector = await self.follow(self.store(name), ListFeed(feed.events[: self.events * 2 // 3]))
             await self.store(name).clear()
             assert not covers(await projector.position(), place(1))
-            following = asyncio.ensure_future(followed(self.store(name), feed, batch_max=4))
+            following = asyncio.ensure_future(self.follow(self.store(name), feed, batch_max=4))
             for _ in range(3):
                 await asyncio.sleep(0)
                 await self.store(name).clear()
             await following
-            await followed(self.store(name), feed)
+            await self.follow(self.store(name), feed)
 
         self.run(cleared())
         assert self.contents(name) == self.after(feed.events)
@@ -348,8 +353,8 @@ class StoreSuite(ABC):
         name, one, other = self.name(), ListFeed(STORY, history="one"), ListFeed(STORY[:3], history="other")
 
         async def taken() -> None:
-            first = await followed(self.store(name, "one"), one)
-            await followed(self.store(name, "other"), other)
+            first = await self.follow(self.store(name, "one"), one)
+            await self.follow(self.store(name, "other"), other)
             with pytest.raises(AnotherHistory, match="follows another database by now"):
                 await first.step()
 

@@ -15,7 +15,7 @@ from contract.messages import Command, CommandResult, Query, QueryResult, Readin
 from contract.ports import utc_now
 from contract.position import Position
 from ladder.noop.system import MemoryOrders
-from ladder.rung import rungs
+from tests.conftest import RUNGS
 from tests.service import Shop, client_of, fresh_id, settle, wait_until
 
 Ids = dict[str, str]
@@ -33,7 +33,7 @@ def noop() -> Iterator[httpx.Client]:
         yield client
 
 
-@pytest.fixture(scope="module", params=list(rungs()))
+@pytest.fixture(scope="module", params=RUNGS)
 def rung(request: pytest.FixtureRequest) -> Iterator[httpx.Client]:
     with httpx.Client(base_url=request.getfixturevalue("serve")(request.param).url, timeout=30) as client:
         yield client

@@ -30,6 +30,7 @@ def test_the_servers_of_a_rung_are_servers_and_its_workers_those_it_names(name: 
         "cache": "redis://127.0.0.1:1",
         "streams": "redis://127.0.0.1:1",
         "replica": "postgresql://a@127.0.0.1:1/b",
+        "opensearch": "http://127.0.0.1:1",
     }  # nobody is asked
     env = Environment(target_env(name, addresses, namespace="crossover_test"))
     assert tuple(one.workers(env)) == one.worker_names

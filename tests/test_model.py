@@ -225,18 +225,10 @@ def test_a_rung_says_what_the_model_says(system: tuple[str, str], serve: Any) ->
     run_state_machine_as_test(type("Story", (Story,), {"url": serve(rung, None, clients).url}), settings=chosen)
 
 
-class Patient(httpx.Client):
-    """Sends again what is refused because a busy machine lets it wait too long for a connection to the database."""
-
-    def send(self, request: httpx.Request, **options: Any) -> httpx.Response:
-        tries = (super(Patient, self).send(request, **options) for _ in range(60))
-        return next(response for response in tries if response.status_code != 503)
-
-
 @pytest.fixture(params=LONG_SYSTEMS)
 def client(request: pytest.FixtureRequest, serve: Any) -> Any:
     (rung, clients), limits = request.param, httpx.Limits(max_connections=20)
-    with Patient(base_url=serve(rung, None, clients).url, timeout=30, limits=limits) as client:
+    with httpx.Client(base_url=serve(rung, None, clients).url, timeout=30, limits=limits) as client:
         yield client
 
 

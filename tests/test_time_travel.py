@@ -24,8 +24,8 @@ from cqrs_impl.event_store.past import EventOrders
 from cqrs_impl.event_store.store import EVENT_STORE, STREAM_KEYS, EventStore
 from ladder.connections import database
 from ladder.environment import CLIENTS, LEVELS, NAMESPACE, Environment
-from ladder.rung import rungs
 from servers.postgres import POSTGRES
+from tests.conftest import RUNGS
 from tests.model import Model
 from tests.service import fresh_id, settle
 from tests.test_event_store import chosen
@@ -245,9 +245,9 @@ def test_an_event_that_cannot_be_read_is_not_skipped(fresh_target: Any) -> None:
         assert client.get(told.named("/orders/TWO?as_of=1")).status_code == 200
 
 
-@pytest.mark.parametrize("name", list(rungs()))
+@pytest.mark.parametrize("name", RUNGS)
 def test_every_rung_names_what_it_has_and_answers_404_for_the_rest(name: str, serve: Any) -> None:
-    has = ["time-travel", "audit"] if name == RUNG else []
+    has = {RUNG: ["time-travel", "audit"], "search": ["ranked-search"]}.get(name, [])
     with httpx.Client(base_url=serve(name).url, timeout=30) as client:
         about = f'{{"rung":"{name}","contract":"1.0.0","capabilities":{has},"docs":"/docs"}}'
         assert client.get("/").text == about.replace("'", '"').replace(", ", ",")
@@ -255,7 +255,9 @@ def test_every_rung_names_what_it_has_and_answers_404_for_the_rest(name: str, se
         client.put(f"/customers/{customer}", json={"name": "Ann"})
         settle(client)
         assert client.get(f"/customers/{customer}").status_code == 200
-        for path in () if has else (f"/customers/{customer}?as_of=1", "/orders/no-id/events", "/products/no-id?as_of="):
+        past = (f"/customers/{customer}?as_of=1", "/orders/no-id/events", "/products/no-id?as_of=")
+        ranked = ("/search/orders?q=ann&mode=best", "/search/orders?mode=")
+        for path in (*(() if "audit" in has else past), *(() if "ranked-search" in has else ranked)):
             answer = client.get(path)
             assert (answer.status_code, answer.json()["type"]) == (404, "urn:crossover:not-found")
             assert (

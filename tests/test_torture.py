@@ -36,11 +36,13 @@ from tests.family import GONE_S_MAX, descendants, folders_of, gone, reapers_of
 from tests.service import wait_until
 
 
-@pytest.mark.parametrize(("name", "seconds"), [("crud", 8), pytest.param("cqrs", 14, marks=pytest.mark.long)])
-def test_a_tortured_rung_loses_nothing(name: str, seconds: int, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("name", "seconds", "kinds"), [("crud", 8, 3), pytest.param("cqrs", 14, 4, marks=pytest.mark.long)]
+)
+def test_a_tortured_rung_loses_nothing(name: str, seconds: int, kinds: int, tmp_path: Path) -> None:
     report = torture(name, seconds=seconds, seed=4, faults="all", out=tmp_path / "out")
     assert report.clean, (tmp_path / "out" / "findings.jsonl").read_text()
-    assert report.kinds and report.acknowledged > 0, "how many faults and commands there is time for is the machine's"
+    assert len(report.kinds) >= kinds and report.acknowledged > 100
     assert report.unknown > 0, "the faults are felt by the clients"
     assert (report.parked == "3 of 3 poisoned") == (name == "cqrs")
     kept = (tmp_path / "out" / "operations.jsonl").read_text().splitlines()

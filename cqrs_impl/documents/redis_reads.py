@@ -5,20 +5,20 @@ unless the store is emptied, only moves forward: the answer reflects at least th
 names the version that answers. Who asked for the keys of another, which was the last one known, asks once more.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import msgspec
 
 from contract.errors import StoreGone, Unavailable
 from contract.messages import OrderItem, Readiness
-from contract.position import Position, position_of
+from contract.position import Position
 from cqrs_impl import dead_letters
-from cqrs_impl.checkpoint import CLEARING, AnotherHistory, Checkpoint
+from cqrs_impl.checkpoint import CLEARING, Checkpoint
 from cqrs_impl.documents.redis import Keys
 from cqrs_impl.documents.redis_client import Command, RedisClient
 from cqrs_impl.fold import with_word
+from cqrs_impl.followed import Followed
 from cqrs_impl.ports import Backlog
 
 # The newest entries that are in all lists, KEYS[2] and up: walks the shortest list and looks up in the others.
@@ -45,18 +45,14 @@ if #items > 0 then items = redis.call('MGET', unpack(items)) end
 return {redis.call('GET', KEYS[1]), items}
 """
 
-TOKENS_MAX = 1000
-FOREIGN = "The read store shows another history of the data than the database has: its projector must rebuild it."
 _ages = msgspec.json.Decoder(tuple[list[int], float]).decode
 
 
 class RedisReads:
     def __init__(self, client: RedisClient, keys: Keys, backlog: Backlog) -> None:
-        self._client, self._backlog = client, backlog
+        self._client, self._followed = client, Followed(backlog)
+        self.leads = self._followed.leads
         self._keys = keys  # of the version that answered last
-        self._known = set[str]()  # histories in which the store's checkpoint was found to be the log's
-        self._counted: bytes | None = None  # the checkpoint whose events were counted last
-        self._lead = set[tuple[Position, str]]()  # tokens of earlier histories that lead to these
 
     async def document(self, kind: type, id: str) -> tuple[bytes | None, Position | None]:
         ((checkpoint, body),) = await self._ask(lambda keys: (("MGET", keys.checkpoint, keys.document(kind, id)),))
@@ -101,11 +97,7 @@ class RedisReads:
         ((text, parked, applied),) = await self._ask(
             lambda keys: (("MGET", keys.checkpoint, keys.parked, keys.applied),)
         )
-        checkpoint = Checkpoint.of(_built(text))
-        with self._of_its_history():
-            counted = None if text == self._counted else checkpoint.counted
-            lag_events, lag_seconds = await self._backlog.behind(checkpoint.position, counted)
-            self._counted = text
+        lag_events, lag_seconds = await self._followed.behind(_built(text))
         parked_events, ages = dead_letters.count(parked), applied and _ages(applied)
         return Readiness(lag_events, lag_seconds, parked_events, ages, await self._unwritable())
 
@@ -129,38 +121,8 @@ class RedisReads:
                 return replies
             self._keys = keys.of(version)
 
-    async def leads(self, token: Position, shown: Position) -> bool:
-        """Whether a token leads to the same history as the position of an answer. Both can be of earlier ones."""
-        if (token, shown.history) in self._lead:
-            return True
-        try:
-            present = await self._backlog.history(token)
-        except AnotherHistory:
-            return False
-        if present == shown.history:
-            self._lead = {*self._lead, (token, present)} if len(self._lead) < TOKENS_MAX else {(token, present)}
-        else:  # nothing was projected since the present history began
-            with self._of_its_history():
-                await self._backlog.history(shown)
-        return True
-
-    async def _shown(self, text: bytes | None) -> Position:
-        """The position that an answer reports: the low-water mark, which is the first word of the checkpoint."""
-        low_water = position_of(_built(text).split(b" ", 1)[0].decode())
-        if low_water.history not in self._known:  # once for each history
-            checkpoint = Checkpoint.of(_built(text))
-            with self._of_its_history():
-                await self._backlog.history(checkpoint.position, checkpoint.counted)
-            self._known.add(low_water.history)
-        return low_water
-
-    @contextmanager
-    def _of_its_history(self) -> Iterator[None]:
-        try:
-            yield
-        except AnotherHistory:
-            self._known.clear()
-            raise Unavailable(FOREIGN) from None
+    async def _shown(self, checkpoint: bytes | None) -> Position:
+        return await self._followed.shown(_built(checkpoint))
 
 
 def _built(checkpoint: bytes | None) -> bytes:

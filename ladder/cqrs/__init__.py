@@ -20,6 +20,7 @@ from ladder.consumers import consumers
 from ladder.environment import Environment
 from ladder.rung import CONSUMER, Progress
 from ladder.views import Views
+from ladder.workers import rebuild
 from servers.postgres import POSTGRES
 from servers.redis import REDIS
 from servers.server import Server
@@ -50,7 +51,7 @@ class Cqrs(Views):
         return {"projector": Projector(feed, feed, documents), **consumers(self, env)}
 
     def rebuild(self, env: Environment, progress: Progress) -> int:
-        return asyncio.run(self.workers(env)["projector"].rebuild(partial(progress, f"building views of {self.name}")))
+        return asyncio.run(rebuild(self.workers(env).values(), partial(progress, f"building views of {self.name}")))
 
 
 RUNG = Cqrs()

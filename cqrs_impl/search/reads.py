@@ -1,0 +1,121 @@
+"""The search of orders in a search engine: one request, which brings the checkpoint of what it saw."""
+
+from typing import Any
+
+import msgspec
+from msgspec import Struct
+from msgspec.structs import asdict
+
+from contract.errors import StoreGone, Unavailable
+from contract.messages import (
+    BestOrders,
+    FoundOrders,
+    OrderItem,
+    QueryResult,
+    RankedOrder,
+    RankedOrders,
+    Readiness,
+    SearchOrders,
+)
+from contract.position import Position, covers
+from cqrs_impl import dead_letters
+from cqrs_impl.checkpoint import Checkpoint
+from cqrs_impl.followed import Followed
+from cqrs_impl.ports import Backlog
+from cqrs_impl.search.indexes import Indexes, refused
+from cqrs_impl.search.layout import FIRST, Source
+
+NOT_BUILT = "The search index has not been built yet."
+NEWEST = {"place": "desc"}
+NO_ORDERS: dict[str, Any] = {"must_not": [{"match_all": {}}]}
+ABOVE_ALL = 1e6  # the score of the checkpoint, where orders are sorted by theirs
+
+
+class Hit(Struct):
+    source: Source = msgspec.field(name="_source")
+    highlight: dict[str, tuple[str, ...]] = {}
+
+
+class Hits(Struct):
+    hits: list[Hit] = []
+
+
+class Found(Struct):
+    hits: Hits = msgspec.field(default_factory=Hits)
+
+
+_encode = msgspec.json.Encoder().encode
+_found = msgspec.json.Decoder(Found).decode
+
+
+class SearchReads:
+    def __init__(self, indexes: Indexes, backlog: Backlog, *, forced: bool = False) -> None:
+        """`forced`: what an answer must reflect is made searchable at once, and not waited for until it is."""
+        self._indexes, self._followed, self._forced = indexes, Followed(backlog), forced
+
+    async def search(self, query: SearchOrders) -> QueryResult:
+        """The newest orders with all of the words, newest first."""
+        wanted = [{"term": {"words": word}} for word in query.words]
+        newest = {"sort": [NEWEST], "track_total_hits": False, "_source": ["checkpoint", "item"]}
+        seen, *found = await self._search({"filter": wanted}, query.limit, newest)
+        orders = FoundOrders(tuple(item_of(hit) for hit in found))
+        return QueryResult(_encode(orders), await self._followed.shown(seen.source.text))
+
+    async def search_at(self, query: SearchOrders, wanted: Position) -> QueryResult:
+        """As `search`, where an answer must reflect a position."""
+        result = await self.search(query)
+        if self._forced and result.position is not None and not covers(result.position, wanted):
+            index = self._indexes.namespace
+            written = await self._indexes.checkpoint(index)
+            if written is not None and covers(Checkpoint.of(written.source.text).low_water, wanted):
+                await self._indexes.make_searchable(index)
+                return await self.search(query)
+        return result
+
+    async def best(self, asked: BestOrders) -> QueryResult:
+        """The orders that fit the words best, misspelt ones too; of equals the newest first."""
+        fit = {"match": {"names": {"query": " ".join(asked.words), "fuzziness": "AUTO"}}}
+        ranked = {
+            "sort": ["_score", NEWEST],
+            "_source": ["checkpoint", "item"],
+            "highlight": {"fields": {"names": {}}, "encoder": "html"},
+        }
+        seen, *found = await self._search({"must": [fit]}, asked.limit, ranked)
+        items = ((item_of(hit), hit.highlight.get("names", ())) for hit in found)
+        orders = RankedOrders(tuple(RankedOrder(**asdict(item), highlights=names) for item, names in items))
+        return QueryResult(_encode(orders), await self._followed.shown(seen.source.text))
+
+    async def readiness(self) -> Readiness:
+        """Of what can be found, not of what is written."""
+        (seen,) = await self._search(NO_ORDERS, 0, {"_source": ["checkpoint", "dead_letters"]})
+        lag_events, lag_seconds = await self._followed.behind(seen.source.text)
+        parked = dead_letters.count(seen.source.letters)
+        return Readiness(lag_events, lag_seconds, parked, unwritable=await self._unwritable())
+
+    async def _unwritable(self) -> str | None:
+        """What the engine says to a write that changes nothing: it may be full or read-only, and still answer."""
+        try:
+            await self._indexes.try_to_write()
+        except StoreGone as gone:
+            return gone.reason
+        return None
+
+    async def _search(self, orders: dict[str, Any], limit: int, rest: dict[str, Any]) -> list[Hit]:
+        """The checkpoint, which all that follows it reflects, then orders."""
+        checkpoint = {"constant_score": {"filter": {"term": {"place": FIRST}}, "boost": ABOVE_ALL}}
+        query = {"query": {"bool": {"should": [checkpoint, {"bool": orders}]}}, "size": limit + 1, **rest}
+        reply = await self._indexes.client.ask("POST", f"/{self._indexes.namespace}/_search", query)
+        if reply.status not in (200, 404):
+            raise refused(reply)
+        found = _found(reply.body).hits.hits
+        if not found or not found[0].source.checkpoint:
+            raise Unavailable(NOT_BUILT)
+        return found
+
+    async def close(self) -> None:
+        await self._indexes.client.close()
+
+
+def item_of(hit: Hit) -> OrderItem:
+    assert hit.source.item is not None, "only orders and the checkpoint have a place"
+    return hit.source.item

@@ -1,0 +1,314 @@
+"""The search engine as a read store: what it finds, what it claims to have seen, what becomes of it under faults."""
+
+import asyncio
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import islice
+from random import Random
+from typing import Any
+
+import httpx
+import msgspec
+import pytest
+
+from contract.errors import StoreGone, Unavailable, WorkerError
+from contract.messages import Event, QueryResult, SearchOrders
+from contract.position import START, Position, covers
+from cqrs_impl.projector import Projector
+from cqrs_impl.search.client import Reply, SearchClient
+from cqrs_impl.search.indexes import Indexes
+from cqrs_impl.search.reads import SearchReads
+from cqrs_impl.search.store import IndexedDocuments
+from servers.opensearch import OPENSEARCH
+from tests.service import Shop, fresh_id, settle
+from tests.story import CUSTOMER, FIRST, SECOND, STORY, ListFeed, events, followed, place
+from tests.test_documents import NoBacklog, OfMemory, StoreSuite
+
+NEVER = "1h"  # no refresh comes while a test runs
+WORDS = (("tea",), ("bea",), ("green", "tea"), ("ann",), ("bea", "lee", "pot"))
+
+
+class OfSearch:
+    @pytest.fixture(autouse=True)
+    def given(self, opensearch_url: str, namespace: Callable[[], str]) -> None:
+        self.address, self.namespace = OPENSEARCH.address(opensearch_url), namespace
+        self.clients: list[SearchClient] = []
+
+    def name(self) -> str:
+        """Of an index that is there: one that another process has just made has no shard yet, for a moment."""
+        name = self.namespace()
+        self.run(IndexedDocuments(self.indexes(name)).open())
+        return name
+
+    def indexes(self, name: str, refresh: str = NEVER) -> Indexes:
+        self.clients.append(SearchClient(self.address.url, self.address.settings, timeout_s=60))
+        return Indexes(self.clients[-1], name, refresh)
+
+    async def close(self) -> None:
+        for client in self.clients:
+            await client.close()
+
+    async def follow(self, store: IndexedDocuments, feed: ListFeed, *, batch_max: int = 500) -> Projector:
+        return await followed(store, feed, apply=store.apply, batch_max=batch_max)
+
+    def run(self, work: Any) -> Any:
+        async def done() -> Any:
+            try:
+                return await work
+            finally:
+                await self.close()
+
+        return asyncio.run(done())
+
+    async def held(self, name: str) -> dict[str, object]:
+        """Every document of an index but the checkpoint."""
+        indexes = self.indexes(name)
+        await indexes.make_searchable(name)
+        query = {"query": {"bool": {"must_not": {"ids": {"values": ["checkpoint"]}}}}, "size": 10_000}
+        hits = msgspec.json.decode(await indexes.post(f"/{name}/_search", query) or b"")["hits"]["hits"]
+        return {hit["_id"]: hit["_source"] for hit in hits}
+
+
+class TestIndexedStore(OfSearch, StoreSuite):
+    examples, events = 2, 30
+
+    def store(self, name: str, history: str = "") -> IndexedDocuments:
+        async def present() -> str:
+            return history
+
+        return IndexedDocuments(self.indexes(name), present)
+
+    def contents(self, name: str) -> dict[str, object]:
+        found: dict[str, object] = self.run(self.held(name))
+        return found
+
+
+class TestSearch(OfSearch):
+    async def indexed(self, story: Iterable[Event], batch_max: int = 7) -> tuple[str, Projector, SearchReads]:
+        """A name, what follows the story there, and reads of it once all of it can be found."""
+        name = self.namespace()
+        projector = await self.follow(IndexedDocuments(self.indexes(name)), ListFeed(story), batch_max=batch_max)
+        await self.indexes(name).make_searchable(name)
+        return name, projector, SearchReads(self.indexes(name), NoBacklog())
+
+    def test_it_finds_what_every_other_adapter_finds_to_the_byte(self) -> None:
+        async def found(story: Sequence[Event]) -> list[bytes | None]:
+            _, _, reads = await self.indexed(story)
+            return [(await reads.search(SearchOrders(words, limit))).body for words in WORDS for limit in (1, 9)]
+
+        for story in (STORY, *(list(islice(events(Random(number)), 30)) for number in range(2))):
+            asked = [SearchOrders(words, limit) for words in WORDS for limit in (1, 9)]
+            assert self.run(found(story)) == [answer.body for answer in OfMemory().answers(story, *asked)]
+
+    def test_an_answer_claims_only_what_can_be_found(self) -> None:
+        async def claimed() -> list[tuple[Position | None, int]]:
+            name, projector, waiting = await self.indexed(STORY[:5])
+            forced, shown = SearchReads(self.indexes(name), NoBacklog(), forced=True), list[QueryResult]()
+            projector.feed.events += STORY[5:]  # type: ignore[attr-defined]
+            await projector.step()  # it is written, and nobody has made it searchable
+            for reads, wanted in ((waiting, 5), (waiting, len(STORY)), (forced, 5), (forced, len(STORY))):
+                shown.append(await reads.search_at(SearchOrders(("tea",), 9), place(wanted)))
+            assert (await waiting.readiness()).parked_events == 0
+            return [(one.position, len(msgspec.json.decode(one.body or b"")["orders"])) for one in shown]
+
+        assert self.run(claimed()) == [(place(5), 1)] * 3 + [(place(len(STORY)), 2)]
+
+    def test_nothing_is_claimed_before_the_index_is_built_and_after_it_is_gone_it_is_built_again(self) -> None:
+        async def gone() -> list[bytes | None]:
+            name, projector, reads = await self.indexed(STORY)
+            before = (await reads.search(SearchOrders(("tea",), 9))).body
+            indexes = self.indexes(name)
+            await indexes.delete_all_but()
+            for asked in (reads.search(SearchOrders(("tea",), 9)), reads.readiness()):
+                with pytest.raises(Unavailable, match="has not been built yet"):
+                    await asked
+            while not covers(await projector.position(), place(len(STORY))):
+                await projector.step()
+            await indexes.make_searchable(name)
+            return [before, (await reads.search(SearchOrders(("tea",), 9))).body]
+
+        before, after = self.run(gone())
+        assert before == after
+
+    @pytest.mark.parametrize("lost", ["checkpoint", "documents", "report"])
+    def test_what_is_interrupted_between_the_documents_and_the_checkpoint_is_done_again(self, lost: str) -> None:
+        """Also a rename that has reached only some of the orders."""
+
+        async def interrupted(story: Sequence[Event]) -> bool:
+            name, feed = self.namespace(), ListFeed(story)
+            store, cuts = IndexedDocuments(self.indexes(name)), iter(range(1, 1000))
+            client = self.clients[-1]
+            ask, bulk, number = client.ask, client.bulk, 0
+
+            async def lossy_ask(method: str, path: str, body: object | None = None) -> Reply:
+                nonlocal number
+                if lost == "checkpoint" and "_doc/checkpoint?" in path and (number := number + 1) % 2:
+                    raise StoreGone("cut off")
+                return await ask(method, path, body)
+
+            async def lossy_bulk(lines: Sequence[bytes], path: str) -> Reply:
+                nonlocal number
+                if lost != "checkpoint" and (number := number + 1) % 2:
+                    cut = 2 * next(cuts) % (len(lines) + 1) if lost == "documents" else len(lines)
+                    if some := lines[:cut]:
+                        await bulk(some, path)
+                    raise StoreGone("cut off")
+                return await bulk(lines, path)
+
+            client.ask, client.bulk = lossy_ask, lossy_bulk  # type: ignore[method-assign]
+            projector = Projector(feed, feed, store, apply=store.apply, batch_max=5)
+            at = START
+            while not covers(at, place(len(feed.events))):
+                try:
+                    await projector.step()
+                except StoreGone:
+                    continue
+                at = await projector.position()
+            whole = self.namespace()
+            await self.follow(IndexedDocuments(self.indexes(whole)), ListFeed(story))
+            return await self.held(name) == await self.held(whole)
+
+        assert self.run(interrupted(list(islice(events(Random(3)), 40))))
+
+    def test_items_that_fail_are_tried_again_alone_and_what_is_read_only_says_so(self) -> None:
+        async def done() -> tuple[list[int], str | None]:
+            name = self.namespace()
+            store = IndexedDocuments(self.indexes(name))
+            client, sent = self.clients[-1], list[int]()
+            bulk = client.bulk
+
+            async def busy(lines: Sequence[bytes], path: str) -> Reply:
+                sent.append(len(lines) // 2)
+                if len(sent) > 1:
+                    return await bulk(lines, path)
+                (first, *_), body = [{"index": {"status": 429}}], (await bulk(lines[2:], path)).body
+                items = [first, *msgspec.json.decode(body)["items"]]
+                return Reply(200, msgspec.json.encode({"items": items}))
+
+            client.bulk = busy  # type: ignore[method-assign]
+            projector = await self.follow(store, ListFeed(STORY))
+            assert len(await self.held(name)) == 3
+            read_only = {"index.blocks.read_only_allow_delete": True}  # what a full disk sets
+            await client.ask("PUT", f"/{name}/_settings", read_only)
+            projector.feed.events += STORY[:1]  # type: ignore[attr-defined]
+            with pytest.raises(StoreGone) as refused:
+                await projector.step()
+            assert "read-only" in refused.value.reason
+            return sent, (await SearchReads(self.indexes(name), NoBacklog()).readiness()).unwritable
+
+        sent, unwritable = self.run(done())
+        assert sent == [3, 1] and "read-only" in (unwritable or "")
+
+    def test_a_document_that_the_engine_will_never_take_parks_its_stream_and_no_other(self) -> None:
+        async def parked() -> tuple[list[str], set[str]]:
+            name = self.namespace()
+            indexes, feed = self.indexes(name), ListFeed(STORY)
+            await indexes.make_first()
+            place_of_first = {"properties": {"item": {"properties": {"lines": {"type": "ip"}}}}}
+            await indexes.client.ask("PUT", f"/{name}/_mapping", place_of_first)
+            store = IndexedDocuments(indexes)
+            projector = await self.follow(store, feed)
+            letters = await projector.blocked_streams()
+            return [letter.stream for letter in letters], set(await self.held(name))
+
+        assert self.run(parked()) == ([f"order-{FIRST}", f"order-{SECOND}"], {f"customer:{CUSTOMER}"})
+
+    def test_a_document_that_another_process_wrote_meanwhile_is_not_replaced(self) -> None:
+        async def raced() -> bool:
+            name, projector, _ = await self.indexed(STORY[:5])
+            projector.feed.events += STORY[5:]  # type: ignore[attr-defined]
+            client, ask = self.clients[0], self.clients[0].ask
+
+            async def late(method: str, path: str, body: object | None = None) -> Reply:
+                """Before the first fetched document is written, another projector writes all of them."""
+                reply = await ask(method, path, body)
+                if "_mget" in path:
+                    client.ask = ask  # type: ignore[method-assign]
+                    await self.follow(IndexedDocuments(self.indexes(name)), ListFeed(STORY))
+                return reply
+
+            client.ask = late  # type: ignore[method-assign]
+            await projector.step()
+            whole = self.namespace()
+            await self.follow(IndexedDocuments(self.indexes(whole)), ListFeed(STORY))
+            return await self.held(name) == await self.held(whole)
+
+        assert self.run(raced())
+
+    def test_the_next_version_answers_once_it_shows_all_that_the_other_does(self) -> None:
+        async def switched() -> list[list[str]]:
+            name, projector, reads = await self.indexed(STORY[:8])
+            indexes, query, seen = self.indexes(name), SearchOrders(("tea",), 9), list[list[str]]()
+            store = IndexedDocuments(indexes)
+            before, version = await reads.search(query), store.beside(projector.feed)  # type: ignore[arg-type]
+            await version.begin()
+            builder = Projector(projector.feed, projector.feed, version, apply=store.apply, batch_max=5)  # type: ignore[arg-type]
+            for _ in range(2):
+                assert await reads.search(query) == before
+                assert not await version.switch(), "it covers less"
+                await builder.step()
+            assert await version.switch()
+            assert await reads.search(query) == before
+            projector.feed.events += STORY[8:]  # type: ignore[attr-defined]
+            while not covers(await projector.position(), place(len(STORY))):
+                await projector.step()
+            seen.append(await indexes.names())
+            await version.drop()
+            await indexes.make_searchable(name)
+            assert b"cancelled" in ((await reads.search(query)).body or b""), "the projector has followed it"
+            return [*seen, await indexes.names()]
+
+        both, one = self.run(switched())
+        assert len(both) == 2 and one == both[1:]
+
+    def test_who_empties_the_index_ends_what_is_built_beside_it(self) -> None:
+        async def emptied() -> list[str]:
+            name, projector, _ = await self.indexed(STORY)
+            store = IndexedDocuments(self.indexes(name))
+            version = store.beside(projector.feed)  # type: ignore[arg-type]
+            await version.begin()
+            await store.clear()
+            with pytest.raises(WorkerError, match="The new views are gone"):
+                await version.switch()
+            await version.drop()
+            return await self.indexes(name).names()
+
+        assert len(self.run(emptied())) == 1
+
+
+@pytest.fixture(scope="module")
+def client(serve: Any) -> Iterator[httpx.Client]:
+    with httpx.Client(base_url=serve("search").url, timeout=60) as client:
+        yield client
+
+
+def test_a_search_with_a_token_shows_what_its_command_did(client: httpx.Client) -> None:
+    shop = Shop(client)
+    product, word = shop.product(stock=100), f"w{fresh_id()[:8]}"
+    customer, found = shop.customer(f"Ann {word}"), list[int]()
+    for _ in range(3):
+        body = {"customer_id": customer, "lines": [{"product_id": product, "quantity": 1}]}
+        token = client.put(f"/orders/{fresh_id()}", json=body).headers["consistency-token"]
+        asked = {"consistency-token": token, "prefer": "wait=5"}
+        while (answer := client.get(f"/search/orders?q={word}", headers=asked)).status_code == 503:
+            assert answer.json()["type"] == "urn:crossover:behind"
+        found.append(len(answer.json()["orders"]))
+        seen = {"consistency-token": answer.headers["consistency-token"], "prefer": "wait=5"}
+        assert client.get(f"/customers/{customer}", headers=seen).json()["orders"] == len(found)
+    assert found == [1, 2, 3]
+
+
+def test_what_fits_best_is_found_misspelt_too_and_its_words_are_shown(client: httpx.Client) -> None:
+    shop = Shop(client)
+    customer = shop.customer("Ada <b>Lee</b>")
+    pot, both = shop.product(name="Xylophone"), shop.product(name="Green Xylophone")
+    orders = [shop.order(customer, product) for product in (both, pot, pot)]
+    settle(client)
+    answer = client.get("/search/orders?q=xilophone+grean+lee&mode=best&limit=3").json()["orders"]
+    assert [one["id"] for one in answer] == [orders[0], orders[2], orders[1]], "two words, then the newest"
+    ada = "Ada &lt;b&gt;<em>Lee</em>&lt;&#x2F;b&gt;"
+    assert answer[0]["highlights"] == [ada, "<em>Green</em> <em>Xylophone</em>"]
+    exact = client.get("/search/orders?q=xylophone&limit=1").json()["orders"]
+    assert [{**exact[0], "highlights": [ada, "<em>Xylophone</em>"]}] == answer[1:2]
+    for wrong in ("worst", "", "best&mode=best"):
+        refused = client.get(f"/search/orders?q=tea&mode={wrong}")
+        assert (refused.status_code, refused.json()["errors"][0]["field"]) == (422, "mode")
