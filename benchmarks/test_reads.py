@@ -4,7 +4,9 @@
 """
 
 from collections.abc import Callable
-from itertools import chain
+from functools import cache
+from itertools import chain, islice
+from urllib.parse import quote
 
 import pytest
 import uvloop
@@ -14,10 +16,29 @@ from benchmarks.conftest import DATASET, cpu_us_per_request
 from benchmarks.load import get
 from crossover.targets import Target
 
+SEARCHED = [("cqrs", "crud"), ("views", "crud"), ("search", "crud"), ("search", "cqrs")]
+
+
+def found(words: list[str]) -> str:
+    return f"/search/orders?q={quote(' '.join(words))}&limit=20"
+
+
+@cache
+def names_of_orders() -> list[list[str]]:
+    """Of 200 orders: the words of the customer's name, then those of the first product's."""
+    customers, products = dict(DATASET.customers()), {id: name for id, name, *_ in DATASET.products()}
+    orders = islice(DATASET.orders(), 200)
+    return [[*customers[one.customer_id].split(), *products[one.lines[0][0]].split()] for one in orders]
+
+
 PATHS = {
     "order": lambda n: f"/orders/{DATASET.order_id(n * 37 % DATASET.size.orders)}",
     "customer_orders": lambda n: f"/customers/{DATASET.customer_id(n * 7 % DATASET.size.customers)}/orders",
     "top_products": lambda n: "/reports/top-products",
+    "search for a word of a popular product": lambda n: found([DATASET.product_name(n % 10).split()[0]]),
+    "search for a first name": lambda n: found(names_of_orders()[n][:1]),
+    "search for a first and a last name": lambda n: found(names_of_orders()[n][:2]),
+    "search for all five words of an order": lambda n: found(names_of_orders()[n]),
 }
 # (path, rate a second, requests a turn, rounds, and what is divided by what)
 ROWS: list[tuple[str, float, int, int, list[tuple[str, str]]]] = [
@@ -38,6 +59,7 @@ ROWS: list[tuple[str, float, int, int, list[tuple[str, str]]]] = [
     ),
     ("customer_orders", 400, 200, 8, [("crud", "cqrs"), ("crud lean", "cqrs lean")]),
     ("top_products", 6, 12, 3, [("crud", "cqrs"), ("crud lean", "cqrs lean")]),
+    *((path, 50, 100, 6, SEARCHED) for path in PATHS if path.startswith("search")),
 ]
 
 
@@ -54,13 +76,13 @@ def test_read(
 ) -> None:
     targets = {name: target(name) for name in dict.fromkeys(chain.from_iterable(divided))}
     requests = [get(PATHS[path](number)) for number in range(count)]
-    found: dict[str, dict[str, float]] = {}
+    spent_us: dict[str, dict[str, float]] = {}
 
     def measured() -> None:
-        found.update(uvloop.run(cpu_us_per_request([*targets.values()], requests, rate_per_s, rounds)))
+        spent_us.update(uvloop.run(cpu_us_per_request([*targets.values()], requests, rate_per_s, rounds)))
 
     benchmark.pedantic(measured, rounds=1, iterations=1)
-    parts = {name: found[one.name] for name, one in targets.items()}
+    parts = {name: spent_us[one.name] for name, one in targets.items()}
     for one, other in divided:
         benchmark.extra_info[f"{one} / {other}"] = round(sum(parts[one].values()) / sum(parts[other].values()), 2)
     for name, us in parts.items():

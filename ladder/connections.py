@@ -27,6 +27,7 @@ REDIS_TIMEOUT_S = 1.0
 BULK_TIMEOUT_S = 30.0
 PARTITIONS = 2  # of what has any, unless others are chosen
 SEARCH_TIMEOUT_S = 2.0
+REFRESH, REFRESH_SELDOM = "100ms", "1s"  # how often what an index has been given can be found
 CACHE_TIMEOUT_S = 0.25  # then the database is asked
 
 
@@ -87,10 +88,11 @@ def redis_client(env: Environment, server: Redis = REDIS, timeout_s: float | Non
     return SharedConnection(env.url(server), timeout_s=timeout_s)
 
 
-def indexes(env: Environment) -> "Indexes":
+def indexes(env: Environment, one: Rung) -> "Indexes":
     """By the same client at both levels: there is no leaner one."""
     from cqrs_impl.search.client import SearchClient
     from cqrs_impl.search.indexes import Indexes
 
     address, timeout_s = OPENSEARCH.address(env.url(OPENSEARCH)), BULK_TIMEOUT_S if env.in_bulk else SEARCH_TIMEOUT_S
-    return Indexes(SearchClient(address.url, address.settings, timeout_s=timeout_s), env.namespace)
+    refresh = REFRESH_SELDOM if "refresh" in one.chosen else REFRESH
+    return Indexes(SearchClient(address.url, address.settings, timeout_s=timeout_s), env.namespace, refresh)

@@ -1,7 +1,6 @@
 """The HTTP client of a search engine: OpenSearch and Elasticsearch answer the same requests.
 
-aiohttp, and no library of either's: each of those refuses or warns of the other's servers, one brings gRPC along, and a
-request costs twice as much.
+aiohttp, and no library of either's: each of those refuses or warns of the other's servers, and one brings gRPC along.
 """
 
 import asyncio

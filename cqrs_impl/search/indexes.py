@@ -28,7 +28,6 @@ class Got(Struct, rename={"id": "_id", "index": "_index", "version": "_version",
 got = msgspec.json.Decoder(Got).decode
 _decode = msgspec.json.Decoder().decode
 
-REFRESH = "100ms"
 NOTHING: dict[str, str] = {}
 
 
@@ -41,7 +40,7 @@ def number_of(index: str) -> int:
 
 
 class Indexes:
-    def __init__(self, client: SearchClient, namespace: str, refresh: str = REFRESH) -> None:
+    def __init__(self, client: SearchClient, namespace: str, refresh: str) -> None:
         """`refresh` as in `settings`, of indexes that are made."""
         self.client, self.namespace, self._refresh = client, namespace, refresh
 

@@ -27,18 +27,19 @@ class Search(Cqrs):
     cost = "One more server, with its memory; what was written is found only after a refresh."
     servers = (POSTGRES, REDIS, OPENSEARCH)
     worker_names = ("projector", "indexer")
+    options = {"refresh": ("1s", "forced")}
 
     def system(self, env: Environment) -> OrderSystem:
         tables = database(env)
         backlog = OutboxBacklog(tables.rows)
         read = RedisReads(redis_client(env), Keys(env.namespace), backlog)
-        search = SearchReads(indexes(env), backlog)
+        search = SearchReads(indexes(env, self), backlog, forced=self.chosen.get("refresh") == "forced")
         commands = Commands(tables, Outbox(env.namespace), env.clock)
         return SearchedOrders(tables, commands, DocumentQueries(read), read.leads, search)
 
     def workers(self, env: Environment) -> Mapping[str, Projector]:
         feed = OutboxFeed(connect(env), env.namespace)
-        documents = IndexedDocuments(indexes(env), feed.present)
+        documents = IndexedDocuments(indexes(env, self), feed.present)
         return {**super().workers(env), "indexer": Projector(feed, feed, documents, apply=documents.apply)}
 
 

@@ -1,0 +1,74 @@
+"""The index of the rung `search`: how fast it is built from nothing, and how soon it finds what was just written.
+
+Events and orders a second, and CPU µs an event over all processes; ms from the answer to a command to the first search
+that finds its order, at each setting of the refresh.
+"""
+
+import asyncio
+import time
+import uuid
+from collections.abc import Callable
+
+import httpx
+import numpy as np
+import pytest
+import uvloop
+from pytest_benchmark.fixture import BenchmarkFixture
+
+from benchmarks.conftest import DATASET, Filled
+from cqrs_impl.projector import Projector
+from crossover.targets import Target
+from ladder.environment import Environment
+from ladder.rung import rung as rung_of
+from loadtests.cpu import Accounts
+from servers.supervisor import Processes
+
+TOKEN = "Consistency-Token"
+WRITERS, ORDERS = 8, 40  # each writer waits for its search, then writes again
+
+
+@pytest.mark.benchmark(group="index")
+def test_rebuild_of_the_index(benchmark: BenchmarkFixture, processes: Processes, filled: Filled) -> None:
+    env = Environment(filled("search"))
+    accounts = Accounts({name: [processes.pids[name]] for name in ("postgres", "opensearch")})
+    indexer = rung_of("search").workers(env)["indexer"]
+    assert isinstance(indexer, Projector)
+
+    def measured() -> None:
+        before, own, start = accounts.read(), time.process_time(), time.perf_counter()
+        events = uvloop.run(indexer.rebuild(lambda done, total: None))
+        wall_s, after = time.perf_counter() - start, accounts.read()
+        spent = accounts.between(before, after) | {"indexer": round((time.process_time() - own) * 1e6)}
+        benchmark.extra_info["events_per_s"] = round(events / wall_s)
+        benchmark.extra_info["orders_per_s"] = round(DATASET.size.orders / wall_s)
+        benchmark.extra_info["cpu_us_per_event"] = {name: round(us / events, 1) for name, us in spent.items()}
+
+    benchmark.pedantic(measured, rounds=1, iterations=1)
+
+
+@pytest.mark.benchmark(group="index")
+@pytest.mark.parametrize("rung", ["search", "search:1s", "search:forced"])
+def test_from_commit_to_searchable(benchmark: BenchmarkFixture, target: Callable[[str], Target], rung: str) -> None:
+    """A search with the command's token, which is answered when the order can be found."""
+    one, took_ms = target(rung), list[float]()
+
+    async def writer(http: httpx.AsyncClient, number: int) -> None:
+        for turn in range(ORDERS):
+            customer, product = number + WRITERS * turn, DATASET.product_id(turn)
+            id, line = str(uuid.uuid4()), {"product_id": product, "quantity": 1}
+            placed = await http.put(
+                f"/orders/{id}", json={"customer_id": DATASET.customer_id(customer), "lines": [line]}
+            )
+            placed.raise_for_status()
+            begun, token = time.perf_counter(), {TOKEN: placed.headers[TOKEN]}
+            answer = await http.get("/search/orders", params={"q": DATASET.customer_name(customer)}, headers=token)
+            took_ms.append((time.perf_counter() - begun) * 1000)
+            assert id in [order["id"] for order in answer.raise_for_status().json()["orders"]]
+
+    async def all_writers() -> None:
+        async with httpx.AsyncClient(base_url=one.url, timeout=10) as http:
+            await asyncio.gather(*(writer(http, number) for number in range(WRITERS)))
+
+    benchmark.pedantic(lambda: uvloop.run(all_writers()), rounds=1, iterations=1)
+    for percentile in (50, 99):
+        benchmark.extra_info[f"p{percentile}_ms"] = round(float(np.percentile(took_ms, percentile)), 1)
