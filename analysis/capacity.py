@@ -99,7 +99,7 @@ def find(folder: str | Path) -> Found:
     trials = frames["trials"].join(slices, on="slice").filter(pl.col("phase") != "warmup").sort("slice")
     cliff = trials.filter(pl.col("phase") == "cliff")
     capacity = trials.filter(pl.col("phase") == "capacity")
-    steady = capacity.filter(STEADY)
+    steady = capacity.filter(STEADY, pl.col("in_flight") > 0)
     try:
         law: Law | str = fit_law(*steady.select("in_flight", "throughput_per_s").to_numpy().T, seed=SEED)
     except NotComputable as why:
@@ -112,7 +112,7 @@ def fit_law(in_flight: Floats, throughput_per_s: Floats, *, seed: int) -> Law:
 
     Intervals by bootstrap over trials; raises NotComputable when there are not enough points.
     """
-    if len(np.unique(np.round(throughput_per_s / throughput_per_s.max(), 2))) < RATES_MIN:
+    if len(np.unique(np.round(throughput_per_s / throughput_per_s.max(initial=0.0), 2))) < RATES_MIN:
         raise NotComputable(f"not enough points: it takes steady trials at {RATES_MIN} different loads")
     if in_flight.max() < SPAN_MIN * in_flight.min():
         raise NotComputable(f"not enough points: the most in flight must be {SPAN_MIN:g} times the least")

@@ -31,7 +31,7 @@ MARK_OF = "SELECT obj_description(oid, 'pg_namespace') FROM pg_namespace WHERE n
 SETTINGS: dict[str, str] = {
     "listen_addresses": "",
     "unix_socket_permissions": "0700",
-    "max_connections": "100",
+    "max_connections": "300",  # the whole ladder at once, each rung with its pools and workers
     "shared_buffers": "256MB",
     "effective_cache_size": "1GB",
     "work_mem": "16MB",

@@ -173,7 +173,9 @@ def test_the_scalability_law_recovers_a_planted_one(wait: float, cross: float) -
         law.throughput(41.0)
 
 
-@pytest.mark.parametrize(("most", "points", "says"), [(4, 3, "6 different loads"), (2, 9, "4 times the least")])
+@pytest.mark.parametrize(
+    ("most", "points", "says"), [(4, 0, "6 different loads"), (4, 3, "6 different loads"), (2, 9, "4 times the least")]
+)
 def test_too_few_points_give_no_law(most: float, points: int, says: str) -> None:
     with pytest.raises(NotComputable, match=f"not enough points: .*{says}"):
         capacity.fit_law(np.linspace(1, most, points), np.linspace(100, 100 * most, points), seed=1)

@@ -28,8 +28,7 @@ from cqrs_impl.feeds.outbox.feed import OutboxFeed
 from cqrs_impl.projector import Projector
 from cqrs_impl.queries import DocumentQueries
 from crossover.errors import UserError
-from crossover.parked import rebuild_views
-from crossover.targets import Target, ladder_command, process_env, quiet, target_env
+from crossover.targets import Target, ladder_command, process_env, target_env
 from crud_impl.load import copy
 from ladder.connections import REDIS_TIMEOUT_S, connect, redis_client
 from ladder.environment import Environment
@@ -315,7 +314,7 @@ def test_a_rebuild_waits_for_a_read_store_that_is_slow_and_a_request_does_not(re
 
 
 def test_who_cannot_be_rebuilt_live_is_told_so_in_one_sentence(
-    fresh_target: Callable[..., Target], postgres_url: str, redis_url: str, processes: Processes
+    fresh_target: Callable[..., Target], postgres_url: str, processes: Processes
 ) -> None:
     def unserved(rung: str) -> Target:
         env = target_env(rung, {"postgres": postgres_url}, namespace=fresh_namespace("test"))
@@ -344,5 +343,3 @@ def test_who_cannot_be_rebuilt_live_is_told_so_in_one_sentence(
         with pytest.raises(UserError) as refused:
             one.rebuild(live=True)
         assert str(refused.value) == said
-    with pytest.raises(UserError, match=r"^There is nothing of cqrs on these servers: serve it there first\.$"):
-        rebuild_views("cqrs", {"postgres": postgres_url, "redis": redis_url}, quiet, live=True)
