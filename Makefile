@@ -23,7 +23,7 @@ PORT ?= 8000
 SIZE ?= $(if $(filter noop,$(RUNG)),empty,s)
 ARGS ?=
 PRODUCT := contract crud_impl cqrs_impl servers ladder loadtests analysis crossover benchmarks notebooks docs
-PRODUCT_LINES_MAX := 30920
+PRODUCT_LINES_MAX := 31120
 TEST_LINES_MAX := 15920
 # Its progress is for a terminal; a log of CI gets what goes wrong.
 PIP = $(BIN)/python -m pip install --disable-pip-version-check $$(test -t 2 || echo --quiet)
@@ -52,9 +52,10 @@ check: $(READY)
 # 880 and 430 for asking events what was: time travel, tried on random histories too, an order's life, three mistakes and
 # a notebook; 340 and 340 for views that are rebuilt while they answer; 1,240 and 1,030 for views in parts, fed by a relay
 # through a broker, with one suite for all transports; 1,020 and 670 for Kafka and RabbitMQ as servers, with what they
-# suffer, and for what fetches what is pinned; 420 and 150 for what carries events over them; 20 and 70 for a live rebuild that goes on, and always
-# ends; 10 and 50 for what makes the suite shorter: runs in a brisk tempo, patience with a server that is only slow;
-# 190 and 70 for a second consumer of the events.
+# suffer, and for what fetches what is pinned; 420 and 150 for what carries events over them; 20 and 70 for a live
+# rebuild that goes on, and always ends; 10 and 50 for what makes the suite shorter: runs in a brisk tempo, patience with
+# a server that is only slow; 190 and 70 for a second consumer of the events; 1,300 and 350 for a search engine, and
+# 200 for measuring what it and brokers add.
 sizes:
 	@lines() { find "$$@" -name '*.py' -not -path '*/.ipynb_checkpoints/*' -exec cat {} + | wc -l; }; \
 	for package in $(PRODUCT) tests; do printf '%7d  %s\n' $$(lines $$package) $$package; done; \
