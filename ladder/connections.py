@@ -26,7 +26,7 @@ REDIS_CONNECTIONS = 256  # maximum of the idiomatic client, which runs one comma
 REDIS_TIMEOUT_S = 1.0
 BULK_TIMEOUT_S = 30.0
 PARTITIONS = 2  # of what has any, unless others are chosen
-SEARCH_TIMEOUT_S = 2.0
+SEARCH_TIMEOUT_S = 5.0  # it makes an index in the time that others answer in
 REFRESH, REFRESH_SELDOM = "100ms", "1s"  # how often what an index has been given can be found
 CACHE_TIMEOUT_S = 0.25  # then the database is asked
 

@@ -53,8 +53,8 @@ class Indexes:
         return found if found.index else None
 
     async def begin(self, index: str, checkpoint: bytes) -> None:
-        """Write a checkpoint where there is none; another process may do the same."""
-        path = f"/{writes_to(index)}/_create/{CHECKPOINT}?require_alias=true"
+        """Write a checkpoint where there is none, to be found at once; another process may do the same."""
+        path = f"/{writes_to(index)}/_create/{CHECKPOINT}?require_alias=true&refresh=true"
         await self.client.ask("PUT", path, Source(place="~", checkpoint=checkpoint.decode()))
 
     async def names(self) -> list[str]:
