@@ -6,6 +6,7 @@ import re
 from collections.abc import Callable, Iterator
 from itertools import count
 
+import httpx
 import pytest
 
 from crossover.start import let_in
@@ -18,8 +19,10 @@ from servers.opensearch import OPENSEARCH
 from servers.postgres import POSTGRES
 from servers.rabbitmq import RABBITMQ
 from servers.redis import CACHE, REDIS, STREAMS
+from servers.replica import REPLICAS
 from servers.server import Failed, Server, Unusable, fresh_namespace
 from servers.supervisor import Processes
+from tests.service import settle
 
 # What the library clients of tests, and the servers that tests start by themselves, would go by.
 for name in os.environ.keys() - let_in(os.environ).keys():
@@ -30,6 +33,10 @@ os.environ["CROSSOVER_DEBUG"] = "1"  # a bug is a traceback, also of the command
 Serve = Callable[..., Target]
 UrlOf = Callable[[Server], str]
 SUMMARY: list[str] = []
+# Tests share a target of every rung and client level, all there until the end: more connections than a run needs. A
+# standby must offer as many as its primary.
+for database in (POSTGRES, *REPLICAS):
+    database.settings = {**database.settings, "max_connections": "500"}
 
 
 def can_be_had(one: Rung) -> bool:
@@ -188,7 +195,9 @@ def serve(processes: Processes, url_of: UrlOf) -> Iterator[Serve]:
 
     def shared(name: str, clock: str | None = None, clients: str = LEVELS[0]) -> Target:
         if (name, clock, clients) not in known:
-            known[name, clock, clients] = targets.start(name, clock, clients)
+            known[name, clock, clients] = target = targets.start(name, clock, clients)
+            with httpx.Client(base_url=target.url, timeout=30) as client:
+                settle(client)  # until its read stores are built, queries are refused
         return known[name, clock, clients]
 
     yield shared

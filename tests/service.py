@@ -52,8 +52,8 @@ def wait_until(condition, deadline_s: float = 90.0) -> None:
 
 
 def settle(client: httpx.Client, deadline_s: float = 90.0) -> None:
-    """Wait until nothing is left to project."""
-    wait_until(lambda: client.get("/ready").json()["lag_events"] == 0, deadline_s)
+    """Wait until nothing is left to project; a read store that is not built yet makes /ready a refusal."""
+    wait_until(lambda: client.get("/ready").json().get("lag_events") == 0, deadline_s)
 
 
 class Shop:

@@ -207,8 +207,9 @@ class Story(RuleBasedStateMachine):
 
     @rule(more=st.sampled_from(["", " tea", " ZOË", " Strasse", " pot tea"]))
     def search(self, more: str) -> None:
-        found = self.ask("/search/orders", q=self.mark.upper() + more, limit=100).json()["orders"]
-        assert [item["id"] for item in found] == self.model.found(self.mark + more)
+        answer = self.ask("/search/orders", q=self.mark.upper() + more, limit=100)
+        assert answer.status_code == 200, answer.text
+        assert [item["id"] for item in answer.json()["orders"]] == self.model.found(self.mark + more)
 
 
 @pytest.mark.parametrize("system", LONG_SYSTEMS)
