@@ -21,7 +21,7 @@ from crud_impl.session import message_of
 from ladder.connections import connections_of
 from ladder.environment import NAMESPACE, PRIVATE, Environment
 from ladder.rung import LiveRebuild, Rung, errors_of, has_views, names, rung
-from ladder.workers import run
+from ladder.workers import one_by_one, run
 from servers.server import Unusable
 
 
@@ -78,13 +78,7 @@ async def rebuild_live(one: Rung, env: Environment) -> int:
     if not builders:
         raise Unusable(f"The commands of {one.name} write its views themselves: leave out --live.")
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stopping.set)
-    read = 0
-    for builder in builders:
-        try:
-            read = await builder.rebuild_live(report)
-        finally:
-            await builder.close()
-    return read
+    return await one_by_one(builders, lambda builder: builder.rebuild_live(report))
 
 
 def load(one: Rung, env: Environment, words: list[str]) -> None:

@@ -2,12 +2,14 @@
 
 import asyncio
 import signal
-from collections.abc import Callable, Iterable
-from typing import Protocol, runtime_checkable
+from collections.abc import Awaitable, Callable, Iterable
+from typing import Protocol, TypeVar, runtime_checkable
 
 from contract.ports import Worker
 from contract.tasks import end
 from cqrs_impl.projector import Projector
+
+W = TypeVar("W")
 
 
 @runtime_checkable
@@ -35,12 +37,18 @@ async def close(worker: object) -> None:
         await worker.close()
 
 
-async def rebuild(workers: Iterable[Projector], progress: Callable[[int, int], None]) -> int:
-    """What each of them builds, one after the other; returns how many events the last one has read, as all do."""
+async def rebuild(workers: Iterable[Worker], progress: Callable[[int, int], None]) -> int:
+    """What each projector among them builds; other workers build nothing."""
+    projectors = [worker for worker in workers if isinstance(worker, Projector)]
+    return await one_by_one(projectors, lambda projector: projector.rebuild(progress))
+
+
+async def one_by_one(workers: Iterable[W], build: Callable[[W], Awaitable[int]]) -> int:
+    """Close each when it has built; returns how many events the last one has read, as all do."""
     read = 0
     for worker in workers:
         try:
-            read = await worker.rebuild(progress)
+            read = await build(worker)
         finally:
-            await worker.close()
+            await close(worker)
     return read

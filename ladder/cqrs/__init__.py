@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Callable, Mapping
 from functools import partial
+from typing import Any
 
 from contract.ports import OrderSystem
 from cqrs_impl.commands import Commands
@@ -45,7 +46,7 @@ class Cqrs(Views):
         read = RedisReads(redis_client(env), Keys(env.namespace), OutboxBacklog(tables.rows))
         return CqrsOrders(tables, Commands(tables, Outbox(env.namespace), env.clock), DocumentQueries(read), read.leads)
 
-    def workers(self, env: Environment) -> Mapping[str, Projector]:
+    def workers(self, env: Environment) -> Mapping[str, Any]:
         feed = OutboxFeed(connect(env), env.namespace)
         documents = RedisDocuments(redis_client(env), Keys(env.namespace), feed.present)
         return {"projector": Projector(feed, feed, documents), **consumers(self, env)}

@@ -1,6 +1,7 @@
 """New: the events are the write model. A command folds the events of what it touches, and appends new ones."""
 
 from collections.abc import Mapping
+from typing import Any
 
 from contract.ports import OrderSystem
 from cqrs_impl.documents.redis import Keys, RedisDocuments
@@ -15,6 +16,7 @@ from cqrs_impl.feeds.outbox.recorder import OutboxBacklog
 from cqrs_impl.projector import Projector
 from cqrs_impl.queries import DocumentQueries
 from ladder.connections import connect, database, redis_client
+from ladder.consumers import consumers
 from ladder.cqrs import Cqrs
 from ladder.environment import Environment
 from servers.postgres import POSTGRES
@@ -38,10 +40,10 @@ class EventSourced(Cqrs):
         store = EventStore(env.namespace, 0 if self.chosen else SNAPSHOT_EVERY)
         return EventOrders(tables, EventCommands(tables, store, env.clock), DocumentQueries(read), read.leads)
 
-    def workers(self, env: Environment) -> Mapping[str, Projector]:
+    def workers(self, env: Environment) -> Mapping[str, Any]:
         feed = OutboxFeed(connect(env), env.namespace, shown)
         documents = RedisDocuments(redis_client(env), Keys(env.namespace), feed.present)
-        return {"projector": Projector(feed, feed, documents)}
+        return {"projector": Projector(feed, feed, documents), **consumers(self, env)}
 
 
 RUNG = EventSourced()

@@ -1,6 +1,7 @@
 """New: a search engine answers searches, from an index with a projector of its own beside that of the views."""
 
 from collections.abc import Mapping
+from typing import Any
 
 from contract.ports import OrderSystem
 from cqrs_impl.commands import Commands
@@ -37,7 +38,7 @@ class Search(Cqrs):
         commands = Commands(tables, Outbox(env.namespace), env.clock)
         return SearchedOrders(tables, commands, DocumentQueries(read), read.leads, search)
 
-    def workers(self, env: Environment) -> Mapping[str, Projector]:
+    def workers(self, env: Environment) -> Mapping[str, Any]:
         feed = OutboxFeed(connect(env), env.namespace)
         documents = IndexedDocuments(indexes(env, self), feed.present)
         return {**super().workers(env), "indexer": Projector(feed, feed, documents, apply=documents.apply)}
