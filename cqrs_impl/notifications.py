@@ -4,7 +4,6 @@ It stands for whatever else wants to know what happened, so that the price of on
 position is stored with its counts, in one transaction, as a projector's is with the views: each event counts once.
 """
 
-import asyncio
 from collections import Counter
 from collections.abc import Mapping
 from typing import NamedTuple, Protocol
@@ -18,12 +17,11 @@ from cqrs_impl.batch import uncovered
 from cqrs_impl.checkpoint import AnotherHistory
 from cqrs_impl.documents.redis_client import RedisClient
 from cqrs_impl.ports import EventLog, Feed
+from cqrs_impl.steps import repeat
 
 NAME = "notifications"
 BATCH_MAX = 500
 IDLE_WAIT_S = 1.0
-SOON_WAIT_S = 0.01  # for events that are committed, but not settled yet
-GONE_WAIT_S = 0.1
 
 _decode = msgspec.json.Decoder(dict[str, int]).decode
 
@@ -50,16 +48,10 @@ class Notifications:
         self._feed, self._log, self._counts = feed, log, counts
 
     async def run(self) -> None:
-        while True:
-            try:
-                moved, more_soon = await self.step()
-                if not more_soon:
-                    await self._feed.wait(IDLE_WAIT_S)
-                elif not moved:
-                    await asyncio.sleep(SOON_WAIT_S)
-            except StoreGone:
-                await self._feed.close()
-                await asyncio.sleep(GONE_WAIT_S)
+        await repeat(self.step, lambda: self._feed.wait(IDLE_WAIT_S), self._gone)
+
+    async def _gone(self, _: StoreGone) -> None:
+        await self._feed.close()
 
     async def step(self) -> tuple[bool, bool]:
         """One batch: (whether there were events, whether more is on its way)."""
@@ -99,7 +91,7 @@ class RedisCounts:
         self._client, self._key = client, f"{namespace}:{NAME}"
 
     async def open(self) -> Counted | None:
-        ((found,),) = [await self._client.watch(self._key, ("GET", self._key))]
+        (found,) = await self._client.watch(self._key, ("GET", self._key))
         if found is None:
             return None
         position, _, orders = found.partition(b" ")

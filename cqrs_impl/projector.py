@@ -18,6 +18,7 @@ from cqrs_impl.dead_letters import BlockedStream, DeadLetters, Retries
 from cqrs_impl.part import WHOLE, Part
 from cqrs_impl.ports import Changes, Contents, DocumentStore, EventLog, Feed, RecordedEvent
 from cqrs_impl.slips import apply_in
+from cqrs_impl.steps import repeat
 
 BATCH_MAX = 500
 BULK = 20  # times as many events where nobody waits for the batch: a document is written once a batch
@@ -26,8 +27,6 @@ READ_S_MAX = 2.0  # whoever began to read the old version has its answer by then
 WINDOW_MAX = 64_000  # events read ahead at most, to find one that a waiting event needs
 COPIES_MAX = 50_000
 IDLE_WAIT_S = 1.0  # normally a notification comes sooner; one may be lost
-SOON_WAIT_S = (0.001, 0.05)  # for events that are committed, but not settled yet
-GONE_WAIT_S = (0.02, 0.5)
 
 AT_ONCE = partial(asyncio.gather, return_exceptions=True)  # no part goes on after another has failed
 _encode = msgspec.json.Encoder().encode
@@ -67,20 +66,10 @@ class Projector:
         self.feed = wrap(self.feed)
 
     async def run(self) -> None:
-        pause_s, gone_s = SOON_WAIT_S[0], GONE_WAIT_S[0]
-        while True:
-            try:
-                moved, more_soon = await self.step()
-                gone_s = GONE_WAIT_S[0]
-                if not more_soon:
-                    await self.feed.wait(IDLE_WAIT_S)
-                elif not moved:
-                    await self._sleep(pause_s)
-                pause_s = min(pause_s * 2, SOON_WAIT_S[1]) if more_soon and not moved else SOON_WAIT_S[0]
-            except StoreGone:
-                await self.feed.close()
-                await self._sleep(gone_s)
-                gone_s = min(gone_s * 2, GONE_WAIT_S[1])
+        await repeat(self.step, lambda: self.feed.wait(IDLE_WAIT_S), self._gone, sleep=self._sleep)
+
+    async def _gone(self, _: StoreGone) -> None:
+        await self.feed.close()
 
     async def step(self) -> tuple[bool, bool]:
         """One batch: (whether the position moved, whether more is on its way)."""
@@ -136,15 +125,15 @@ class Projector:
     async def rebuild(self, progress: Callable[[int, int], None]) -> int:
         """Clear the store and replay all settled events; returns how many were read."""
         await self._store.clear()
-        gc.disable()  # it would look for cycles in events and documents, which have none: a tenth of the time
-        try:
-            return await self.read_all(progress)
-        finally:
-            gc.enable()
+        return await self.read_all(progress)
 
     async def read_all(self, progress: Callable[[int, int], None]) -> int:
         """Apply all settled events that follow; returns how many were read."""
-        return await self._read_all(await self.log.count(), 0, progress)
+        gc.disable()  # it would look for cycles in events and documents, which have none: a tenth of the time
+        try:
+            return await self._read_all(await self.log.count(), 0, progress)
+        finally:
+            gc.enable()
 
     async def rebuild_live(self, progress: Callable[[int, int], None]) -> int:
         """Replay all events into the next version of the documents, while a projector keeps up the present one, and

@@ -23,13 +23,12 @@ from cqrs_impl.feeds.outbox.recorder import OutboxBacklog
 from cqrs_impl.feeds.routes import Routes
 from cqrs_impl.feeds.transport import Message, Publisher, encode
 from cqrs_impl.ports import FeedOfLog, Heartbeat, RecordedEvent, Unreadable, Unshown
+from cqrs_impl.steps import repeat
 from crud_impl.connections import Database, Rows
 
 BATCH_MAX = 500
 HEARTBEAT_S = 1.0  # also how long an idle partition does not notice that its broker has lost something
 NOTE_S = 1.0
-SOON_WAIT_S = (0.001, 0.05)
-GONE_WAIT_S = (0.02, 0.5)
 
 RELAYS = """
 CREATE TABLE IF NOT EXISTS outbox_relays (
@@ -108,23 +107,13 @@ class Relay:
         self._log = wrap(self._log)
 
     async def run(self) -> None:
-        pause_s, gone_s = SOON_WAIT_S[0], GONE_WAIT_S[0]
-        while True:
-            try:
-                moved, more_soon = await self.step()
-                gone_s = GONE_WAIT_S[0]
-                if not more_soon:
-                    await self._log.wait(HEARTBEAT_S)
-                elif not moved:
-                    await self._sleep(pause_s)
-                pause_s = min(pause_s * 2, SOON_WAIT_S[1]) if more_soon and not moved else SOON_WAIT_S[0]
-            except StoreGone as gone:
-                with suppress(StoreGone):
-                    await self._note(gone.reason or gone.detail)
-                await self._log.close()
-                await self._publisher.close()
-                await self._sleep(gone_s)
-                gone_s = min(gone_s * 2, GONE_WAIT_S[1])
+        await repeat(self.step, lambda: self._log.wait(HEARTBEAT_S), self._gone, sleep=self._sleep)
+
+    async def _gone(self, gone: StoreGone) -> None:
+        with suppress(StoreGone):
+            await self._note(gone.reason or gone.detail)
+        await self._log.close()
+        await self._publisher.close()
 
     async def close(self) -> None:
         for connected in (self._log, self._publisher, self._notes):
