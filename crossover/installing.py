@@ -1,28 +1,18 @@
 """Shows which servers are there, and fetches those that do not come with our own packages."""
 
-import importlib
 import os
-import pkgutil
 from collections.abc import Mapping, Sequence
 
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-import servers
 from crossover.errors import UserError
 from crossover.progress import Steps
+from crossover.urls import every_server
 from servers.artifacts import fetch, missing
 from servers.server import Installable, Origin, Server, Unusable
 from servers.supervisor import Processes
-
-
-def known_servers() -> dict[str, Server]:
-    """Discovered, not listed: the values of the modules of `servers`."""
-    names = [module.name for module in pkgutil.iter_modules(servers.__path__)]
-    values = [value for name in names for value in vars(importlib.import_module(f"servers.{name}")).values()]
-    found = [value for value in values if isinstance(value, Server) and not isinstance(value, type)]
-    return {server.name: server for server in sorted(found, key=lambda one: one.name)}
 
 
 def server_table(environ: Mapping[str, str] = os.environ) -> Table:
@@ -31,7 +21,7 @@ def server_table(environ: Mapping[str, str] = os.environ) -> Table:
     for name in ("server", "version"):
         table.add_column(name, no_wrap=True)
     table.add_column("where from, or what brings it")
-    for server in known_servers().values():
+    for server in every_server().values():
         url = environ.get(server.variable)
         try:
             version, source = found(server, url)
@@ -47,7 +37,7 @@ def found(server: Server, url: str | None) -> Origin:
 
 def install(names: Sequence[str], console: Console) -> None:
     """Fetch what these servers need, and is not there; then say where it is."""
-    known = known_servers()
+    known = every_server()
     if unknown := [name for name in names if name not in known]:
         raise UserError(f"There is no server '{unknown[0]}': choose one of {', '.join(known)}.")
     for name in names:

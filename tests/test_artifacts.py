@@ -17,8 +17,9 @@ from starlette.routing import Route
 from starlette.staticfiles import StaticFiles
 
 from crossover.doctor import sockets
-from crossover.installing import known_servers, server_table
+from crossover.installing import server_table
 from crossover.start import FIXED, let_in
+from crossover.urls import every_server
 from servers import artifacts
 from servers.artifacts import LOCKS, MIRROR, Part, fetch, missing
 from servers.kafka import KAFKA
@@ -190,7 +191,7 @@ def test_a_kill_while_something_is_fetched_leaves_nothing(repository: Repository
 
 
 def test_what_is_pinned_of_real_servers_has_a_sum_a_size_and_an_exact_version() -> None:
-    parts = [part for server in known_servers().values() if isinstance(server, Installable) for part in server.parts]
+    parts = [part for server in every_server().values() if isinstance(server, Installable) for part in server.parts]
     assert {f"{part.folder.name}.txt" for part in parts} == {path.name for path in LOCKS.iterdir()}
     for part in parts:
         for one in part.pinned():
@@ -215,7 +216,7 @@ def test_the_table_shows_each_server_whole_with_what_brings_it(
     monkeypatch.setattr(artifacts, "cache_dir", lambda: tmp_path)
     monkeypatch.setattr("servers.rabbitmq.SCRIPT", Path("/nowhere"))
     lines = printed(server_table({"REDIS_URL": "unix:///nowhere"}), width).splitlines()
-    rows = dict.fromkeys(known_servers(), "")
+    rows = dict.fromkeys(every_server(), "")
     name = ""
     for line in lines[4:-1]:
         cells = [cell.strip() for cell in line.strip("│").split("│")]
@@ -236,7 +237,7 @@ def test_the_table_shows_each_server_whole_with_what_brings_it(
 def test_install_refuses_what_it_does_not_know_and_says_what_brings_what_it_cannot_fetch(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    known = ", ".join(known_servers())
+    known = ", ".join(every_server())
     assert refused("servers", "install", "nope") == f"There is no server 'nope': choose one of {known}."
     monkeypatch.setattr("servers.rabbitmq.SCRIPT", Path("/nowhere"))
     assert "apt-get install --no-install-recommends rabbitmq-server" in refused("servers", "install", "rabbitmq")
