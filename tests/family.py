@@ -1,12 +1,14 @@
 """Looks at a running command's family through /proc: what it started, and what is left of that."""
 
 import contextlib
+import os
+import signal
 from pathlib import Path
 
 from servers.reaper import alive
-from tests.service import wait_until
+from tests.service import PATIENCE_S, wait_until
 
-GONE_S_MAX = 90.0  # on a machine that does much else; no test waits longer than it has to
+GONE_S_MAX = PATIENCE_S
 
 
 def command_line(pid: int) -> str:
@@ -39,6 +41,14 @@ def reapers_of(parent: int) -> list[int]:
 def folders_of(reaper: int) -> tuple[Path, Path]:
     folder, sockets = command_line(reaper).split()[-2:]
     return Path(folder), Path(sockets)
+
+
+def killed(pids: list[int]) -> None:
+    """Kill them, some of which end by themselves without the others, and wait until none is left to hold anything."""
+    for pid in pids:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+    gone(dict.fromkeys(pids, ""), [])
 
 
 def gone(family: dict[int, str], folders: list[Path]) -> None:

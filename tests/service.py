@@ -8,6 +8,7 @@ from typing import Any
 from uuid import uuid4
 
 import httpx
+import pytest
 import uvicorn
 from starlette.types import ASGIApp
 
@@ -15,9 +16,17 @@ from contract.http.app import make_app
 from contract.ports import OrderSystem
 from ladder.arrival import Arrival
 
+PATIENCE_S = 90.0  # with a machine that does much else; no test waits longer than it has to
+
 
 def fresh_id() -> str:
     return str(uuid4())
+
+
+def patient(monkeypatch: pytest.MonkeyPatch, *names: str) -> None:
+    """What is only slow, on a busy machine, is not given up after these times of the product."""
+    for name in names:
+        monkeypatch.setattr(name, PATIENCE_S)
 
 
 @contextmanager
@@ -34,7 +43,7 @@ def in_thread(app: ASGIApp) -> Iterator[str]:
         yield f"http://127.0.0.1:{port}"
     finally:
         server.should_exit = True
-        thread.join(timeout=10)
+        thread.join(timeout=PATIENCE_S)
 
 
 @contextmanager
@@ -44,14 +53,14 @@ def client_of(system: OrderSystem, **settings: Any) -> Iterator[httpx.Client]:
         yield client
 
 
-def wait_until(condition, deadline_s: float = 90.0) -> None:
+def wait_until(condition, deadline_s: float = PATIENCE_S) -> None:
     end = time.monotonic() + deadline_s
     while not condition():
         assert time.monotonic() < end, "the condition is met before its deadline"
         threading.Event().wait(0.005)
 
 
-def settle(client: httpx.Client, deadline_s: float = 90.0) -> None:
+def settle(client: httpx.Client, deadline_s: float = PATIENCE_S) -> None:
     """Wait until nothing is left to project; a read store that is not built yet makes /ready a refusal."""
     wait_until(lambda: client.get("/ready").json().get("lag_events") == 0, deadline_s)
 

@@ -24,14 +24,14 @@ from crud_impl.cache.stale import STALE, Related, stale_tags, tags_of
 from crud_impl.cache.system import CachedOrders
 from crud_impl.session import open_step
 from crud_impl.system import CrudOrders
-from ladder.connections import CACHE_TIMEOUT_S, database, redis_client
+from ladder.connections import database, redis_client
 from ladder.environment import LEVELS, Environment
 from ladder.rung import rung
 from servers.postgres import POSTGRES
 from servers.redis import CACHE
 from servers.server import Unusable
 from servers.supervisor import Processes
-from tests.service import Shop, fresh_id
+from tests.service import PATIENCE_S, Shop, fresh_id
 from tests.story import T0, events, line
 
 # What is made stale, by the table and by the fold
@@ -149,8 +149,9 @@ class Held:
 
     async def rows(self, sql: str, params: dict[str, Any]) -> Any:
         found = await self.real.rows(sql, params)
-        self.reads += "found" in sql
-        await self.gate.wait()
+        if "found" in sql:
+            self.reads += 1
+            await self.gate.wait()
         return found
 
     async def transact(self, work: Any) -> Any:
@@ -160,7 +161,7 @@ class Held:
         return result
 
     async def reading(self, count: int) -> None:
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(PATIENCE_S):
             while self.reads < count:
                 await asyncio.sleep(0.001)
 
@@ -173,7 +174,8 @@ class World:
         self.past = CrudOrders(database(env), env.clock)  # writes past the cache
 
     def process(self) -> tuple[CachedOrders, Held, Redis]:
-        held, client = Held(self.env), Redis(redis_client(self.env, CACHE, CACHE_TIMEOUT_S))
+        # A cache that is only slow, on a busy machine, is asked all the same, so that hits can be counted.
+        held, client = Held(self.env), Redis(redis_client(self.env, CACHE, timeout_s=PATIENCE_S))
         self.opened.append(CachedOrders(held, self.env.clock, Entries(client, self.env.namespace)))  # type: ignore[arg-type]
         return self.opened[-1], held, client
 
@@ -218,6 +220,16 @@ async def counts(system: CachedOrders) -> dict[str, int]:
     return found
 
 
+async def asking(system: CachedOrders, id: str, kind: Any) -> list["asyncio.Future[str]"]:
+    """Twenty who ask for a name, each of whom has begun a load by now or waits for one."""
+    before = (await counts(system))["cache_misses"]
+    crowd = [asyncio.ensure_future(name_of(system, id, kind=kind)) for _ in range(20)]
+    async with asyncio.timeout(PATIENCE_S):
+        while (await counts(system))["cache_misses"] < before + len(crowd):
+            await asyncio.sleep(0.001)
+    return crowd
+
+
 async def cached(system: CachedOrders) -> str:
     """A customer Ann whose answer is in the cache."""
     customer = fresh_id()
@@ -257,14 +269,14 @@ def test_one_loads_and_those_who_ask_meanwhile_wait_but_not_after_a_command(play
         await system.execute(m.RenameCustomer(customer, "Bea"))
         held.reads = 0
         held.gate.clear()
-        crowd = [asyncio.ensure_future(name_of(system, id, kind=kind)) for _ in range(20)]
+        crowd = await asking(system, id, kind)
         await held.reading(1)
         await system.execute(m.RenameCustomer(customer, "Cleo"))
-        later = [asyncio.ensure_future(name_of(system, id, kind=kind)) for _ in range(20)]
+        later = await asking(system, id, kind)
         await held.reading(2)
         crowd[0].cancel()
         held.gate.set()
-        assert {*await asyncio.gather(*crowd[1:])} <= {"Bea", "Cleo"}, "whoever is late joins the second load"
+        assert {*await asyncio.gather(*crowd[1:])} == {"Bea"}
         assert {*await asyncio.gather(*later)} == {"Cleo"}
         assert held.reads == 2
 
@@ -279,7 +291,7 @@ def test_what_could_not_be_invalidated_is_not_read_until_it_is(play: Play) -> No
         await system.execute(m.RenameCustomer(customer, "Bea"))
         assert await name_of(system, customer) == "Bea"
         client.refused = ""
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(PATIENCE_S):
             while (await counts(system))["cache_hits"] < 2:
                 assert await name_of(system, customer) == "Bea"
                 await asyncio.sleep(0.01)
@@ -402,7 +414,7 @@ def test_answers_go_on_while_the_cache_is_emptied_full_paused_gone_or_an_older_o
             "gone": lambda: processes.stop(CACHE.name),
             "back": lambda: CACHE.restart(processes),
         }
-        with httpx.Client(base_url=target.url, timeout=10) as client:
+        with httpx.Client(base_url=target.url, timeout=60) as client:
             shop, pages = Shop(client), list[str]()
             for number, (hurt, do) in enumerate(hurts.items()):
                 do()
@@ -420,7 +432,7 @@ def test_answers_go_on_while_the_cache_is_emptied_full_paused_gone_or_an_older_o
                 return float(line.split()[1])
 
             def hit(name: str) -> None:
-                hits, until_s = counted("hits"), time.monotonic() + 20
+                hits, until_s = counted("hits"), time.monotonic() + PATIENCE_S
                 while counted("hits") == hits and time.monotonic() < until_s:
                     assert client.get(pages[0]).json()["name"] == name
                 assert counted("hits") > hits
