@@ -13,7 +13,7 @@ import aio_pika
 import pytest
 
 from contract.errors import StoreGone, Unavailable
-from contract.messages import Event, OrderCancelled
+from contract.messages import BaseEvent, Event, OrderCancelled
 from contract.position import BEGINNING, START, Position, covers
 from cqrs_impl.dead_letters import TRIES_MAX
 from cqrs_impl.documents.members import RedisMembers
@@ -24,8 +24,9 @@ from cqrs_impl.feeds.partition import PartitionFeed
 from cqrs_impl.feeds.rabbitmq import RabbitPublisher, RabbitReader, queue_of
 from cqrs_impl.feeds.redis_streams import StreamsPublisher, StreamsReader, stream_of
 from cqrs_impl.feeds.relay import Relay
-from cqrs_impl.feeds.transport import Message, Publisher, Reader, decode
+from cqrs_impl.feeds.transport import PACK_BYTES, Entry, Pack, Publisher, Reader, decode, encode, packed
 from cqrs_impl.part import Part
+from cqrs_impl.ports import Unreadable
 from cqrs_impl.projector import Projector
 from cqrs_impl.projectors import Projectors
 from ladder.connections import redis_client
@@ -39,6 +40,10 @@ from tests.story import ListFeed, contents, events, followed, place, views
 Connected = TypeVar("Connected", Publisher, Reader)
 PARTS = 2
 EVENTS = list(islice(events(Random(3), things=4), 60))
+
+
+def of_pack(pack: Pack) -> list[Event]:
+    return [one.event for one in pack.entries if isinstance(one.event, BaseEvent)]  # type: ignore[misc]
 
 
 class Notes:
@@ -64,7 +69,7 @@ class World:
         self.projectors = [self.projector(number) for number in range(PARTS)]
 
     def new_relay(self, publisher: Any = None) -> Relay:
-        return Relay(self.log, self.notes, publisher or self.publisher, PARTS)  # type: ignore[arg-type]
+        return Relay(self.log, self.notes, publisher or self.publisher, PARTS, batch_max=5)  # type: ignore[arg-type]
 
     def projector(self, number: int, client: Any = None) -> Projector:
         part = Part(number, PARTS)
@@ -101,9 +106,9 @@ class World:
         except StoreGone:
             await projector.feed.close()
 
-    async def messages(self, upto: int) -> list[list[Message]]:
+    async def messages(self, upto: int) -> list[list[Pack]]:
         """What a new reader of each partition is given, until one covers so many events."""
-        given: list[list[Message]] = [[] for _ in range(PARTS)]
+        given: list[list[Pack]] = [[] for _ in range(PARTS)]
         for number, messages in enumerate(given):
             reader = self.suite.reader(self.name, Part(number, PARTS))
             async with asyncio.timeout(20):
@@ -194,7 +199,7 @@ class TransportSuite(ABC):
         return result
 
     def test_each_partition_carries_its_streams_in_their_order_and_says_how_far_it_is(self) -> None:
-        async def carried(world: World) -> list[list[Message]]:
+        async def carried(world: World) -> list[list[Pack]]:
             for upto in (1, 2, 12, 30):
                 await world.publish(upto)
             return await world.messages(30)
@@ -205,8 +210,8 @@ class TransportSuite(ABC):
             for message in messages:
                 assert message.after == reached < message.upto, "no gap"
                 reached = message.upto
-                if message.event is not None:
-                    versions[message.event.stream].append(message.event.version)
+                for event in of_pack(message):
+                    versions[event.stream].append(event.version)
             assert reached == place(30).components, "a partition without events says so"
             assert all(found == sorted(set(found)) for found in versions.values()) and len(versions) > 1
 
@@ -222,7 +227,7 @@ class TransportSuite(ABC):
         self.play(again)
 
     def test_the_relay_goes_on_where_the_broker_confirmed(self) -> None:
-        async def interrupted(world: World) -> list[list[Message]]:
+        async def interrupted(world: World) -> list[list[Pack]]:
             half = Half(world.publisher)
             world.relay = world.new_relay(half)
             for _ in range(2):  # some of it arrives, none is confirmed
@@ -281,7 +286,7 @@ class TransportSuite(ABC):
             world.relay = world.new_relay()
             world.notes.noted = place(60), 60  # nothing is new, but that nothing is
             await world.publish()
-            assert [[message.event for message in one] for one in await world.messages(60)] == [[None], [None]]
+            assert [[of_pack(message) for message in one] for one in await world.messages(60)] == [[[]], [[]]]
 
         self.play(idle)
 
@@ -389,6 +394,18 @@ class Half:
 
     async def close(self) -> None:
         await self.publisher.close()
+
+
+def test_a_message_holds_as_much_as_a_broker_takes_and_each_follows_the_one_before() -> None:
+    half = "x" * (PACK_BYTES // 2)
+    entries = [Entry(((1, number),), number, None, Unreadable(half, 1, "")) for number in range(1, 6)]
+    messages = list(packed("first", BEGINNING, [(one.upto, encode(one)) for one in entries]))
+    packs = [decode(message) for message in messages]
+    assert [len(pack.entries) for pack in packs] == [2, 2, 1]
+    assert [pack.after for pack in packs] == [BEGINNING, *(pack.upto for pack in packs[:-1])]
+    assert [one for pack in packs for one in pack.entries] == entries
+    assert max(map(len, messages)) < 2 * PACK_BYTES
+    assert list(packed("first", BEGINNING, [])) == []
 
 
 class TestMemory(TransportSuite):

@@ -1,19 +1,21 @@
 """The feed of one partition: messages of a broker, and the outbox for whatever the broker has lost."""
 
 from collections import deque
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 
 from contract.errors import WorkerError
 from contract.position import Position, covers
+from cqrs_impl.batch import uncovered
 from cqrs_impl.checkpoint import AnotherHistory
 from cqrs_impl.feeds.routes import Routes
-from cqrs_impl.feeds.transport import Message, Reader, decode
+from cqrs_impl.feeds.transport import Delivered, Pack, Reader, decode
 from cqrs_impl.part import Part
 from cqrs_impl.ports import Batch, Feed, FeedOfLog, Heartbeat, RecordedEvent
 
-AHEAD_MAX = 1000  # messages that a broker must give before some are acknowledged; who waits for more asks the log
+AHEAD_MAX = 1000  # events; who waits for one that comes later asks the log
+READ_MAX = 16  # messages at a time
 
 
 class NotOurs(WorkerError):
@@ -59,6 +61,12 @@ class LogPart:
         await self._log.close()
 
 
+class Held(NamedTuple):
+    offset: Any
+    pack: Pack
+    events: list[RecordedEvent]
+
+
 class PartitionFeed:
     """A `Feed` for a projector, whose position in the read store decides what a message is to it."""
 
@@ -66,62 +74,62 @@ class PartitionFeed:
         """`of_log` gives what the broker has lost, those events of the log that the partition carries."""
         self._reader, self._log, self._part = reader, log, part
         self._of_log = of_log or LogPart(log, part)
-        self._messages = deque[tuple[Any, Message]]()  # by their offsets: those that are not known to be applied
+        self._held = deque[Held]()  # messages that are not known to be applied
 
     async def read(self, after: Position, limit: int) -> Batch:
         """What `after` covers has been applied, so that it is acknowledged now."""
         if limit > AHEAD_MAX:
             return (await self._of_log.read(after, limit))._replace(more_soon=True)
-        while True:
-            if (missing := limit - len(self._messages)) > 0:
-                delivered = await self._reader.read(missing)
-                self._messages.extend((offset, self._decoded(body)) for offset, body in delivered)
-            if not await self._acknowledge(after):
-                break
-        if any(message.history != after.history for _, message in self._messages):
+        full = True
+        while full and sum(len(one.events) for one in self._held) < limit:
+            delivered = await self._reader.read(READ_MAX)
+            full = len(delivered) == READ_MAX
+            self._held.extend(self._taken(one) for one in delivered)
+            await self._acknowledge(after)
+        if any(one.pack.history != after.history for one in self._held):
             await self._of_present(after)
         events, at = list[RecordedEvent](), after
-        for _, message in self._messages:
-            if not covers(at, Position(message.after, at.history)):
+        for one in self._held:
+            if len(events) >= limit or not covers(at, Position(one.pack.after, at.history)):
                 break
-            if not covers(at, (next := message.recorded()).position) and len(events) < limit:
-                events.append(next)
-                at = next.position
-        if self._messages and not events:
+            events += uncovered(one.events, at)
+            at = max(at, one.events[-1].position)
+        if self._held and not events:
             return (await self._of_log.read(after, limit))._replace(more_soon=True)
-        return Batch(events, more_soon=len(events) == limit or len(events) < len(self._messages))
+        more_soon = full or len(events) > limit or len(events) < sum(len(one.events) for one in self._held)
+        return Batch(events[:limit], more_soon)
 
-    def _decoded(self, body: bytes) -> Message:
+    def _taken(self, delivered: Delivered) -> "Held":
         try:
-            return decode(body)
+            pack = decode(delivered.body)
         except msgspec.DecodeError as error:
             raise NotOurs(self._part, str(error)) from None
+        return Held(delivered.offset, pack, pack.recorded())
 
-    async def _acknowledge(self, after: Position) -> bool:
-        """Drop what is covered; whether there was any."""
+    async def _acknowledge(self, after: Position) -> None:
+        """Drop what is covered."""
         applied: list[Any] = []
-        while self._messages:
-            offset, message = self._messages[0]
-            if message.history != after.history or not covers(after, Position(message.upto, after.history)):
+        while self._held:
+            offset, pack, _ = self._held[0]
+            if pack.history != after.history or not covers(after, Position(pack.upto, after.history)):
                 break
             applied.append(offset)
-            self._messages.popleft()
+            self._held.popleft()
         if applied:
             await self._reader.acknowledge(applied[-1])
-        return bool(applied)
 
     async def _of_present(self, after: Position) -> None:
         """Drop the messages of earlier histories: what is missing then is read from the log, which knows what of it
         still holds."""
         if after.history != (present := await self._log.present()):
             raise AnotherHistory
-        self._messages = deque(one for one in self._messages if one[1].history == present)
+        self._held = deque(one for one in self._held if one.pack.history == present)
 
     async def wait(self, timeout_s: float) -> None:
-        if not self._messages:
+        if not self._held:
             await self._reader.wait(timeout_s)
 
     async def close(self) -> None:
-        self._messages.clear()
+        self._held.clear()
         await self._reader.close()
         await self._log.close()

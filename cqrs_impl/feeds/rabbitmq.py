@@ -1,4 +1,4 @@
-"""The transport over RabbitMQ: a partition is a quorum queue, and a message of it carries some of ours.
+"""The transport over RabbitMQ: a partition is a quorum queue.
 
 The publisher's confirmation is that of a majority of the queue's nodes, which have written it to disk. A queue has one
 active consumer, so that order holds. To acknowledge is to delete, and a message whose reader is gone is given again.
@@ -21,10 +21,8 @@ from cqrs_impl.feeds.transport import AWAY, Delivered
 
 CONFIRM_S = 5.0
 HEARTBEAT_S = 2  # a reader that says nothing for twice as long has lost its partition
-PACK_MAX = 50  # messages of ours in one of RabbitMQ's, each of which costs its client 0.1 ms
-PREFETCH = 1000
+PREFETCH = 50
 LOST = (AMQPError, OSError, RuntimeError, StopAsyncIteration)  # the last where a connection is cut while it is opened
-SEPARATOR = b"\n"  # which no JSON text of ours has
 QUEUE: dict[str, Any] = {"x-queue-type": "quorum", "x-single-active-consumer": True}
 
 
@@ -111,8 +109,7 @@ class RabbitPublisher:
                 await asyncio.gather(*(self._append(channel, queue, bodies) for queue, bodies in of_queue.items()))
 
     async def _append(self, channel: AbstractChannel, queue: str, bodies: Sequence[bytes]) -> None:
-        for at in range(0, len(bodies), PACK_MAX):  # one after the other is confirmed, in this order
-            body = SEPARATOR.join(bodies[at : at + PACK_MAX])
+        for body in bodies:  # one after the other is confirmed, in this order
             await channel.default_exchange.publish(aio_pika.Message(body, delivery_mode=2), queue)
 
     async def close(self) -> None:
@@ -139,9 +136,8 @@ class RabbitReader:
 
     async def acknowledge(self, offset: Any) -> None:
         channel = await self._opened()
-        if offset:  # a message of RabbitMQ is applied when the last of ours in it is
-            with away():
-                await (await channel.get_underlay_channel()).basic_ack(offset, multiple=True)
+        with away():
+            await (await channel.get_underlay_channel()).basic_ack(offset, multiple=True)
 
     async def close(self) -> None:
         self._reading = None
@@ -161,7 +157,5 @@ class RabbitReader:
         return self._reading
 
     async def _take(self, message: AbstractIncomingMessage) -> None:
-        tag = message.delivery_tag or 0
-        bodies = message.body.split(SEPARATOR)
-        self._waiting.extend(Delivered(tag if one is bodies[-1] else tag - 1, one) for one in bodies)
+        self._waiting.append(Delivered(message.delivery_tag, message.body))
         self._news.set()

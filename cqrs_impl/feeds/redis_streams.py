@@ -14,7 +14,7 @@ from cqrs_impl.documents.redis_client import RedisClient
 from cqrs_impl.feeds.transport import Delivered
 
 FIRST = "0-0"
-READ_MAX = 500
+READ_MAX = 16
 BLOCK_S_MAX = 0.5  # shorter than the timeout of a client
 TRIM_S = 1.0
 

@@ -4,8 +4,8 @@ No command talks to the broker: it could publish what is then rolled back, or co
 relay moves its position only when the broker has confirmed, so that no event is left out; it notes the position in the
 outbox's database at most every second, so that after a kill some are published again, which changes nothing.
 
-Each batch ends in every partition with the same position, by a heartbeat where it has no event: a partition without
-events must say so, as an answer claims no more than every partition has reached.
+Each batch ends in every partition with the same position, by an entry without an event where it has none: a partition
+without events must say so, as an answer claims no more than every partition has reached.
 """
 
 import asyncio
@@ -15,14 +15,13 @@ from operator import attrgetter
 from time import monotonic
 
 from contract.errors import StoreGone
-from contract.messages import Event
 from contract.position import BEGINNING, Components, Position, position_of, token_of
 from cqrs_impl.batch import uncovered
 from cqrs_impl.checkpoint import AnotherHistory
 from cqrs_impl.feeds.outbox.recorder import OutboxBacklog
 from cqrs_impl.feeds.routes import Routes
-from cqrs_impl.feeds.transport import Message, Publisher, encode
-from cqrs_impl.ports import FeedOfLog, Heartbeat, RecordedEvent, Unreadable, Unshown
+from cqrs_impl.feeds.transport import Entry, Publisher, encode, packed
+from cqrs_impl.ports import FeedOfLog, Heartbeat, RecordedEvent, Unshown
 from cqrs_impl.steps import repeat
 from crud_impl.connections import Database, Rows
 
@@ -89,6 +88,7 @@ class Relay:
         partitions: int,
         *,
         everything: bool = False,
+        batch_max: int = BATCH_MAX,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
         clock: Callable[[], float] = monotonic,
     ) -> None:
@@ -97,6 +97,7 @@ class Relay:
         self._sleep, self._clock = sleep, clock
         self._partitions, self._routes = range(partitions + everything), Routes(log, partitions)
         self._also = [partitions] if everything else []
+        self._batch_max = batch_max
         self._at: tuple[Position, int] | None = None  # confirmed, and the events up to there
         self._noted: tuple[Position, int] | None = None
         self._trouble: str | None = None  # as it is noted
@@ -123,7 +124,7 @@ class Relay:
         """One batch: (whether the position moved, whether more is on its way)."""
         try:
             at, counted = self._at = self._at or await self._begin()
-            batch = await self._log.read(at, BATCH_MAX)
+            batch = await self._log.read(at, self._batch_max)
             news = sorted(uncovered(batch.events, at), key=attrgetter("position"))
             messages = await self._messages(at, counted, news)
         except AnotherHistory:
@@ -146,25 +147,26 @@ class Relay:
         return Position(BEGINNING, await self._log.present()), 0
 
     async def _messages(self, at: Position, counted: int, news: Sequence[RecordedEvent]) -> Sequence[tuple[int, bytes]]:
-        messages: list[tuple[int, bytes]] = []
-        reached = dict.fromkeys(self._partitions, at.components)
-
-        def add(partition: int, upto: Components, recorded_s: float | None, event: Event | Unreadable | None) -> None:
-            message = Message(at.history, reached[partition], upto, counted, recorded_s, event)
-            messages.append((partition, encode(message)))
-            reached[partition] = upto
-
+        entries: list[list[tuple[Components, bytes]]] = [[] for _ in self._partitions]
         for one in news:
             counted += 1
             assert not isinstance(one.event, Heartbeat | Unshown), "the outbox holds events of views"
+            upto = one.position.components
+            entry = upto, encode(Entry(upto, counted, one.recorded_s, one.event))
             for partition in (*await self._routes.of(one), *self._also):
-                add(partition, one.position.components, one.recorded_s, one.event)
-        end = news[-1].position.components if news else at.components
+                entries[partition].append(entry)
         idle = not news and self._clock() >= self._published_s + HEARTBEAT_S
-        for partition in self._partitions:
-            if idle or reached[partition] != end:
-                add(partition, end, None, None)
-        return messages
+        if news or idle:
+            end = news[-1].position.components if news else at.components
+            nothing = end, encode(Entry(end, counted))
+            for of_one in entries:
+                if not of_one or of_one[-1][0] != end:
+                    of_one.append(nothing)
+        return [
+            (partition, message)
+            for partition, of_one in enumerate(entries)
+            for message in packed(at.history, at.components, of_one)
+        ]
 
     async def _note(self, trouble: str | None = None) -> None:
         due = self._at != self._noted and self._clock() >= self._noted_s + NOTE_S

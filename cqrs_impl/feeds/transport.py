@@ -2,19 +2,22 @@
 
 A broker carries messages in partitions, each in the order in which they were published. It may deliver one again, and
 it may lose all of them: it is no store here. So that nothing has to be believed of it, each message names the interval
-of the outbox that it covers, `(after, upto]`: it holds the one event of its partition in there, or none. A reader that
-has applied everything up to a position can tell from that alone what a message is to it:
+of the outbox that it covers, `(after, upto]`, and holds all events of its partition in there. A reader that has applied
+everything up to a position can tell from that alone what a message is to it:
 
 - `upto` is covered already: a repeat, delivered again or published again. It is dropped.
-- `after` is covered: the next one.
+- `after` is covered: the next one, of which what is covered already is left out.
 - `after` is not covered: messages are missing, as after a broker came back empty. They are read from the outbox.
 
 The position is in the read store and moves in the transaction that changes the documents. The broker's own offset is
 acknowledged after that, and only says where to go on reading.
+
+A message is a pack of events, since each costs a broker and its client about as much as all the events in it: whatever
+the relay finds at once goes into one, the same for every transport.
 """
 
-from collections.abc import Sequence
-from typing import Any, NamedTuple, Protocol
+from collections.abc import Iterator, Sequence
+from typing import Annotated, Any, NamedTuple, Protocol
 
 import msgspec
 from msgspec import Struct
@@ -23,24 +26,50 @@ from contract.messages import Event
 from contract.position import Components, Position
 from cqrs_impl.ports import Heartbeat, RecordedEvent, Unreadable
 
+PACK_BYTES = 100_000  # and the entry that passes it: a tenth of the least that a broker takes
 AWAY = "The broker cannot be reached right now."
 
 
-class Message(Struct, frozen=True, array_like=True):
-    history: str
-    after: Components
+class Entry(Struct, frozen=True, array_like=True):
+    """An event, the same in each partition that carries it; without one it only says how far the partition is."""
+
     upto: Components  # the position of the event, if there is one
     counted: int  # how many events of the outbox `upto` covers
     recorded_s: float | None = None
     event: Event | Unreadable | None = None
 
-    def recorded(self) -> RecordedEvent:
-        at = Position(self.upto, self.history)
-        return RecordedEvent(at, self.event or Heartbeat(), self.recorded_s, self.counted)
+
+class Pack(Struct, frozen=True, array_like=True):
+    """A message: the first entry follows `after`, and each other one the entry before it."""
+
+    history: str
+    after: Components
+    entries: Annotated[list[Entry], msgspec.Meta(min_length=1)]
+
+    @property
+    def upto(self) -> Components:
+        return self.entries[-1].upto
+
+    def recorded(self) -> list[RecordedEvent]:
+        return [
+            RecordedEvent(Position(one.upto, self.history), one.event or NOTHING, one.recorded_s, one.counted)
+            for one in self.entries
+        ]
 
 
+NOTHING = Heartbeat()
 encode = msgspec.json.Encoder().encode
-decode = msgspec.json.Decoder(Message).decode
+decode = msgspec.json.Decoder(Pack).decode
+
+
+def packed(history: str, after: Components, entries: Sequence[tuple[Components, bytes]]) -> Iterator[bytes]:
+    """Messages of these entries, each given as where it ends and itself encoded."""
+    while entries:
+        size = count = 0
+        while count < len(entries) and (not count or size < PACK_BYTES):
+            size, count = size + len(entries[count][1]), count + 1
+        yield encode((history, after, [msgspec.Raw(entry) for _, entry in entries[:count]]))
+        after, entries = entries[count - 1][0], entries[count:]
 
 
 class Delivered(NamedTuple):
@@ -64,8 +93,8 @@ class Reader(Protocol):
     anew, or cannot be reached and is not connected to again by itself."""
 
     async def read(self, limit: int) -> Sequence[Delivered]:
-        """The next messages, without waiting; at least the first 1,000 that are not acknowledged can be had. After
-        `close`, and for a new reader, they begin again with the first that is not acknowledged, or earlier."""
+        """The next messages, without waiting; at least the first of those that are not acknowledged can be had. After
+        `close`, and for a new reader, they begin again with that one, or earlier."""
 
     async def wait(self, timeout_s: float) -> None:
         """Return when there may be new messages, or after the timeout, or sooner."""
