@@ -5,7 +5,7 @@
 #   make sizes                        lines of Python by package, against their limits
 #   make serve RUNG=cqrs PORT=8000    a rung in the foreground
 #   make diff RUNG=cqrs               what a rung changes in its parent
-#   make torture                      every rung under faults, three seeds each: is anything lost?
+#   make torture                      every rung on each server it can use, under faults, three seeds each
 #   make setup                        .venv alone, which every other target sets up when it is needed
 #   make report DIR=results/<run>     the report of a run again; without DIR of the newest
 #   make notebooks                    the walkthroughs, in a browser
@@ -71,8 +71,8 @@ diff: $(READY)
 	@$(BIN)/crossover diff $(RUNG)
 
 torture: $(READY)
-	@rungs=$$($(BIN)/python -c 'from ladder.rung import rungs; print(*(r.name for r in rungs().values() if r.servers))'); \
-	failed=0; for rung in $$rungs; do for seed in 1 2 3; do \
+	@stored() { $(BIN)/python -c "from ladder.rung import *; print(*(name for r in rungs().values() if r.servers for name in $$1))"; }; \
+	rungs=$$(stored '[r.name]'); failed=0; for rung in $$(stored 'on_each_server(r)'); do for seed in 1 2 3; do \
 	    $(BIN)/crossover torture $$rung --seed $$seed $(ARGS) || failed=1; \
 	done; done; KILLS=25 EVENTS=20000 HISTORIES=10000 PASTS=300 CASES=100 RUNGS=$$(echo $$rungs | tr ' ' ,) \
 	$(BIN)/python -m pytest tests/test_kills.py tests/test_openapi.py tests/test_event_store.py tests/test_time_travel.py || failed=1; exit $$failed

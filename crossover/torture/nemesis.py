@@ -2,7 +2,8 @@
 
 A fault is a context manager: entering it causes the fault, leaving it removes the cause. Two times are measured from
 that moment: recovery, until a fresh write is acknowledged, and convergence, until its writer sees it. For a killed
-process the moment is when it is started again, so its whole start counts.
+process the moment is when it is started again, so its whole start counts. Two faults overlap where a server is killed
+while a process stands still.
 """
 
 import json
@@ -43,6 +44,7 @@ RECOVERY_S_MAX = 15.0
 READY_S_MAX = 1.0  # until /ready says that a server refuses
 FEED_FAULTS = ("duplicate", "reorder")
 CLOCK_SHIFTS_S = (3600, -3600)
+OVERLAPPING = "overlapping"
 
 
 class Fault(Struct, frozen=True):
@@ -86,6 +88,9 @@ def faults_of(one: Rung) -> list[Scheduled]:
         name, loses, needed = server.name, isinstance(server, Flushable), not isinstance(server, Evicting)
         if isinstance(server, Killable):
             found.append(Scheduled(f"kill-{name}", name, partial(_killed, name), rebuilds=loses, refuses=needed))
+            for process in processes:
+                both = partial(_overlapping, name, process)
+                found.append(Scheduled(OVERLAPPING, f"{name} killed, {process} paused", both, rebuilds=loses))
         if isinstance(server, Pausable):
             found.append(Scheduled(f"pause-{name}", name, partial(_paused, name)))
         if isinstance(server, Forking):
@@ -220,6 +225,13 @@ def _paused(part: str, deployment: Deployment) -> Iterator[None]:
         yield
     finally:
         deployment.signal_all(part, signal.SIGCONT)
+
+
+@contextmanager
+def _overlapping(server: str, process: str, deployment: Deployment) -> Iterator[None]:
+    """The process goes on once the server is back, and finds that its connection is not."""
+    with _paused(process, deployment), _killed(server, deployment):
+        yield
 
 
 @contextmanager
