@@ -24,6 +24,19 @@ __all__ = ["processes", "url_of"]
 SIZE = os.environ.get("BENCH_SIZE", "m")  # the figures asked for are of m; s is done sooner
 DATASET = Dataset(1, *SIZES[SIZE])
 Filled = Callable[[str], dict[str, str]]
+FIGURES: list[str] = []
+
+
+@pytest.fixture
+def figures() -> list[str]:
+    """Rows of a table that is printed when all benchmarks have run."""
+    return FIGURES
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    if FIGURES:
+        terminalreporter.section("figures")
+        terminalreporter.write("\n".join(FIGURES) + "\n")
 
 
 @pytest.fixture(scope="session")
