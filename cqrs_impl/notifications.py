@@ -4,8 +4,9 @@ It stands for whatever else wants to know what happened, so that the price of on
 position is stored with its counts, in one transaction, as a projector's is with the views: each event counts once.
 """
 
+import asyncio
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple, Protocol
 
 import msgspec
@@ -13,6 +14,7 @@ import msgspec
 from contract.errors import StoreGone
 from contract.messages import OfOrder
 from contract.position import BEGINNING, Position, position_of, token_of
+from contract.tasks import end
 from cqrs_impl.batch import uncovered
 from cqrs_impl.checkpoint import AnotherHistory
 from cqrs_impl.documents.redis_client import RedisClient
@@ -82,6 +84,26 @@ class Notifications:
     async def close(self) -> None:
         await self._feed.close()
         await self._counts.close()
+
+
+class OfParts:
+    """One for each partition of a broker: an event is counted in one of those that carry it."""
+
+    name = NAME
+
+    def __init__(self, parts: Sequence[Notifications]) -> None:
+        self._parts = parts
+
+    async def run(self) -> None:
+        running = [asyncio.ensure_future(part.run()) for part in self._parts]
+        try:
+            await asyncio.gather(*running)
+        finally:
+            await end(running)
+
+    async def close(self) -> None:
+        for part in self._parts:
+            await part.close()
 
 
 class RedisCounts:

@@ -141,7 +141,10 @@ class Evicting(Protocol):
 
 @runtime_checkable
 class DiskFillable(Protocol):
-    """Keeps its data in a folder, where a small disk can be mounted before it starts and filled later."""
+    """Keeps its data in a folder, where a small disk can be mounted before it starts and filled later. It looks at its
+    disk again after this time at most."""
+
+    looks_after_s: float
 
     def data_folder(self, run: "Processes") -> Path: ...
     def need_space(self, url: str) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 from contract.errors import StoreGone
 from cqrs_impl.feeds.transport import Delivered
 
-AHEAD = 4  # messages at most that are given and not acknowledged: few, so that a test meets the end of them
+AHEAD = 10  # messages at most that are given and not acknowledged: few, so that a test meets the end of them
 
 
 class MemoryBroker:

@@ -5,7 +5,7 @@ import pytest
 from crossover.ladder_view import rung_diff
 from crossover.targets import target_env
 from ladder.environment import Environment
-from ladder.rung import rung, rungs
+from ladder.rung import on_each_server, rung, rungs
 from servers.server import Server
 
 LINES_MAX = 16  # a step that changes more lines than this is two steps, or needs better parts
@@ -41,3 +41,9 @@ def test_a_step_of_the_ladder_is_small(name: str) -> None:
     changes = rung_diff(name).splitlines()
     changed = [line for line in changes if line.startswith(("+", "-")) and not line.startswith(("+++", "---"))]
     assert 0 < len(changed) <= LINES_MAX, "\n".join(changed)
+
+
+def test_a_rung_is_tortured_once_over_each_server_that_can_take_the_place_of_one_of_its_own() -> None:
+    assert on_each_server(rung("broker")) == ["broker", "broker:rabbitmq", "broker:kafka"]
+    assert on_each_server(rung("replica")) == ["replica"], "another standby takes nobody's place"
+    assert all(on_each_server(one)[0] == name for name, one in rungs().items())

@@ -24,7 +24,16 @@ from crossover.progress import Steps
 from crossover.torture.deployment import Deployment
 from crossover.torture.links import DELAY_S, Links
 from crossover.torture.load import Load
-from crossover.torture.nemesis import BEHIND_S, EVERY_S, Scheduled, faults_of, kinds_of, schedule, wanted_kinds
+from crossover.torture.nemesis import (
+    BEHIND_S,
+    EVERY_S,
+    OVERLAPPING,
+    Scheduled,
+    faults_of,
+    kinds_of,
+    schedule,
+    wanted_kinds,
+)
 from crossover.torture.run import Torture, torture
 from ladder.rung import Rung, rung, rungs
 from loadtests.http import HttpClient
@@ -220,7 +229,9 @@ def test_faults_follow_from_the_capabilities_of_servers_and_from_workers() -> No
     assert {"kill-queue", "flush", "kill-sender", "second-sender", "duplicate", "poison"} <= set(kinds)
     assert {"closed-queue", "failed-over-queue"} <= set(kinds)
     assert not {"pause-queue", "kill-backend", "disk-full", "copied-queue", "restored-queue"} & set(kinds)
-    assert len(kinds_of(rung("cqrs"))) == 26
+    assert len(kinds_of(rung("cqrs"))) == 27
+    overlapping = [fault.where for fault in faults_of(rung("cqrs")) if fault.kind == OVERLAPPING]
+    assert len(overlapping) == 4 and "redis killed, projector paused" in overlapping
     assert {"read-only-postgres", "copied-postgres", "restored-postgres"} <= set(kinds_of(rung("crud")))
     assert {"read-only-redis", "out-of-memory-redis", "failed-over-redis"} <= set(kinds_of(rung("cqrs")))
 

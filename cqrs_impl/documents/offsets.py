@@ -6,8 +6,8 @@ from cqrs_impl.part import Part
 
 
 class RedisOffsets:
-    def __init__(self, client: RedisClient, namespace: str, part: Part) -> None:
-        self._client, self._key = client, f"{layout(namespace, part.of)}:offset:{part.number}"
+    def __init__(self, client: RedisClient, namespace: str, part: Part, purpose: str) -> None:
+        self._client, self._key = client, f"{layout(namespace, part.of)}:offset:{purpose}:{part.number}"
 
     async def read(self) -> int | None:
         (found,) = await self._client.ask(("GET", self._key))

@@ -12,7 +12,7 @@ from cqrs_impl.checkpoint import AnotherHistory
 from cqrs_impl.feeds.routes import Routes
 from cqrs_impl.feeds.transport import Delivered, Pack, Reader, decode
 from cqrs_impl.part import Part
-from cqrs_impl.ports import Batch, Feed, FeedOfLog, Heartbeat, RecordedEvent
+from cqrs_impl.ports import Batch, FeedOfLog, Heartbeat, RecordedEvent
 
 AHEAD_MAX = 1000  # events; who waits for one that comes later asks the log
 READ_MAX = 16  # messages at a time
@@ -29,8 +29,9 @@ class NotOurs(WorkerError):
 class LogPart:
     """A `Feed`: the events of one partition, straight from the log."""
 
-    def __init__(self, log: FeedOfLog, part: Part) -> None:
-        self._log, self._part, self._routes = log, part, Routes(log, part.of)
+    def __init__(self, log: FeedOfLog, part: Part, *, once: bool = False) -> None:
+        """`once`: without the events that are to be taken in another of the partitions that carry them."""
+        self._log, self._part, self._routes, self._once = log, part, Routes(log, part.of), once
         self._counted: tuple[Position, int] | None = None  # how many events there are up to a position
 
     async def read(self, after: Position, limit: int) -> Batch:
@@ -41,7 +42,8 @@ class LogPart:
         events: list[RecordedEvent] = []
         for one in batch.events:
             counted += 1
-            if self._part.number in await self._routes.of(one):
+            to, once = await self._routes.of(one)
+            if self._part.number in ((once,) if self._once else to):
                 events.append(one._replace(counted=counted))
         last = batch.events[-1].position
         if not events or events[-1].position != last:
@@ -70,10 +72,10 @@ class Held(NamedTuple):
 class PartitionFeed:
     """A `Feed` for a projector, whose position in the read store decides what a message is to it."""
 
-    def __init__(self, reader: Reader, log: FeedOfLog, part: Part, of_log: Feed | None = None) -> None:
-        """`of_log` gives what the broker has lost, those events of the log that the partition carries."""
+    def __init__(self, reader: Reader, log: FeedOfLog, part: Part, *, once: bool = False) -> None:
+        """`once`: as of `LogPart`, which gives what the broker has lost."""
         self._reader, self._log, self._part = reader, log, part
-        self._of_log = of_log or LogPart(log, part)
+        self._of_log, self._once_in = LogPart(log, part, once=once), part.number if once else None
         self._held = deque[Held]()  # messages that are not known to be applied
 
     async def read(self, after: Position, limit: int) -> Batch:
@@ -84,7 +86,8 @@ class PartitionFeed:
         while full and sum(len(one.events) for one in self._held) < limit:
             delivered = await self._reader.read(READ_MAX)
             full = len(delivered) == READ_MAX
-            self._held.extend(self._taken(one) for one in delivered)
+            taken = (self._taken(one) for one in delivered)
+            self._held.extend(one for one in taken if one.pack.of == self._part.of)  # else it was left behind
             await self._acknowledge(after)
         if any(one.pack.history != after.history for one in self._held):
             await self._of_present(after)
@@ -104,7 +107,7 @@ class PartitionFeed:
             pack = decode(delivered.body)
         except msgspec.DecodeError as error:
             raise NotOurs(self._part, str(error)) from None
-        return Held(delivered.offset, pack, pack.recorded())
+        return Held(delivered.offset, pack, pack.recorded(self._once_in))
 
     async def _acknowledge(self, after: Position) -> None:
         """Drop what is covered."""

@@ -1,17 +1,18 @@
-"""The transport over RabbitMQ: a partition is a quorum queue.
+"""The transport over RabbitMQ: a partition is a key of an exchange, and each purpose has a quorum queue bound to it.
 
-The publisher's confirmation is that of a majority of the queue's nodes, which have written it to disk. A queue has one
-active consumer, so that order holds. To acknowledge is to delete, and a message whose reader is gone is given again.
+The publisher's confirmation is that of a majority of the nodes of every queue, which have written it to disk. A queue
+has one active consumer, so that order holds. To acknowledge is to delete, and a message whose reader is gone is given
+again.
 """
 
 import asyncio
 from collections import defaultdict, deque
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
-from typing import Any
+from typing import Any, NamedTuple
 
 import aio_pika
-from aio_pika.abc import AbstractChannel, AbstractConnection, AbstractIncomingMessage
+from aio_pika.abc import AbstractChannel, AbstractConnection, AbstractExchange, AbstractIncomingMessage
 from aio_pika.exceptions import AMQPError, ChannelNotFoundEntity, ChannelPreconditionFailed
 from yarl import URL
 
@@ -26,8 +27,20 @@ LOST = (AMQPError, OSError, RuntimeError, StopAsyncIteration)  # the last where 
 QUEUE: dict[str, Any] = {"x-queue-type": "quorum", "x-single-active-consumer": True}
 
 
-def queue_of(namespace: str, partition: int) -> str:
-    return f"{namespace}.{partition}"
+class Queue(NamedTuple):
+    """Queues are numbered without a gap, so that all can be found: those of the second purpose follow the first's."""
+
+    namespace: str
+    number: int
+    partition: int
+
+    @property
+    def name(self) -> str:
+        return f"{self.namespace}.{self.number}"
+
+
+def queues_of(namespace: str, partitions: int, purposes: int = 1) -> list[Queue]:
+    return [Queue(namespace, number, number % partitions) for number in range(purposes * partitions)]
 
 
 class NotOurs(WorkerError):
@@ -46,7 +59,7 @@ def away() -> Iterator[None]:
 class Session:
     """A connection and a channel of it, opened at first use."""
 
-    def __init__(self, url: str, queues: Sequence[str]) -> None:
+    def __init__(self, url: str, queues: Sequence[Queue]) -> None:
         self._url, self._queues = url, queues
         self._connection: AbstractConnection | None = None
         self.channel: AbstractChannel | None = None
@@ -69,55 +82,56 @@ class Session:
                 await connection.close()
 
 
-async def declare(channel: AbstractChannel, queue: str) -> None:
+async def declare(channel: AbstractChannel, queue: Queue) -> None:
     try:
-        await channel.declare_queue(queue, durable=True, arguments=QUEUE)
+        exchange = await channel.declare_exchange(queue.namespace, durable=True)
+        declared = await channel.declare_queue(queue.name, durable=True, arguments=QUEUE)
+        await declared.bind(exchange, str(queue.partition))
     except ChannelPreconditionFailed as error:
-        raise NotOurs(queue, str(error)) from None
+        raise NotOurs(queue.name, str(error)) from None
 
 
-async def create(url: str, namespace: str, partitions: int) -> None:
+async def create(url: str, queues: Sequence[Queue]) -> None:
     """Repeatable. Queues of another number of partitions, whose messages are spread in another way, are deleted."""
-    session = Session(url, ())
+    session, namespace = Session(url, ()), queues[0].namespace
     try:
         there = 0
         with suppress(ChannelNotFoundEntity):
             while True:
-                await (await session.opened()).declare_queue(queue_of(namespace, there), passive=True)
+                await (await session.opened()).declare_queue(f"{namespace}.{there}", passive=True)
                 there += 1
         channel = await session.opened()
-        for number in range(there if there != partitions else 0):
-            await channel.queue_delete(queue_of(namespace, number))
-        for number in range(partitions):
-            await declare(channel, queue_of(namespace, number))
+        for number in range(there if there != len(queues) else 0):
+            await channel.queue_delete(f"{namespace}.{number}")
+        for queue in queues:
+            await declare(channel, queue)
     finally:
         await session.close()
 
 
 class RabbitPublisher:
-    def __init__(self, url: str, namespace: str, partitions: int) -> None:
-        self._queues = [queue_of(namespace, partition) for partition in range(partitions)]
-        self._session = Session(url, self._queues)
+    def __init__(self, url: str, queues: Sequence[Queue]) -> None:
+        self._session, self._exchange = Session(url, queues), queues[0].namespace
 
     async def publish(self, messages: Sequence[tuple[int, bytes]]) -> None:
-        of_queue = defaultdict[str, list[bytes]](list)
+        of_partition = defaultdict[int, list[bytes]](list)
         for partition, body in messages:
-            of_queue[self._queues[partition]].append(body)
+            of_partition[partition].append(body)
         with away():
-            channel = await self._session.opened()
+            exchange = await (await self._session.opened()).get_exchange(self._exchange, ensure=False)
             async with asyncio.timeout(CONFIRM_S):
-                await asyncio.gather(*(self._append(channel, queue, bodies) for queue, bodies in of_queue.items()))
+                await asyncio.gather(*(self._append(exchange, *one) for one in of_partition.items()))
 
-    async def _append(self, channel: AbstractChannel, queue: str, bodies: Sequence[bytes]) -> None:
+    async def _append(self, exchange: AbstractExchange, partition: int, bodies: Sequence[bytes]) -> None:
         for body in bodies:  # one after the other is confirmed, in this order
-            await channel.default_exchange.publish(aio_pika.Message(body, delivery_mode=2), queue)
+            await exchange.publish(aio_pika.Message(body, delivery_mode=2), str(partition))
 
     async def close(self) -> None:
         await self._session.close()
 
 
 class RabbitReader:
-    def __init__(self, url: str, queue: str) -> None:
+    def __init__(self, url: str, queue: Queue) -> None:
         self._queue, self._session = queue, Session(url, [queue])
         self._reading: AbstractChannel | None = None
         self._waiting = deque[Delivered]()
@@ -152,7 +166,7 @@ class RabbitReader:
                 channel = await self._session.opened()
                 channel.close_callbacks.add(lambda *_: self._news.set())
                 await channel.set_qos(prefetch_count=PREFETCH)
-                await (await channel.get_queue(self._queue, ensure=False)).consume(self._take)
+                await (await channel.get_queue(self._queue.name, ensure=False)).consume(self._take)
                 self._reading = channel
         return self._reading
 

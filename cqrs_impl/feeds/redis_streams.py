@@ -1,9 +1,9 @@
 """The transport over Redis Streams: a partition is a stream, and a message an entry of it.
 
 The reply to XADD is the confirmation: the entry is in the server's memory. What a server loses that writes nothing to
-disk, or is restarted empty, is read from the outbox. A partition has one reader, so that no consumer group is needed:
-whoever takes a partition over begins with its oldest entry. To acknowledge is to trim: what is applied is deleted, and
-nothing else, so that no entry goes unread.
+disk, or is restarted empty, is read from the outbox. A partition has one reader for each purpose, so that no consumer
+group is needed: whoever takes it over begins with its oldest entry. To acknowledge is to trim: what all purposes are
+done with is deleted, and nothing else, so that no entry goes unread.
 """
 
 from collections.abc import Sequence
@@ -23,6 +23,10 @@ def stream_of(namespace: str, partition: int, partitions: int) -> str:
     return f"{namespace}:{partitions}:events:{partition}"
 
 
+def _numbers(id: bytes) -> tuple[int, ...]:
+    return tuple(map(int, id.split(b"-")))
+
+
 class StreamsPublisher:
     def __init__(self, client: RedisClient, namespace: str, partitions: int) -> None:
         self._client = client
@@ -38,8 +42,8 @@ class StreamsPublisher:
 class StreamsReader:
     """Needs a client of its own, which it lets wait."""
 
-    def __init__(self, client: RedisClient, stream: str) -> None:
-        self._client, self._stream = client, stream
+    def __init__(self, client: RedisClient, stream: str, purpose: str = "", purposes: Sequence[str] = ("",)) -> None:
+        self._client, self._stream, self._purpose, self._purposes = client, stream, purpose, purposes
         self._last: str | bytes = FIRST
         self._waiting: list[Delivered] = []  # read while waiting
         self._trim_s = 0.0
@@ -57,7 +61,10 @@ class StreamsReader:
     async def acknowledge(self, offset: Any) -> None:
         if monotonic() >= self._trim_s:
             self._trim_s = monotonic() + TRIM_S
-            await self._client.ask(("XTRIM", self._stream, "MINID", offset))
+            done = f"{self._stream}:done"
+            _, ids = await self._client.ask(("HSET", done, self._purpose, offset), ("HMGET", done, *self._purposes))
+            if None not in ids:
+                await self._client.ask(("XTRIM", self._stream, "MINID", min(ids, key=_numbers)))
 
     async def close(self) -> None:
         """The server may be another when it is connected to again, and count from the beginning."""

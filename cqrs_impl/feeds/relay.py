@@ -87,16 +87,13 @@ class Relay:
         publisher: Publisher,
         partitions: int,
         *,
-        everything: bool = False,
         batch_max: int = BATCH_MAX,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
         clock: Callable[[], float] = monotonic,
     ) -> None:
-        """`everything`: there is one more partition, for a reader of its own, which carries all events."""
         self._log, self._notes, self._publisher = log, notes, publisher
         self._sleep, self._clock = sleep, clock
-        self._partitions, self._routes = range(partitions + everything), Routes(log, partitions)
-        self._also = [partitions] if everything else []
+        self._partitions, self._routes = partitions, Routes(log, partitions)
         self._batch_max = batch_max
         self._at: tuple[Position, int] | None = None  # confirmed, and the events up to there
         self._noted: tuple[Position, int] | None = None
@@ -147,13 +144,14 @@ class Relay:
         return Position(BEGINNING, await self._log.present()), 0
 
     async def _messages(self, at: Position, counted: int, news: Sequence[RecordedEvent]) -> Sequence[tuple[int, bytes]]:
-        entries: list[list[tuple[Components, bytes]]] = [[] for _ in self._partitions]
+        entries: list[list[tuple[Components, bytes]]] = [[] for _ in range(self._partitions)]
         for one in news:
             counted += 1
             assert not isinstance(one.event, Heartbeat | Unshown), "the outbox holds events of views"
             upto = one.position.components
-            entry = upto, encode(Entry(upto, counted, one.recorded_s, one.event))
-            for partition in (*await self._routes.of(one), *self._also):
+            to, once = await self._routes.of(one)
+            entry = upto, encode(Entry(upto, counted, one.recorded_s, one.event, once))
+            for partition in to:
                 entries[partition].append(entry)
         idle = not news and self._clock() >= self._published_s + HEARTBEAT_S
         if news or idle:
@@ -165,7 +163,7 @@ class Relay:
         return [
             (partition, message)
             for partition, of_one in enumerate(entries)
-            for message in packed(at.history, at.components, of_one)
+            for message in packed(at.history, self._partitions, at.components, of_one)
         ]
 
     async def _note(self, trouble: str | None = None) -> None:

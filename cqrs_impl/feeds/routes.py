@@ -14,6 +14,13 @@ ORDERS_MAX = 50_000
 EVERYTHING = ((2**63 - 1, 2**63 - 1),)
 
 
+class Route(NamedTuple):
+    """The partitions that an event goes to, and the one of them in which whoever wants it once takes it."""
+
+    to: frozenset[int]
+    once: int
+
+
 class OfPlaced(NamedTuple):
     """Of an order: the partition of its customer, and all that count it."""
 
@@ -29,16 +36,17 @@ class Routes:
         self._everywhere = frozenset(range(parts))
         self._orders = OrderedDict[str, OfPlaced]()  # the latest, by stream
 
-    async def of(self, recorded: RecordedEvent) -> frozenset[int]:
+    async def of(self, recorded: RecordedEvent) -> Route:
         event = recorded.event
         if self._parts == 1 or isinstance(event, Heartbeat):
-            return self._everywhere
-        if isinstance(event, OrderPlaced):
-            return self._placed(event).all
+            return Route(self._everywhere, 0)
         if isinstance(event, OfOrder) or event.stream.startswith("order-"):
-            route = await self._of_order(event.stream, recorded.position)
-            return route.all if isinstance(event, OrderCancelled | Unreadable) else route.home
-        return frozenset((partition_of(event.stream, self._parts),))
+            placed = isinstance(event, OrderPlaced)
+            order = self._placed(event) if placed else await self._of_order(event.stream, recorded.position)  # type: ignore[arg-type]
+            counted = isinstance(event, OrderPlaced | OrderCancelled | Unreadable)
+            return Route(order.all if counted else order.home, min(order.home))
+        own = partition_of(event.stream, self._parts)
+        return Route(frozenset((own,)), own)
 
     async def _of_order(self, stream: str, at: Position) -> OfPlaced:
         if known := self._orders.get(stream):

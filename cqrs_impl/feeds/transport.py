@@ -37,12 +37,14 @@ class Entry(Struct, frozen=True, array_like=True):
     counted: int  # how many events of the outbox `upto` covers
     recorded_s: float | None = None
     event: Event | Unreadable | None = None
+    once: int = 0  # the partition of all that carry it where those take it who want each event once
 
 
 class Pack(Struct, frozen=True, array_like=True):
     """A message: the first entry follows `after`, and each other one the entry before it."""
 
     history: str
+    of: int  # partitions
     after: Components
     entries: Annotated[list[Entry], msgspec.Meta(min_length=1)]
 
@@ -50,9 +52,15 @@ class Pack(Struct, frozen=True, array_like=True):
     def upto(self) -> Components:
         return self.entries[-1].upto
 
-    def recorded(self) -> list[RecordedEvent]:
+    def recorded(self, once_in: int | None = None) -> list[RecordedEvent]:
+        """The events; only those to be taken in this partition by who wants each once."""
         return [
-            RecordedEvent(Position(one.upto, self.history), one.event or NOTHING, one.recorded_s, one.counted)
+            RecordedEvent(
+                Position(one.upto, self.history),
+                NOTHING if one.event is None or once_in not in (None, one.once) else one.event,
+                one.recorded_s,
+                one.counted,
+            )
             for one in self.entries
         ]
 
@@ -62,13 +70,13 @@ encode = msgspec.json.Encoder().encode
 decode = msgspec.json.Decoder(Pack).decode
 
 
-def packed(history: str, after: Components, entries: Sequence[tuple[Components, bytes]]) -> Iterator[bytes]:
+def packed(history: str, of: int, after: Components, entries: Sequence[tuple[Components, bytes]]) -> Iterator[bytes]:
     """Messages of these entries, each given as where it ends and itself encoded."""
     while entries:
         size = count = 0
         while count < len(entries) and (not count or size < PACK_BYTES):
             size, count = size + len(entries[count][1]), count + 1
-        yield encode((history, after, [msgspec.Raw(entry) for _, entry in entries[:count]]))
+        yield encode((history, of, after, [msgspec.Raw(entry) for _, entry in entries[:count]]))
         after, entries = entries[count - 1][0], entries[count:]
 
 

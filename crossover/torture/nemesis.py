@@ -75,6 +75,7 @@ class Scheduled(NamedTuple):
     rebuilds: bool = False
     refuses: bool = False
     restores: bool = False
+    within_s: float = RECOVERY_S_MAX  # it is given up
 
 
 def faults_of(one: Rung) -> list[Scheduled]:
@@ -100,7 +101,8 @@ def faults_of(one: Rung) -> list[Scheduled]:
         if isinstance(server, Evicting):
             found.append(Scheduled("evict", name, partial(_evicted, server, name), (0.0, 0.1)))
         if isinstance(server, DiskFillable):
-            found.append(Scheduled("disk-full", name, partial(_disk_full, name)))
+            within_s = RECOVERY_S_MAX + server.looks_after_s
+            found.append(Scheduled("disk-full", name, partial(_disk_full, name), within_s=within_s))
         if isinstance(server, Refusing):
             refusals = ((how, partial(_refusing, server, how)) for how in server.refusals)
             found += [Scheduled(f"{how}-{name}", name, apply, refuses=needed) for how, apply in refusals]
@@ -170,7 +172,7 @@ def torment(
             reason = reason_in_ready(load) if fault.refuses else None
             time.sleep(hold_s)
             end_s = load.now_s()
-        back = recovery(load, end_s)  # with the views of the present history
+        back = recovery(load, end_s, fault.within_s)  # with the views of the present history
         report(Fault(fault.kind, fault.where, start_s, end_s, *back, reason, load.now_s() if fault.restores else None))
         if fault.restores:
             deployment.copy_again(fault.where)
@@ -191,7 +193,7 @@ def reason_in_ready(load: Load) -> str:
     return ""
 
 
-def recovery(load: Load, end_s: float) -> tuple[float | None, float | None]:
+def recovery(load: Load, end_s: float, within_s: float = RECOVERY_S_MAX) -> tuple[float | None, float | None]:
     """How long after `end_s` a write sent since was acknowledged, and one was seen by its writer; None for never.
 
     The load's own operations tell, and a probe every so often: one that hangs does not hide that others get through.
@@ -199,7 +201,7 @@ def recovery(load: Load, end_s: float) -> tuple[float | None, float | None]:
     done = [len(load.acknowledged), len(load.seen)]
     back: list[float | None] = [None, None]
     probe_s = end_s
-    while None in back and load.now_s() - end_s < RECOVERY_S_MAX:
+    while None in back and load.now_s() - end_s < within_s:
         if load.now_s() >= probe_s:
             load.probe()
             probe_s = load.now_s() + PROBE_S

@@ -12,13 +12,12 @@ from cqrs_impl.feeds.outbox.feed import OutboxFeed
 from cqrs_impl.feeds.outbox.recorder import history_of
 from cqrs_impl.feeds.partition import LogPart, PartitionFeed
 from cqrs_impl.feeds.relay import RELAYS, Notes, Relay
-from cqrs_impl.notifications import Notifications, RedisCounts
+from cqrs_impl.notifications import Notifications, OfParts, RedisCounts
 from cqrs_impl.part import Part
-from cqrs_impl.ports import Feed
 from cqrs_impl.projector import Projector
 from cqrs_impl.projectors import Projectors
 from crud_impl.connections import Database
-from ladder.broker.transports import TRANSPORTS, Transport
+from ladder.broker.transports import PROJECTORS, TRANSPORTS, Carried, Transport
 from ladder.connections import POOL_TIMEOUT_S, connect, partitions, redis_client
 from ladder.environment import Environment
 from ladder.rung import CONSUMER, Rung
@@ -49,9 +48,8 @@ def worker_names(projectors: int) -> tuple[str, ...]:
     return ("relay", *(("projector",) if projectors == 1 else (f"projector-{n}" for n in range(1, projectors + 1))))
 
 
-def carried(one: Rung) -> int:
-    """Partitions of the broker: one more, with all events, for who else reads them."""
-    return partitions(one) + one.consumed
+def carried(one: Rung) -> Carried:
+    return Carried(partitions(one), (PROJECTORS, *((CONSUMER,) if one.consumed else ())))
 
 
 def processes(env: Environment, one: Rung) -> Mapping[str, Worker]:
@@ -78,22 +76,22 @@ def rebuild(env: Environment, one: Rung, progress: Callable[[int, int], None]) -
 def _relay(env: Environment, one: Rung) -> Relay:
     publisher = transport(one).publisher(env, carried(one))
     log = OutboxFeed(connect(env), env.namespace)
-    return Relay(log, _notes(env, one), publisher, partitions(one), everything=one.consumed)
+    return Relay(log, _notes(env, one), publisher, partitions(one))
 
 
-def _partition(env: Environment, one: Rung, part: Part, log: OutboxFeed, of_log: Feed | None = None) -> PartitionFeed:
-    return PartitionFeed(transport(one).reader(env, part, carried(one)), log, part, of_log)
+def _notifications(env: Environment, one: Rung) -> OfParts:
+    def of(part: Part) -> Notifications:
+        log = _log(env)
+        reader = transport(one).reader(env, carried(one), part.number, CONSUMER)
+        feed = PartitionFeed(reader, log, part, once=True)
+        return Notifications(feed, log, RedisCounts(redis_client(env), f"{env.namespace}:{part.of}:{part.number}"))
 
-
-def _notifications(env: Environment, one: Rung) -> Notifications:
-    log = _log(env)
-    feed = _partition(env, one, Part(partitions(one), carried(one)), log, of_log=log)
-    return Notifications(feed, log, RedisCounts(redis_client(env), env.namespace))
+    return OfParts([of(Part(number, partitions(one))) for number in range(partitions(one))])
 
 
 def relay_name(one: Rung) -> str:
     """Each transport in so many partitions is fed from a position of its own."""
-    return f"{one.chosen.get('transport', TRANSPORT)}/{carried(one)}"
+    return f"{one.chosen.get('transport', TRANSPORT)}/{partitions(one)}"
 
 
 def _notes(env: Environment, one: Rung) -> Notes:
@@ -112,7 +110,8 @@ async def _note(env: Environment, one: Rung, reached: Position) -> None:
 def _projectors(name: str, env: Environment, one: Rung) -> Projectors:
     def build(part: Part, from_log: bool) -> Projector:
         log = _log(env)
-        feed = LogPart(log, part) if from_log else _partition(env, one, part, log)
+        reader = transport(one).reader(env, carried(one), part.number, PROJECTORS)
+        feed = LogPart(log, part) if from_log else PartitionFeed(reader, log, part)
         documents = PartDocuments(redis_client(env), PartKeys(env.namespace, part), log.present)
         return Projector(feed, log, documents, part=part)
 

@@ -3,7 +3,7 @@ library is loaded where it is used."""
 
 import asyncio
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from cqrs_impl.feeds.transport import Publisher, Reader
 from cqrs_impl.part import Part
@@ -14,66 +14,90 @@ from servers.rabbitmq import RABBITMQ
 from servers.redis import STREAMS
 from servers.server import Server
 
+if TYPE_CHECKING:
+    from cqrs_impl.feeds.rabbitmq import Queue
+
+
+PROJECTORS = "projectors"  # the first purpose
+
+
+class Carried(NamedTuple):
+    """How many partitions there are, and what they are read for: whoever reads for one purpose shares them."""
+
+    partitions: int
+    purposes: tuple[str, ...] = (PROJECTORS,)
+
 
 class Transport(NamedTuple):
     server: Server
-    prepare: Callable[[Environment, int], None]  # create so many partitions, or refuse those that are there
-    publisher: Callable[[Environment, int], Publisher]  # to so many
-    reader: Callable[[Environment, Part, int], Reader]  # of one, and how many there are
+    prepare: Callable[[Environment, Carried], None]  # create the partitions, or refuse those that are there
+    publisher: Callable[[Environment, Carried], Publisher]
+    reader: Callable[[Environment, Carried, int, str], Reader]  # of one partition, for one purpose
 
 
-def streams_prepare(env: Environment, partitions: int) -> None:
+def streams_prepare(env: Environment, carried: Carried) -> None:
     """Streams begin with their first entry."""
 
 
-def streams_publisher(env: Environment, partitions: int) -> Publisher:
+def streams_publisher(env: Environment, carried: Carried) -> Publisher:
     from cqrs_impl.feeds.redis_streams import StreamsPublisher
 
-    return StreamsPublisher(redis_client(env, STREAMS), env.namespace, partitions)
+    return StreamsPublisher(redis_client(env, STREAMS), env.namespace, carried.partitions)
 
 
-def streams_reader(env: Environment, part: Part, partitions: int) -> Reader:
+def streams_reader(env: Environment, carried: Carried, partition: int, purpose: str) -> Reader:
     from cqrs_impl.feeds.redis_streams import StreamsReader, stream_of
 
-    return StreamsReader(redis_client(env, STREAMS), stream_of(env.namespace, part.number, partitions))
+    stream = stream_of(env.namespace, partition, carried.partitions)
+    return StreamsReader(redis_client(env, STREAMS), stream, purpose, carried.purposes)
 
 
-def rabbitmq_prepare(env: Environment, partitions: int) -> None:
+def rabbitmq_queues(env: Environment, carried: Carried) -> "list[Queue]":
+    from cqrs_impl.feeds.rabbitmq import queues_of
+
+    return queues_of(env.namespace, carried.partitions, len(carried.purposes))
+
+
+def rabbitmq_prepare(env: Environment, carried: Carried) -> None:
     from cqrs_impl.feeds.rabbitmq import create
 
-    asyncio.run(create(env.url(RABBITMQ), env.namespace, partitions))
+    asyncio.run(create(env.url(RABBITMQ), rabbitmq_queues(env, carried)))
 
 
-def rabbitmq_publisher(env: Environment, partitions: int) -> Publisher:
+def rabbitmq_publisher(env: Environment, carried: Carried) -> Publisher:
     from cqrs_impl.feeds.rabbitmq import RabbitPublisher
 
-    return RabbitPublisher(env.url(RABBITMQ), env.namespace, partitions)
+    return RabbitPublisher(env.url(RABBITMQ), rabbitmq_queues(env, carried))
 
 
-def rabbitmq_reader(env: Environment, part: Part, partitions: int) -> Reader:
-    from cqrs_impl.feeds.rabbitmq import RabbitReader, queue_of
+def rabbitmq_reader(env: Environment, carried: Carried, partition: int, purpose: str) -> Reader:
+    from cqrs_impl.feeds.rabbitmq import RabbitReader
 
-    return RabbitReader(env.url(RABBITMQ), queue_of(env.namespace, part.number))
+    number = carried.purposes.index(purpose) * carried.partitions + partition
+    return RabbitReader(env.url(RABBITMQ), rabbitmq_queues(env, carried)[number])
 
 
-def kafka_prepare(env: Environment, partitions: int) -> None:
+def kafka_prepare(env: Environment, carried: Carried) -> None:
     from cqrs_impl.feeds.kafka import create, topic_of
 
-    create(KAFKA.client_settings(env.url(KAFKA)), topic_of(env.namespace, partitions), partitions)
+    topic = topic_of(env.namespace, carried.partitions)
+    create(KAFKA.client_settings(env.url(KAFKA)), topic, carried.partitions)
 
 
-def kafka_publisher(env: Environment, partitions: int) -> Publisher:
+def kafka_publisher(env: Environment, carried: Carried) -> Publisher:
     from cqrs_impl.feeds.kafka import KafkaPublisher, topic_of
 
-    return KafkaPublisher(KAFKA.client_settings(env.url(KAFKA)), topic_of(env.namespace, partitions), partitions)
+    topic = topic_of(env.namespace, carried.partitions)
+    return KafkaPublisher(KAFKA.client_settings(env.url(KAFKA)), topic, carried.partitions)
 
 
-def kafka_reader(env: Environment, part: Part, partitions: int) -> Reader:
+def kafka_reader(env: Environment, carried: Carried, partition: int, purpose: str) -> Reader:
     from cqrs_impl.documents.offsets import RedisOffsets
     from cqrs_impl.feeds.kafka import KafkaReader, topic_of
 
-    settings, topic = KAFKA.client_settings(env.url(KAFKA)), topic_of(env.namespace, partitions)
-    return KafkaReader(settings, topic, part.number, RedisOffsets(redis_client(env), env.namespace, part))
+    settings, topic = KAFKA.client_settings(env.url(KAFKA)), topic_of(env.namespace, carried.partitions)
+    offsets = RedisOffsets(redis_client(env), env.namespace, Part(partition, carried.partitions), purpose)
+    return KafkaReader(settings, topic, partition, offsets)
 
 
 TRANSPORTS = {
