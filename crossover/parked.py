@@ -2,13 +2,14 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Column, Table
 
 from contract.errors import StoreGone, WorkerError
+from cqrs_impl.dead_letters import BlockedStream, together
 from crossover.errors import Fallen, UserError
 from crossover.targets import Progress, Target, known_rung, target_env
 from ladder.environment import Environment
@@ -17,6 +18,7 @@ from servers.server import Holding, namespace_of
 from servers.supervisor import Processes
 
 ROWS_MAX = 50
+T = TypeVar("T")
 
 
 def kept_on(rung_name: str, doing: str, urls: Mapping[str, str]) -> dict[str, str]:
@@ -56,7 +58,7 @@ def require_any(rung_name: str, env: Mapping[str, str]) -> None:
 
 def show_parked(console: Console, rung_name: str, env: Mapping[str, str]) -> None:
     """The blocked streams, the first that waits first."""
-    parked = ask(rung_name, env, lambda letters: letters.blocked_streams())
+    parked = ask(rung_name, env, blocked_streams)
     console.print(parked_table(rung_name, parked) if parked else f"Nothing of {rung_name} is parked.")
 
 
@@ -65,31 +67,45 @@ def events_parked(rung_name: str, urls: Mapping[str, str]) -> int:
     env = kept_on(rung_name, "Looking", urls)
     if not any(isinstance(worker, DeadLetters) for worker in rung(rung_name).workers(Environment(env)).values()):
         return 0
-    return sum(one.events for one in ask(rung_name, env, lambda letters: letters.blocked_streams()))
+    return sum(one.events for one in ask(rung_name, env, blocked_streams))
 
 
 def replay_parked(console: Console, rung_name: str, env: Mapping[str, str]) -> None:
     """Try all again; `Fallen` when some cannot be applied still."""
-    applied, parked = ask(rung_name, env, lambda letters: letters.replay())
+
+    async def replay(letters: Sequence[DeadLetters]) -> tuple[int, Sequence[BlockedStream]]:
+        before = await blocked_streams(letters)
+        for each in letters:
+            await each.replay()
+        after = await blocked_streams(letters)
+        return sum(one.events for one in before) - sum(one.events for one in after), after
+
+    applied, parked = ask(rung_name, env, replay)
     console.print(f"{applied:,} parked events of {rung_name} were applied.")
     if parked:
         console.print(parked_table(rung_name, parked))
         raise Fallen("What cannot be applied stays parked: remove the cause, then replay again.")
 
 
-def ask(rung_name: str, env: Mapping[str, str], question: Callable[[DeadLetters], Awaitable[Any]]) -> Any:
-    """Put a question to the one worker of a rung that keeps dead letters."""
+async def blocked_streams(letters: Sequence[DeadLetters]) -> Sequence[BlockedStream]:
+    """Of each read store; a stream that waits in several is one."""
+    return together([stream for each in letters for stream in await each.blocked_streams()])
+
+
+def ask(rung_name: str, env: Mapping[str, str], question: Callable[[Sequence[DeadLetters]], Awaitable[T]]) -> T:
+    """Put a question to the workers of a rung that keep dead letters."""
     require_any(rung_name, env)
 
-    async def answer() -> Any:
+    async def answer() -> T:
         workers = rung(rung_name).workers(Environment(env)).values()
         letters = [worker for worker in workers if isinstance(worker, DeadLetters)]
         if not letters:
             raise UserError(f"{rung_name} has no worker that applies events, so none can be parked.")
         try:
-            return await question(letters[0])
+            return await question(letters)
         finally:
-            await letters[0].close()
+            for each in letters:
+                await each.close()
 
     try:
         return asyncio.run(answer())

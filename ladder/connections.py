@@ -95,4 +95,5 @@ def indexes(env: Environment, one: Rung) -> "Indexes":
 
     address, timeout_s = OPENSEARCH.address(env.url(OPENSEARCH)), BULK_TIMEOUT_S if env.in_bulk else SEARCH_TIMEOUT_S
     refresh = REFRESH_SELDOM if "refresh" in one.chosen else REFRESH
-    return Indexes(SearchClient(address.url, address.settings, timeout_s=timeout_s), env.namespace, refresh)
+    client = SearchClient(address.url, address.settings, timeout_s=timeout_s)
+    return Indexes(client, env.namespace, refresh, in_bulk=env.in_bulk)

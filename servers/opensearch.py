@@ -160,12 +160,13 @@ class OpenSearch:
 
     def check(self, url: str, connections: int = 0) -> Facts:
         told = self._ask(url, "GET", "/")
-        version = told.get("version", {}) if isinstance(told, dict) else {}
+        version = told.get("version") if isinstance(told, dict) else None
+        version = version if isinstance(version, dict) else {}
         number, product = str(version.get("number", "unknown")), "OpenSearch"
         if version.get("distribution") != "opensearch":
             product = "Elasticsearch" if "lucene_version" in version else "something else"
         if product not in VERSIONS_MIN:
-            raise Unusable(f"{self.variable} leads to {product}: give the address of an OpenSearch or Elasticsearch.")
+            raise self._another(product)
         if int(number.split(".")[0]) < (needed := VERSIONS_MIN[product]):
             raise Unusable(f"The {product} at {self.variable} is {number}: {needed} or newer is needed.")
         health = self._ask(url, "GET", "/_cluster/health")
@@ -212,21 +213,32 @@ class OpenSearch:
 
         try:
             status, content = asyncio.run(asked())
-            told = json.loads(content)
         except TimeoutError:
             raise Unusable(f"{self.variable} cannot be reached (no answer within {within_s:g} s): start it.") from None
-        except (aiohttp.ClientError, OSError, ValueError) as error:
+        except (aiohttp.ClientError, OSError) as error:
             reason = without_secrets(str(error), url)[:200] or type(error).__name__
             raise Unusable(
                 f"{self.variable} cannot be reached ({reason}): start the server, or correct the address or its cafile."
             ) from None
+        if status in (401, 403):
+            raise Unusable(f"{self.variable} refuses its user (status {status}): correct the user or the password.")
+        try:
+            told = json.loads(content)
+        except ValueError:
+            raise self._another("something else") from None
         if status >= 400:
-            reason = without_secrets(str(told.get("error", told)), url)[:200]
-            advice = (
-                "correct the user, the password or what it names" if status in (401, 403) else "correct what it names"
-            )
-            raise Unusable(f"{self.variable} refuses ({reason}): {advice}what it names.")
+            reason = without_secrets(reason_in(told) or f"status {status}", url)[:200]
+            raise Unusable(f"{self.variable} refuses ({reason}): correct what it names.")
         return told
+
+    def _another(self, product: str) -> Unusable:
+        return Unusable(f"{self.variable} leads to {product}: give the address of an OpenSearch or Elasticsearch.")
+
+
+def reason_in(told: object) -> str:
+    """Of a refusal, in its own words."""
+    error = told.get("error") if isinstance(told, dict) else None
+    return str(error.get("reason", "")) if isinstance(error, dict) else str(error or "")
 
 
 def _module_jars() -> list[Path]:

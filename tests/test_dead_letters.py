@@ -129,7 +129,7 @@ def test_the_low_water_mark_stays_below_what_waits_and_never_goes_back(
     assert asyncio.run(marks(namespace())) == [place(4), place(6), place(9)]
 
 
-@pytest.mark.parametrize("rung", ["cqrs", "broker"])
+@pytest.mark.parametrize("rung", ["cqrs", "broker", pytest.param("search", marks=pytest.mark.long)])
 def test_over_http_poison_is_seen_others_go_on_and_replay_heals_it(rung: str, fresh_target: Callable[..., Any]) -> None:
     target = fresh_target(rung)
     schema = target.env["CROSSOVER_NAMESPACE"]
@@ -171,11 +171,12 @@ def test_over_http_poison_is_seen_others_go_on_and_replay_heals_it(rung: str, fr
         assert re.search(rf"order-{theirs}\W+1\W+2\W+it waits for customer-{mallory}", text), text
         run("DROP TRIGGER spoil ON outbox; UPDATE outbox SET body = substr(body, 2) WHERE body LIKE '{{%'")
         replay_parked(console, rung, target.env)
-        assert client.get("/ready").json()["parked_events"] == 0
+        wait_until(lambda: client.get("/ready").json()["parked_events"] == 0)
         assert client.get(f"/orders/{theirs}", headers=seen).json()["status"] == "paid"
         assert client.get("/reports/top-products", headers=seen).status_code == 200
         shop.order(ann, tea)
         settle(client)
+        assert [one["id"] for one in client.get("/search/orders?q=mallory").json()["orders"]] == [theirs]
         assert client.get(f"/products/{tea}").json()["sold"] == 3, "the projector goes on from what the replay wrote"
 
 

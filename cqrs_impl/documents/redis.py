@@ -11,9 +11,7 @@ switches all of them.
 
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from copy import copy
-from hashlib import sha256
 from itertools import chain, islice
-from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -27,6 +25,7 @@ from cqrs_impl.dead_letters import DeadLetters
 from cqrs_impl.documents.redis_client import Command, RedisClient, step_client
 from cqrs_impl.fold import KINDS, key_of
 from cqrs_impl.ports import Changes, Contents, EventLog
+from cqrs_impl.program import digest_of
 
 KEYS_MAX = 500  # of a command, as readers wait for its end
 HELD_MS = 1000  # a projector waits for the next version at most, whose builder says so again if it is not done
@@ -34,9 +33,7 @@ HELD_MS = 1000  # a projector waits for the next version at most, whose builder 
 _encode = msgspec.json.Encoder().encode
 _decoders: dict[type, msgspec.json.Decoder[Any]] = {kind: msgspec.json.Decoder(kind) for kind in KINDS}
 
-# Names the program that makes documents of events: another may make others of the same events.
-SOURCES = (Path(str(module.__file__)) for module in (batch, fold, messages, text))
-FOLD = sha256(b"".join(source.read_bytes() for source in SOURCES)).hexdigest().encode()
+FOLD = digest_of(batch, fold, messages, text).encode()
 
 
 class Keys:

@@ -7,10 +7,17 @@ make another, without our mapping. What replaces an index names it, so that of t
 import msgspec
 from msgspec import Struct
 
-from contract import stores
+from contract import messages, stores, text
 from contract.errors import StoreGone
+from cqrs_impl import batch
+from cqrs_impl import fold as views
+from cqrs_impl.program import digest_of
+from cqrs_impl.search import fold, layout
 from cqrs_impl.search.client import AWAY, Reply, SearchClient
 from cqrs_impl.search.layout import CHECKPOINT, MAPPING, Source, settings
+
+MADE_BY = digest_of(batch, views, messages, text, fold, layout)
+NEVER = "-1"  # is what is written made searchable before somebody asks for it
 
 
 class Got(Struct, rename={"id": "_id", "index": "_index", "version": "_version", "source": "_source"}):
@@ -35,14 +42,19 @@ def writes_to(index: str) -> str:
     return f"{index}.writes"
 
 
+def held(index: str) -> str:
+    """An alias, there while another index may take the place of this one."""
+    return f"{index}.held"
+
+
 def number_of(index: str) -> int:
     return int(index.rpartition(".")[2])
 
 
 class Indexes:
-    def __init__(self, client: SearchClient, namespace: str, refresh: str) -> None:
-        """`refresh` as in `settings`, of indexes that are made."""
-        self.client, self.namespace, self._refresh = client, namespace, refresh
+    def __init__(self, client: SearchClient, namespace: str, refresh: str, *, in_bulk: bool = False) -> None:
+        """`refresh` as in `settings`, of indexes that are followed. Those made `in_bulk` wait for who follows them."""
+        self.client, self.namespace, self.in_bulk, self._refresh = client, namespace, in_bulk, refresh
 
     async def checkpoint(self, index: str) -> Got | None:
         """As it is now, searchable or not; None if there is no such index or alias."""
@@ -51,6 +63,16 @@ class Indexes:
         if found is None:
             raise refused(reply)
         return found if found.index else None
+
+    async def write(self, at: Got, checkpoint: Source) -> Got | None:
+        """A checkpoint in the place of another. None if that is not there any more, nor its index may be."""
+        condition = f"if_seq_no={at.seq_no}&if_primary_term={at.primary_term}&require_alias=true"
+        path = f"/{writes_to(at.index)}/_doc/{CHECKPOINT}?{condition}"
+        reply = await self.client.ask("PUT", path, checkpoint)
+        if reply.status in (404, 409):
+            return None
+        self._require(reply)
+        return msgspec.structs.replace(got(reply.body), source=checkpoint)
 
     async def begin(self, index: str, checkpoint: bytes) -> None:
         """Write a checkpoint where there is none, to be found at once; another process may do the same."""
@@ -75,8 +97,8 @@ class Indexes:
         """None if another process made it first."""
         index = f"{self.namespace}.{max(map(number_of, await self.names()), default=0) + 1}"
         body = {
-            "settings": settings(self._refresh),
-            "mappings": MAPPING,
+            "settings": settings(NEVER if self.in_bulk else self._refresh),
+            "mappings": MAPPING | {"_meta": {"made_by": MADE_BY}},
             "aliases": {alias: {} for alias in (writes_to(index), *aliases)},
         }
         reply = await self.client.ask("PUT", f"/{index}", body)
@@ -85,19 +107,52 @@ class Indexes:
         self._require(reply)
         return index
 
-    async def replace(self, index: str, by: str, *, delete: bool) -> bool:
-        """Let another index answer, in one step. False if that index did not answer any more."""
-        first = (
-            {"remove_index": {"index": index}}
-            if delete
-            else {"remove": {"index": index, "alias": self.namespace, "must_exist": True}}
-        )
-        actions = [first, {"add": {"index": by, "alias": self.namespace}}]
+    async def is_ours(self, index: str) -> bool:
+        """Whether this program makes the documents of an index."""
+        reply = await self.client.ask("GET", f"/{index}/_mapping")
+        meta = _decode(reply.body)[index]["mappings"].get("_meta", {}) if reply.status == 200 else {}
+        return bool(meta.get("made_by") == MADE_BY)
+
+    async def empty(self, index: str, by: str) -> bool:
+        """Delete an index and let another answer, in one step. False if that index did not answer any more."""
+        return await self._move({"remove_index": {"index": index}}, self._leads_to(by))
+
+    async def hold(self, at: Got) -> bool:
+        """Nobody writes a checkpoint to this index without letting go of it first. False if somebody just did."""
+        await self._move({"add": {"index": at.index, "alias": held(at.index)}})
+        return await self.write(at, msgspec.structs.replace(at.source, held=True)) is not None
+
+    async def let_go(self, index: str) -> None:
+        """No other index takes the place of this one then, if it has not."""
+        await self._move(_remove(index, held(index)))
+
+    async def replace(self, index: str, by: str) -> bool:
+        """Let another index answer, in one step. False if that index does not answer, or is not held any more."""
+        leaves = (_remove(index, alias) for alias in (self.namespace, held(index)))
+        return await self._move(*leaves, self._leads_to(by))
+
+    def _leads_to(self, index: str) -> dict[str, object]:
+        return {"add": {"index": index, "alias": self.namespace}}
+
+    async def _move(self, *actions: dict[str, object]) -> bool:
+        """All of them or none, which is False."""
         reply = await self.client.ask("POST", "/_aliases", {"actions": actions})
         if reply.status == 404:
             return False
         self._require(reply)
         return True
+
+    async def show(self, index: str) -> None:
+        """Make what is written searchable as often as it should be."""
+        reply = await self.client.ask("PUT", f"/{index}/_settings", {"refresh_interval": self._refresh})
+        if reply.status != 404:
+            self._require(reply)
+
+    async def complete(self, index: str) -> None:
+        """Make all that was written searchable, now and from now on, and keep it whatever happens."""
+        await self.show(index)
+        for what in ("refresh", "flush"):
+            await self.post(f"/{index}/_{what}")
 
     async def delete(self, index: str) -> None:
         await self.client.ask("DELETE", f"/{index}?ignore_unavailable=true")
@@ -126,6 +181,10 @@ class Indexes:
     def _require(reply: Reply) -> None:
         if reply.status >= 300:
             raise refused(reply)
+
+
+def _remove(index: str, alias: str) -> dict[str, object]:
+    return {"remove": {"index": index, "alias": alias, "must_exist": True}}
 
 
 def refused(reply: Reply) -> StoreGone:

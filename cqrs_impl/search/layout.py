@@ -17,14 +17,14 @@ from cqrs_impl.fold import place_of
 CHECKPOINT = "checkpoint"  # its id
 FIRST = "~"  # its place: before all orders, whose places begin with a digit, in a list whose newest come first
 
-# What is not named here is kept and not searched.
+# What is not named here is kept and not searched. Only `place` is sorted by; of names it counts which words they have.
 MAPPING = {
     "dynamic": False,
     "properties": {
         "place": {"type": "keyword"},
-        "customer": {"type": "keyword"},
-        "words": {"type": "keyword"},
-        "names": {"type": "text"},
+        "customer": {"type": "keyword", "doc_values": False},
+        "words": {"type": "keyword", "doc_values": False},
+        "names": {"type": "text", "norms": False, "index_options": "docs"},
     },
 }
 
@@ -39,10 +39,13 @@ def settings(refresh: str) -> dict[str, Any]:
 
 
 class Source(Struct, omit_defaults=True):
-    """A document as the engine keeps it: the checkpoint, a customer, or an order with what it is found and shown by."""
+    """A document as the engine keeps it: the checkpoint, a customer, or an order with what it is found and shown by.
+
+    `held`: another index is about to answer in the place of the one with this checkpoint, which waits for that."""
 
     place: str | UnsetType = UNSET
     checkpoint: str = ""
+    held: bool = False
     dead_letters: str | None = None
     ages: str | None = None
     document: Raw | UnsetType = UNSET

@@ -7,6 +7,7 @@ begun again.
 """
 
 import asyncio
+import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any
 
@@ -21,13 +22,14 @@ from cqrs_impl.fold import orders_of
 from cqrs_impl.ports import Changes, Contents, Documents, EventLog, NextVersion
 from cqrs_impl.search.client import AWAY
 from cqrs_impl.search.fold import index
-from cqrs_impl.search.indexes import Got, Indexes, got, number_of, refused, writes_to
-from cqrs_impl.search.layout import CHECKPOINT, FIRST, Source, document_of, holds, source_of
+from cqrs_impl.search.indexes import Got, Indexes, number_of, refused, writes_to
+from cqrs_impl.search.layout import FIRST, Source, document_of, holds, source_of
 
 ITEMS_MAX = 1_000  # of a request
 ORDERS_MAX = 5_000
 TRIES_MAX, TRY_AGAIN_S = 5, 0.05
 KNOWN_MAX = 100_000
+HELD_S = 1.0  # a projector waits for the next index at most, whose builder says so again if it is not done
 REPORTED = "filter_path=items.*.status,items.*._version,items.*.error.type,items.*.error.reason"
 
 
@@ -65,6 +67,7 @@ class IndexedDocuments:
         self._never: dict[str, str] = {}  # documents of the last write that the engine will never take, and why
         self._at = Got()  # the checkpoint that was opened
         self._versions: dict[str, int] = {}  # of the documents, as they were fetched or written last
+        self._held, self._held_s = Got(), 0.0  # a checkpoint that is held, and until when we wait for that
 
     async def open(self) -> Contents:
         indexes = self._indexes
@@ -74,15 +77,24 @@ class IndexedDocuments:
                 await indexes.make_first()
             elif not found.found:
                 await self._begin(found.index)
+            elif found.source.held and not _same(found, self._held):
+                self._held, self._held_s = found, time.monotonic() + HELD_S
+            elif found.source.held and time.monotonic() < self._held_s:
+                raise StoreGone("The next index is about to take the place of this one.")
+            elif found.source.held and self._held_s:
+                await indexes.let_go(found.index)
+                self._held_s = 0.0  # either it has not, and will not any more, or another answers now
             else:
-                return self._opened(found)
+                return await self._opened(found)
 
     async def _begin(self, index: str) -> None:
         history = await self._present() if self._present else ""
         await self._indexes.begin(index, Checkpoint.begin(history, number_of(index)).text)
 
-    def _opened(self, found: Got) -> Contents:
-        if (found.index, found.seq_no) != (self._at.index, self._at.seq_no) or len(self._versions) > KNOWN_MAX:
+    async def _opened(self, found: Got) -> Contents:
+        if found.index != self._at.index and not self._indexes.in_bulk:
+            await self._indexes.show(found.index)
+        if not _same(found, self._at) or len(self._versions) > KNOWN_MAX:
             self._versions = {}
         self._at = found
         return Contents(Checkpoint.of(found.source.text), found.source.letters)
@@ -126,15 +138,9 @@ class IndexedDocuments:
         letters = before.dead_letters if changes.dead_letters is None else changes.dead_letters.decode()
         ages = before.ages if changes.ages is None else changes.ages.decode()
         source = Source(place=FIRST, checkpoint=checkpoint.text.decode(), dead_letters=letters, ages=ages)
-        path = f"/{writes_to(at.index)}/_doc/{CHECKPOINT}"
-        condition = f"if_seq_no={at.seq_no}&if_primary_term={at.primary_term}&require_alias=true"
-        reply = await self._indexes.client.ask("PUT", f"{path}?{condition}", source)
-        if reply.status in (404, 409):  # the index is gone, or another process wrote its checkpoint
-            return False
-        if reply.status >= 300:
-            raise refused(reply)
-        self._at = msgspec.structs.replace(got(reply.body), source=source)
-        return True
+        written = await self._indexes.write(at, source)
+        self._at = written or at
+        return written is not None
 
     async def _put(self, documents: Mapping[str, Struct]) -> bool:
         """Write documents, each against the version that it was made from. False if another process wrote one of them,
@@ -185,7 +191,7 @@ class IndexedDocuments:
             return
         fresh = await indexes.make_next()
         await self._begin(fresh)
-        if await indexes.replace(found.index, fresh, delete=True):
+        if await indexes.empty(found.index, fresh):
             await indexes.delete_all_but(fresh)
         else:
             await indexes.delete(fresh)
@@ -197,6 +203,11 @@ class IndexedDocuments:
 
     async def close(self) -> None:
         await self._indexes.client.close()
+
+
+def _same(one: Got, other: Got) -> bool:
+    """One write of a checkpoint: an engine that lost its last writes gives their numbers again, in another term."""
+    return (one.index, one.primary_term, one.seq_no) == (other.index, other.primary_term, other.seq_no)
 
 
 def parts(keys: Sequence[str]) -> list[Sequence[str]]:
