@@ -394,6 +394,19 @@ class TestSearch(OfSearch):
 
         assert len(self.run(emptied())) == 1
 
+    def test_an_index_of_somebody_else_is_refused_and_stays(self) -> None:
+        async def refused() -> str:
+            name, theirs = self.namespace(), {"settings": {"number_of_replicas": 0}}
+            indexes = self.indexes(name)
+            await indexes.client.ask("PUT", f"/{name}", theirs)
+            with pytest.raises(WorkerError) as refusal:
+                await IndexedDocuments(indexes).open()
+            assert (await indexes.client.ask("DELETE", f"/{name}")).status == 200
+            return str(refusal.value).replace(name, "NAME")
+
+        said = "The search engine has an index NAME that is not ours: delete it, or give another engine."
+        assert self.run(refused()) == said
+
     def test_what_is_made_in_bulk_is_not_refreshed_before_somebody_follows_it(self) -> None:
         async def refreshed() -> list[str]:
             name, seen = self.namespace(), list[str]()

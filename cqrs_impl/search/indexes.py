@@ -8,7 +8,7 @@ import msgspec
 from msgspec import Struct
 
 from contract import messages, stores, text
-from contract.errors import StoreGone
+from contract.errors import StoreGone, WorkerError
 from cqrs_impl import batch
 from cqrs_impl import fold as views
 from cqrs_impl.program import digest_of
@@ -38,6 +38,11 @@ _decode = msgspec.json.Decoder().decode
 NOTHING: dict[str, str] = {}
 
 
+class NotOurs(WorkerError):
+    def __init__(self, index: str) -> None:
+        super().__init__(f"The search engine has an index {index} that is not ours: delete it, or give another engine.")
+
+
 def writes_to(index: str) -> str:
     return f"{index}.writes"
 
@@ -62,6 +67,8 @@ class Indexes:
         found = got(reply.body) if reply.status in (200, 404) else None
         if found is None:
             raise refused(reply)
+        if found.index and not found.index.startswith(f"{self.namespace}."):
+            raise NotOurs(found.index)
         return found if found.index else None
 
     async def write(self, at: Got, checkpoint: Source) -> Got | None:
