@@ -224,7 +224,7 @@ class TestSearch(OfSearch):
 
     def test_a_document_that_another_process_wrote_meanwhile_is_not_replaced(self) -> None:
         async def raced() -> bool:
-            name, projector, _ = await self.indexed(STORY[:5])
+            name, projector, _ = await self.indexed(STORY[:5], batch_max=2)  # the other is ahead of it then
             projector.feed.events += STORY[5:]  # type: ignore[attr-defined]
             client, ask = self.clients[0], self.clients[0].ask
 
@@ -432,15 +432,14 @@ def client(serve: Any) -> Iterator[httpx.Client]:
         yield client
 
 
-def indexed(target: Target, **asked: Any) -> list[dict[str, Any]]:
-    """The documents of every index of a target, in the order in which those were made."""
-    name, url, shown = target.env["CROSSOVER_NAMESPACE"], target.env["OPENSEARCH_URL"], dict[str, dict[str, Any]]()
-    with httpx.Client(base_url=url, timeout=60) as engine:
-        engine.post(f"/{name}.*/_refresh")
-        answer = engine.post(f"/{name}.*/_search", json={"size": 10_000, **asked})
-    for hit in answer.json()["hits"]["hits"] if answer.status_code == 200 else ():  # it has no shard for a moment
-        shown.setdefault(hit["_index"], {})[hit["_id"]] = hit["_source"]
-    return [shown[index] for index in sorted(shown, key=indexes.number_of)]
+def indexed(target: Target) -> dict[str, Any]:
+    """The documents of the one index of a target."""
+    name = target.env["CROSSOVER_NAMESPACE"]
+    with httpx.Client(base_url=target.env["OPENSEARCH_URL"], timeout=60) as engine:
+        engine.post(f"/{name}/_refresh")
+        hits = engine.post(f"/{name}.*/_search", json={"size": 10_000}).json()["hits"]["hits"]
+    assert len({hit["_index"] for hit in hits}) == 1
+    return {hit["_id"]: hit["_source"] for hit in hits if hit["_id"] != "checkpoint"}
 
 
 @pytest.mark.long
@@ -452,8 +451,9 @@ def test_readers_notice_nothing_of_an_index_that_is_built_live_killed_and_gone_o
 
     def built() -> int:
         """How many events the index shows that does not answer."""
-        found = indexed(target, query={"ids": {"values": ["checkpoint"]}})
-        return Checkpoint.of(found[1]["checkpoint"]["checkpoint"].encode()).counted if len(found) > 1 else 0
+        answer = httpx.get(f"{target.env['OPENSEARCH_URL']}/{target.env['CROSSOVER_NAMESPACE']}.2/_doc/checkpoint")
+        found = answer.json().get("_source", {}).get("checkpoint", "")
+        return Checkpoint.of(found.encode()).counted
 
     def read(tokens: bool) -> None:
         newest, token = "", ""
@@ -483,7 +483,7 @@ def test_readers_notice_nothing_of_an_index_that_is_built_live_killed_and_gone_o
         shop = Shop(client)
         ann, tea = shop.customer(f"Ann {word}"), shop.product(stock=100_000)
         shop.order(ann, tea)
-        fill(target, 5_000)
+        fill(target, 2_000)
         settle(client)
         working = [threading.Thread(target=read, args=(tokens,)) for tokens in (False, True)]
         working.append(threading.Thread(target=command))
@@ -503,12 +503,10 @@ def test_readers_notice_nothing_of_an_index_that_is_built_live_killed_and_gone_o
         for thread in working:
             thread.join()
         settle(client, DEADLINE_S)
-        (live,) = indexed(target)
+        live = indexed(target)
         target.rebuild()
         settle(client, DEADLINE_S)
-        (anew,) = indexed(target)
-        del live["checkpoint"], anew["checkpoint"]
-        assert live == anew and not wrong
+        assert live == indexed(target) and not wrong
 
 
 def test_a_search_with_a_token_shows_what_its_command_did(client: httpx.Client) -> None:
