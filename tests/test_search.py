@@ -19,7 +19,7 @@ from contract.messages import Event, QueryResult, SearchOrders
 from contract.position import START, Position, covers, position_of
 from cqrs_impl.checkpoint import Checkpoint
 from cqrs_impl.projector import Projector
-from cqrs_impl.search import indexes, store
+from cqrs_impl.search import indexes, layout, store
 from cqrs_impl.search.client import Reply, SearchClient
 from cqrs_impl.search.indexes import Indexes
 from cqrs_impl.search.reads import SearchReads
@@ -406,6 +406,33 @@ class TestSearch(OfSearch):
 
         said = "The search engine has an index NAME that is not ours: delete it, or give another engine."
         assert self.run(refused()) == said
+
+    def test_an_index_that_is_red_is_away_and_is_gone_on_with_when_it_is_not(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        async def red() -> list[str]:
+            name, feed = self.namespace(), ListFeed(STORY)
+            made, nowhere = (
+                self.indexes(name),
+                {
+                    "index.routing.allocation.require._name": "nobody",
+                    "index.write.wait_for_active_shards": "0",  # who makes it does not wait for them either
+                },
+            )
+            with monkeypatch.context() as unassigned:
+                unassigned.setattr(indexes, "settings", lambda refresh: layout.settings(refresh) | nowhere)
+                await made.make_first()
+            projector, reads = Projector(feed, feed, IndexedDocuments(made)), SearchReads(made, NoBacklog())
+            for asked in (projector.step(), reads.search(SearchOrders(("tea",), 9)), reads.readiness()):
+                with pytest.raises(StoreGone, match=r"^The search engine cannot be asked right now\."):
+                    await asked
+            await made.client.ask("PUT", f"/{name}/_settings", dict.fromkeys(nowhere))
+            store = IndexedDocuments(made)
+            await made.client.ask("GET", f"/_cluster/health/{name}?wait_for_status=yellow&timeout=60s")
+            await self.follow(store, feed)
+            return sorted(await self.held(name))
+
+        assert self.run(red()) == sorted([f"customer:{CUSTOMER}", f"order:{FIRST}", f"order:{SECOND}"])
 
     def test_what_is_made_in_bulk_is_not_refreshed_before_somebody_follows_it(self) -> None:
         async def refreshed() -> list[str]:
