@@ -31,9 +31,10 @@ from servers.supervisor import Processes
 from tests.service import Shop, fresh_id, settle, wait_until
 from tests.story import CUSTOMER, FIRST, SECOND, STORY, ListFeed, events, followed, place, to_the_end
 from tests.test_documents import NoBacklog, OfMemory, StoreSuite
-from tests.test_live_rebuild import DEADLINE_S, PAUSE_S, fill
+from tests.test_live_rebuild import DEADLINE_S, fill
 
 NEVER = "1h"  # no refresh comes while a test runs
+PAUSE_S = 0.05  # of who reads and writes: a search takes far longer than a read of Redis
 WORDS = (("tea",), ("bea",), ("green", "tea"), ("ann",), ("bea", "lee", "pot"))
 
 
@@ -407,6 +408,7 @@ class TestSearch(OfSearch):
         said = "The search engine has an index NAME that is not ours: delete it, or give another engine."
         assert self.run(refused()) == said
 
+    @pytest.mark.long
     def test_an_index_that_is_red_is_away_and_is_gone_on_with_when_it_is_not(
         self, monkeypatch: pytest.MonkeyPatch
     ) -> None:
