@@ -21,7 +21,7 @@ from cqrs_impl.documents.redis import Keys, RedisDocuments
 from cqrs_impl.documents.redis_client import RedisClient
 from cqrs_impl.documents.redis_parts import PartDocuments, PartKeys, PartReads, layout
 from cqrs_impl.feeds.partition import PartitionFeed
-from cqrs_impl.feeds.rabbitmq import RabbitPublisher, RabbitReader, queues_of
+from cqrs_impl.feeds.rabbitmq import RabbitPublisher, RabbitReader, create, queues_of
 from cqrs_impl.feeds.redis_streams import StreamsPublisher, StreamsReader, stream_of
 from cqrs_impl.feeds.relay import Relay
 from cqrs_impl.feeds.transport import PACK_BYTES, Entry, Pack, Publisher, Reader, decode, encode, packed
@@ -34,6 +34,8 @@ from ladder.environment import CLIENTS, LEVELS, Environment
 from servers.kafka import KAFKA
 from servers.rabbitmq import RABBITMQ
 from servers.redis import REDIS, STREAMS
+from servers.server import Unusable
+from servers.supervisor import Processes
 from tests.brokers import MemoryBroker, MemoryPublisher, MemoryReader
 from tests.story import ListFeed, contents, events, followed, place, views
 
@@ -474,6 +476,43 @@ def test_a_rabbitmq_that_is_cut_off_while_it_is_connected_to_is_away(
     monkeypatch.setattr(aio_pika, "connect", connect)
     with pytest.raises(StoreGone):
         asyncio.run(RabbitPublisher("amqp://nowhere/", queues_of("crossover_test", PARTS)).publish([(0, b"{}")]))
+
+
+@pytest.mark.long
+def test_a_queue_that_died_within_moments_of_its_creation_is_made_anew() -> None:
+    """RabbitMQ writes down at its leisure where the log of a new queue lies."""
+    queues, body = queues_of("crossover_test", 1), b"[]"
+
+    async def published(url: str) -> list[bytes]:
+        publisher, reader = RabbitPublisher(url, queues), RabbitReader(url, queues[0])
+        found: list[bytes] = []
+        async with asyncio.timeout(180):
+            while not found:
+                for used in (publisher.publish([(0, body)]), reader.wait(1.0)):
+                    with suppress(StoreGone):
+                        await used
+                with suppress(StoreGone):
+                    found += [one.body for one in await reader.read(1)]
+                if not found:
+                    await publisher.close()
+                    await reader.close()
+        await publisher.close()
+        await reader.close()
+        return found
+
+    with Processes() as processes:
+        try:
+            url = RABBITMQ.start(processes)
+        except Unusable as reason:
+            pytest.skip(str(reason))
+        asyncio.run(create(url, queues_of("crossover_other", 1)))  # so that the file is there
+        (names,) = RABBITMQ.data_folder(processes).glob("data/*/quorum/*/names.dets")
+        before = names.read_bytes()
+        assert asyncio.run(published(url)) == [body]
+        processes.stop(RABBITMQ.name)  # by SIGKILL
+        names.write_bytes(before)
+        RABBITMQ.restart(processes)
+        assert asyncio.run(published(url)) == [body]
 
 
 class TestKafka(TransportSuite):

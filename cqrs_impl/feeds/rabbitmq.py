@@ -21,6 +21,7 @@ from contract.stores import gone
 from cqrs_impl.feeds.transport import AWAY, Delivered
 
 CONFIRM_S = 5.0
+DELETE_S = 15.0  # it waits five seconds for a queue that is dead
 HEARTBEAT_S = 2  # a reader that says nothing for twice as long has lost its partition
 PREFETCH = 50
 LOST = (AMQPError, OSError, RuntimeError, StopAsyncIteration)  # the last where a connection is cut while it is opened
@@ -68,12 +69,30 @@ class Session:
         if self.channel is None or self.channel.is_closed:
             await self.close()
             async with asyncio.timeout(CONFIRM_S):
-                self._connection = await aio_pika.connect(URL(self._url).update_query(heartbeat=HEARTBEAT_S))
+                self._connection = await self._connect()
                 channel = await self._connection.channel(on_return_raises=True)
                 for queue in self._queues:  # a broker that came back empty has lost them
                     await declare(channel, queue)
             self.channel = channel
         return self.channel
+
+    async def _connect(self) -> AbstractConnection:
+        return await aio_pika.connect(URL(self._url).update_query(heartbeat=HEARTBEAT_S))
+
+    async def drop_dead(self) -> None:
+        """Delete the queues that do not answer: one whose node was killed within moments of its creation is there, and
+        never does again. What it held is read from the outbox."""
+        async with asyncio.timeout(CONFIRM_S):
+            connection = await self._connect()
+        async with connection:
+            for queue in self._queues:
+                asked = await (await connection.channel()).get_queue(queue.name, ensure=False)
+                try:
+                    await asked.get(fail=False, timeout=CONFIRM_S)
+                except TimeoutError:
+                    await (await connection.channel()).queue_delete(queue.name, timeout=DELETE_S)
+                except AMQPError:  # an answer: where one consumer is active, nobody else takes a message
+                    pass
 
     async def close(self) -> None:
         connection, self._connection, self.channel = self._connection, None, None
@@ -112,15 +131,23 @@ async def create(url: str, queues: Sequence[Queue]) -> None:
 class RabbitPublisher:
     def __init__(self, url: str, queues: Sequence[Queue]) -> None:
         self._session, self._exchange = Session(url, queues), queues[0].namespace
+        self._unconfirmed = False
 
     async def publish(self, messages: Sequence[tuple[int, bytes]]) -> None:
         of_partition = defaultdict[int, list[bytes]](list)
         for partition, body in messages:
             of_partition[partition].append(body)
         with away():
+            if self._unconfirmed:
+                await self._session.drop_dead()
+                self._unconfirmed = False
             exchange = await (await self._session.opened()).get_exchange(self._exchange, ensure=False)
-            async with asyncio.timeout(CONFIRM_S):
-                await asyncio.gather(*(self._append(exchange, *one) for one in of_partition.items()))
+            try:
+                async with asyncio.timeout(CONFIRM_S):
+                    await asyncio.gather(*(self._append(exchange, *one) for one in of_partition.items()))
+            except TimeoutError:
+                self._unconfirmed = True
+                raise
 
     async def _append(self, exchange: AbstractExchange, partition: int, bodies: Sequence[bytes]) -> None:
         for body in bodies:  # one after the other is confirmed, in this order
@@ -166,7 +193,8 @@ class RabbitReader:
                 channel = await self._session.opened()
                 channel.close_callbacks.add(lambda *_: self._news.set())
                 await channel.set_qos(prefetch_count=PREFETCH)
-                await (await channel.get_queue(self._queue.name, ensure=False)).consume(self._take)
+                queue = await channel.get_queue(self._queue.name, ensure=False)
+                await queue.consume(self._take, timeout=CONFIRM_S)  # a dead one says nothing, until the relay drops it
                 self._reading = channel
         return self._reading
 

@@ -94,7 +94,7 @@ class Torture:
         ]
         applied = {fault.kind for fault in faults}
         first, rebuilding = [f for f in faults if not f.rebuilds], [f for f in faults if f.rebuilds]
-        share = REBUILDING_SHARE if rebuilding else 0.0
+        share = (REBUILDING_SHARE if first else 1.0) if rebuilding else 0.0
         self.faults("faults", first, seconds * (1 - share))
         self.check("faults")
         if rebuilding:
