@@ -1,7 +1,5 @@
 """The figures of a run that compares; the title of each states what it shows, computed from the run."""
 
-from pathlib import Path
-
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -10,7 +8,7 @@ from matplotlib.ticker import FuncFormatter, NullLocator
 from analysis import answer, cache_plots, colours, figures, sentences
 from analysis.crossover import predicted_ratio
 from analysis.figures import WIDTH_IN, Plot, blank, finish, legend_above, log_axis, short
-from analysis.findings import Findings, find, staleness_rows
+from analysis.findings import Findings, staleness_rows
 from analysis.latency import samples as latency_samples
 from analysis.operations import IDLE
 from analysis.prediction import of_operations
@@ -20,11 +18,6 @@ from analysis.staleness import curve
 CURVE_POINTS = 200
 SHOWN_FROM_US = 10.0  # on log axes
 SLOWEST_SHOWN_PCT = 0.05
-
-
-def write(run_dir: str | Path) -> list[Path]:
-    """Every figure as SVG and PNG in `plots/` of the run; raises UnusableRun when the run gives no figures."""
-    return [path for plot in draw(find(run_dir)) for path in plot.save(Path(run_dir) / "plots")]
 
 
 def draw(findings: Findings) -> list[Plot]:

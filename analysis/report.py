@@ -9,6 +9,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from analysis import answer, capacity_plots, plots, sentences, tables
+from analysis.figures import Plot
 from analysis.findings import EXTERNAL, Findings, find
 from analysis.prediction import check_itself, of_operations
 from analysis.runs import read_manifest
@@ -22,21 +23,23 @@ def write_all(run_dir: Path) -> None:
     if read_manifest(run_dir).kind == "capacity":
         capacity_plots.write(run_dir)
     else:
-        plots.write(run_dir)
-        write(run_dir)
+        drawn = plots.draw(find(run_dir))
+        for plot in drawn:
+            plot.save(run_dir / "plots")
+        write(run_dir, drawn)
 
 
-def write(run_dir: str | Path) -> Path:
+def write(run_dir: str | Path, drawn: list[Plot] | None = None) -> Path:
     """Writes report.html into the run and returns its path; raises UnusableRun when the run gives no figures."""
     findings = find(run_dir)
     path = Path(run_dir) / "report.html"
     unfinished = path.with_suffix(".html.tmp")
-    unfinished.write_text(page(findings), encoding="utf-8")
+    unfinished.write_text(page(findings, plots.draw(findings) if drawn is None else drawn), encoding="utf-8")
     unfinished.replace(path)
     return path
 
 
-def page(findings: Findings) -> str:
+def page(findings: Findings, drawn: list[Plot]) -> str:
     """The whole page; every text that is not ours is escaped."""
     environment = Environment(loader=FileSystemLoader(HERE), autoescape=True, undefined=StrictUndefined)
     environment.filters["thousands"] = lambda value: f"{value:,.0f}"
@@ -50,7 +53,7 @@ def page(findings: Findings) -> str:
         components=findings.components,
         itself=check_itself(findings) if findings.operations else {},
         cells=of_operations(findings) if findings.operations else findings.cells,
-        figures={plot.name: {"title": plot.title, "svg": plot.inline_svg()} for plot in plots.draw(findings)},
+        figures={plot.name: {"title": plot.title, "svg": plot.inline_svg()} for plot in drawn},
         reasons=REASONS,
         conditions=conditions(findings.run),
         environment=_environment(findings),

@@ -3,8 +3,9 @@
 import contextlib
 import os
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from itertools import count
+from typing import Any
 
 import httpx
 import pytest
@@ -12,7 +13,7 @@ import pytest
 from crossover.start import let_in
 from crossover.targets import LOOPBACK, Target, listen, target_env
 from crossover.urls import every_server, given_urls
-from ladder.environment import LEVELS
+from ladder.environment import LEVELS, Environment
 from ladder.rung import Rung, rung, rungs
 from servers.kafka import KAFKA
 from servers.opensearch import OPENSEARCH
@@ -55,8 +56,15 @@ RUNGS = [name for name, one in rungs().items() if can_be_had(one)]
 # Every rung, or those of RUNGS=crud,cqrs alone, by every client level that it can have: (rung, level).
 ASKED = os.environ["RUNGS"].split(",") if "RUNGS" in os.environ else RUNGS
 SYSTEMS = [(name, level) for name in ASKED for level in (LEVELS if rung(name).servers else LEVELS[:1])]
-# The same for tests that start processes: other levels than the first belong to the long form.
-LONG_LEVELS = [LEVELS[0], *(pytest.param(level, marks=pytest.mark.long) for level in LEVELS[1:])]
+
+
+def one_short(cases: Iterable[Any]) -> list[Any]:
+    """Of a claim whose cases take seconds each, all but the first belong to the long form."""
+    return [pytest.param(one, marks=[pytest.mark.long] * (number > 0)) for number, one in enumerate(cases)]
+
+
+LONG_LEVELS = one_short(LEVELS)
+# The same of every rung, each with its first level short.
 LONG_SYSTEMS = [
     pytest.param(one, marks=[pytest.mark.long] if one[1] != LEVELS[0] else [], id="-".join(one)) for one in SYSTEMS
 ]
@@ -141,7 +149,7 @@ def namespace(request: pytest.FixtureRequest, url_of: UrlOf) -> Iterator[Callabl
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Every worker begins with its part of what takes long, so that at the end none waits for another."""
     workers = getattr(config, "workerinput", {}).get("workercount", 1)
-    long = [one for one in items if one.get_closest_marker("long") or one.path.suffix == ".ipynb"]
+    long = [one for one in items if one.get_closest_marker("long")]
     first = {*long}
     short = [one for one in items if one not in first]
     cuts = [len(short) * number // workers for number in range(workers + 1)]  # a file's tests share its fixtures
@@ -175,7 +183,7 @@ class Targets:
         urls = {server.name: self.url_of(server) for server in rung(name).servers}
         env = target_env(name, urls, namespace=fresh_namespace(f"test_{name}"), clients=clients, clock=clock)
         placed = Target(f"{name}-{next(self.numbers)}", name, env, self.processes)
-        placed.prepare(private=True)  # the session's own or given servers: what a trial finds has tests of its own
+        rung(name).prepare(Environment(env))  # the step is a process, which has tests of its own: most of it is imports
         target = placed.launch(listen(LOOPBACK, 0))
         self.running.append(target)
         return target

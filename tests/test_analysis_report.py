@@ -65,7 +65,7 @@ def test_the_costs_of_the_summary_are_the_planted_ones(run_dir: Path) -> None:
 
 
 def test_each_figure_is_written_twice_and_is_not_blank_and_always_the_same(run_dir: Path) -> None:
-    written = plots.write(run_dir)
+    written = [path for plot in plots.draw(find(run_dir)) for path in plot.save(run_dir / "plots")]
     names = ("ratio", "cpu", "latency", "staleness")
     assert {path.name for path in written} == {f"{name}.{suffix}" for name in names for suffix in ("svg", "png")}
     for path in written:
@@ -97,9 +97,9 @@ def test_the_report_asks_nothing_of_any_other_place_and_refers_only_to_itself(ht
 def test_hostile_names_are_shown_as_text_everywhere(tmp_path: Path) -> None:
     targets = (replace(CRUD, name="a&b <i>"), replace(CQRS, name=HOSTILE, rung="external"))
     folder = write_run(tmp_path / "run", targets=targets, rounds=5, operations=20)
-    html = report.write(folder).read_text()
+    report.write_all(folder)
+    html = (folder / "report.html").read_text()
     assert not any(mark in html for mark in ("<script", "<i>", "-->")) and "&lt;script&gt;" in html
-    plots.write(folder)
     assert "[bold]" in printed(tables.render(folder), 200)
 
 

@@ -36,7 +36,7 @@ from servers.postgres import POSTGRES
 from servers.redis import REDIS
 from servers.server import SERVER_ENV, fresh_namespace
 from servers.supervisor import Processes
-from tests.conftest import SYSTEMS
+from tests.conftest import LONG_LEVELS, SYSTEMS
 from tests.test_cli import outcome_of
 
 KNOWN = {POSTGRES, REDIS}  # a cache and a standby are tried in suites of their own
@@ -163,7 +163,7 @@ def socket_and_port(url: str) -> tuple[str, str]:
     return str(parts["host"]), str(parts.get("port", "5432"))
 
 
-@pytest.mark.parametrize("level", LEVELS)
+@pytest.mark.parametrize("level", LONG_LEVELS)
 def test_every_way_to_write_an_address_that_the_library_reads_is_served(
     level: str, postgres_url: str, redis_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -228,7 +228,7 @@ def test_a_database_that_cannot_hold_it_is_refused(
             assert says in tried("crud", {"postgres": make_conninfo(url, user=user)}, level)
 
 
-@pytest.mark.parametrize("level", LEVELS)
+@pytest.mark.parametrize("level", LONG_LEVELS)
 def test_a_standby_is_refused_and_of_several_hosts_the_primary_is_found(level: str, postgres_url: str) -> None:
     with Processes() as processes:
         standby = POSTGRES.start(processes, durability="none")
@@ -415,7 +415,7 @@ def sentence_of_doctor(urls: dict[str, str]) -> str:
     return lines[0][1]
 
 
-@pytest.mark.parametrize("level", LEVELS)
+@pytest.mark.parametrize("level", LONG_LEVELS)
 def test_tls_is_spoken_as_the_address_says(
     level: str, postgres_url: str, own_redis: Callable[..., tuple[str, Any]], tmp_path: Path
 ) -> None:

@@ -24,6 +24,7 @@ from cqrs_impl.feeds.outbox.recorder import LAST, place
 from cqrs_impl.part import Part
 from crossover.targets import Target, process_env, target_env
 from servers.supervisor import Processes
+from tests.conftest import one_short
 from tests.service import wait_until
 from tests.story import events, totals
 
@@ -72,7 +73,7 @@ class Workers:
 FAMILIES = {"cqrs": ("projector", "projector"), "broker:2-projectors": ("relay", "projector-1", "projector-2")}
 
 
-@pytest.mark.parametrize("rung", FAMILIES)
+@pytest.mark.parametrize("rung", one_short(FAMILIES))
 def test_kills_leave_every_total_exact(
     rung: str,
     processes: Processes,

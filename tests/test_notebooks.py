@@ -4,20 +4,32 @@ import base64
 import io
 import shutil
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import jupytext
-import nbformat
 import pytest
-from nbclient import NotebookClient
-from nbclient.exceptions import CellExecutionError
 from PIL import Image
+
+if TYPE_CHECKING:
+    from nbformat import NotebookNode
 
 HOME = Path(__file__).parent.parent
 NOTEBOOKS = sorted((HOME / "notebooks").glob("*.ipynb"))
 
 
-def cells(notebook: Path, kind: str) -> list[nbformat.NotebookNode]:
-    return [cell for cell in nbformat.read(notebook, 4).cells if cell.cell_type == kind]
+def read(notebook: Path) -> "NotebookNode":
+    import nbformat  # three seconds of CPU, which every worker would pay for collecting this file
+
+    return nbformat.read(notebook, 4)
+
+
+def cells(notebook: Path, kind: str) -> "list[NotebookNode]":
+    return [cell for cell in read(notebook).cells if cell.cell_type == kind]
+
+
+def execute(notebook: Path) -> None:
+    from nbclient import NotebookClient
+
+    NotebookClient(read(notebook), resources={"metadata": {"path": str(notebook.parent)}}, timeout=600).execute()
 
 
 def test_there_are_notebooks() -> None:
@@ -26,9 +38,10 @@ def test_there_are_notebooks() -> None:
 
 @pytest.mark.parametrize("notebook", NOTEBOOKS, ids=lambda path: path.stem)
 def test_the_text_beside_a_notebook_is_the_notebook(notebook: Path) -> None:
+    import jupytext
+
     text = jupytext.read(notebook.with_suffix(".py"))
-    kept = nbformat.read(notebook, 4)
-    assert [(c.cell_type, c.source) for c in text.cells] == [(c.cell_type, c.source) for c in kept.cells]
+    assert [(c.cell_type, c.source) for c in text.cells] == [(c.cell_type, c.source) for c in read(notebook).cells]
 
 
 @pytest.mark.parametrize("notebook", NOTEBOOKS, ids=lambda path: path.stem)
@@ -54,11 +67,18 @@ def test_the_kept_outputs_hold_no_error_no_path_of_a_machine_and_no_blank_pictur
         assert sum(shades[:128]) > 1_000
 
 
+@pytest.mark.long
+@pytest.mark.parametrize("notebook", NOTEBOOKS, ids=lambda path: path.stem)
+def test_a_notebook_runs_from_its_first_cell_to_its_last(notebook: Path) -> None:
+    execute(notebook)
+
+
 def test_a_damaged_run_turns_a_notebook_red(tmp_path: Path) -> None:
     shutil.copytree(HOME / "notebooks", tmp_path / "notebooks")
     shutil.copytree(HOME / "results" / "published", tmp_path / "results" / "published")
     for samples in tmp_path.glob("results/published/*/rounds/*/slices.parquet"):
         samples.write_bytes(samples.read_bytes()[:-1])
-    notebook = nbformat.read(tmp_path / "notebooks" / "02_reads_and_writes.ipynb", 4)
+    from nbclient.exceptions import CellExecutionError
+
     with pytest.raises(CellExecutionError, match="truncated or changed"):
-        NotebookClient(notebook, resources={"metadata": {"path": str(tmp_path / "notebooks")}}, timeout=600).execute()
+        execute(tmp_path / "notebooks" / "02_reads_and_writes.ipynb")
