@@ -22,7 +22,7 @@ from cqrs_impl.steps import repeat
 
 BATCH_MAX = 500
 BULK = 20  # times as many events where nobody waits for the batch: a document is written once a batch
-BESIDE = 200  # events a batch beside those that answer, whose readers wait for the end of each write
+BESIDE = 100  # events a batch beside those that answer, whose readers wait for the end of each write: about 1 ms
 READ_S_MAX = 2.0  # whoever began to read the old version has its answer by then, or has given up
 WINDOW_MAX = 64_000  # events read ahead at most, to find one that a waiting event needs
 COPIES_MAX = 50_000

@@ -9,9 +9,12 @@ import argparse
 import asyncio
 import importlib
 import json
+import os
 import signal
 import sys
+from contextlib import suppress
 from datetime import datetime
+from pathlib import Path
 
 import uvloop
 
@@ -23,6 +26,8 @@ from ladder.environment import NAMESPACE, PRIVATE, Environment
 from ladder.rung import LiveRebuild, Rung, errors_of, has_views, names, rung
 from ladder.workers import one_by_one, run
 from servers.server import Unusable
+
+NICE = 10  # of 19: somewhat more would be almost nothing on a busy machine, and the switch waits for it
 
 
 async def run_worker(one: Rung, name: str, *, env: Environment) -> None:
@@ -64,7 +69,7 @@ class RebuildStopped(WorkerError):
 
 
 async def rebuild_live(one: Rung, env: Environment) -> int:
-    """After SIGTERM it ends between two batches."""
+    """After SIGTERM it ends between two batches. It leaves the processors to those who serve."""
     stopping = asyncio.Event()
 
     def report(done: int, total: int) -> None:
@@ -78,7 +83,15 @@ async def rebuild_live(one: Rung, env: Environment) -> int:
     if not builders:
         raise Unusable(f"The commands of {one.name} write its views themselves: leave out --live.")
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stopping.set)
+    give_way()
     return await one_by_one(builders, lambda builder: builder.rebuild_live(report))
+
+
+def give_way() -> None:
+    """Linux shares processors among sessions first, where that is on, and then looks at who is nice in each."""
+    os.nice(NICE)
+    with suppress(OSError):
+        Path("/proc/self/autogroup").write_text(str(NICE))
 
 
 def load(one: Rung, env: Environment, words: list[str]) -> None:
