@@ -21,6 +21,10 @@ ROWS_MAX = 50
 T = TypeVar("T")
 
 
+class NobodyApplies(UserError):
+    pass
+
+
 def kept_on(rung_name: str, doing: str, urls: Mapping[str, str]) -> dict[str, str]:
     """The variables of what a rung keeps on servers of the user's, which are checked."""
     servers = rung(known_rung(rung_name)).servers
@@ -65,9 +69,10 @@ def show_parked(console: Console, rung_name: str, env: Mapping[str, str]) -> Non
 def events_parked(rung_name: str, urls: Mapping[str, str]) -> int:
     """How many events the views lack; a rung whose commands write its views lacks none."""
     env = kept_on(rung_name, "Looking", urls)
-    if not any(isinstance(worker, DeadLetters) for worker in rung(rung_name).workers(Environment(env)).values()):
+    try:
+        return sum(one.events for one in ask(rung_name, env, blocked_streams))
+    except NobodyApplies:
         return 0
-    return sum(one.events for one in ask(rung_name, env, blocked_streams))
 
 
 def replay_parked(console: Console, rung_name: str, env: Mapping[str, str]) -> None:
@@ -100,7 +105,7 @@ def ask(rung_name: str, env: Mapping[str, str], question: Callable[[Sequence[Dea
         workers = rung(rung_name).workers(Environment(env)).values()
         letters = [worker for worker in workers if isinstance(worker, DeadLetters)]
         if not letters:
-            raise UserError(f"{rung_name} has no worker that applies events, so none can be parked.")
+            raise NobodyApplies(f"{rung_name} has no worker that applies events, so none can be parked.")
         try:
             return await question(letters)
         finally:
