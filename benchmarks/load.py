@@ -3,27 +3,41 @@
 import asyncio
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
+from typing import NamedTuple
 from urllib.parse import urlsplit
 
 CONNECTIONS = 4
+TOKEN = "consistency-token"
 Wires = list[tuple[asyncio.StreamReader, asyncio.StreamWriter]]
 
 
-def get(path: str) -> bytes:
-    return f"GET {path} HTTP/1.1\r\nHost: bench\r\n\r\n".encode()
+class Answer(NamedTuple):
+    status: int
+    token: str
+    body: bytes
 
 
-def put(path: str, body: bytes) -> bytes:
-    head = (
-        f"PUT {path} HTTP/1.1\r\nHost: bench\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
-    )
-    return head.encode() + body
+def get(path: str, token: str = "") -> bytes:
+    carried = f"{TOKEN}: {token}\r\n" if token else ""
+    return f"GET {path} HTTP/1.1\r\nHost: bench\r\n{carried}\r\n".encode()
+
+
+def put(path: str, body: bytes, method: str = "PUT") -> bytes:
+    head = f"{method} {path} HTTP/1.1\r\nHost: bench\r\nContent-Type: application/json\r\nContent-Length: {len(body)}"
+    return f"{head}\r\n\r\n".encode() + body
+
+
+async def answer(reader: asyncio.StreamReader) -> Answer:
+    status, *lines = (await reader.readuntil(b"\r\n\r\n")).decode().split("\r\n")
+    fields = {name.lower(): value.strip() for name, _, value in (line.partition(":") for line in lines)}
+    body = await reader.readexactly(int(fields["content-length"]))
+    return Answer(int(status.split()[1]), fields.get(TOKEN, ""), body)
 
 
 @asynccontextmanager
-async def connected(url: str) -> AsyncIterator[Wires]:
+async def connected(url: str, connections: int = CONNECTIONS) -> AsyncIterator[Wires]:
     address = urlsplit(url)
-    wires = [await asyncio.open_connection(address.hostname, address.port) for _ in range(CONNECTIONS)]
+    wires = [await asyncio.open_connection(address.hostname, address.port) for _ in range(connections)]
     yield wires
     for _, writer in wires:
         writer.close()
@@ -39,9 +53,7 @@ async def steady(wires: Wires, requests: Sequence[bytes], rate_per_s: float) -> 
         for number in range(first, len(requests), len(wires)):
             await asyncio.sleep(start + number / rate_per_s - loop.time())
             writer.write(requests[number])
-            head = (await reader.readuntil(b"\r\n\r\n")).lower()
-            _, _, length = head.partition(b"content-length: ")
-            body = await reader.readexactly(int(length.split(b"\r", 1)[0]))
-            assert head.split()[1] in (b"200", b"201"), body
+            status, _, body = await answer(reader)
+            assert status in (200, 201), body
 
     await asyncio.gather(*map(one_wire, range(len(wires))))

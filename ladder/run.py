@@ -27,7 +27,7 @@ from ladder.rung import LiveRebuild, Rung, errors_of, has_views, names, rung
 from ladder.workers import one_by_one, run
 from servers.server import Unusable
 
-NICE = 10  # of 19: somewhat more would be almost nothing on a busy machine, and the switch waits for it
+NICE = 5  # a third of the share of others: with less, the switch would not keep up with commands on a busy machine
 
 
 async def run_worker(one: Rung, name: str, *, env: Environment) -> None:
