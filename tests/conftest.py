@@ -13,6 +13,7 @@ import pytest
 from crossover.start import let_in
 from crossover.targets import LOOPBACK, Target, listen, target_env
 from crossover.urls import every_server, given_urls
+from crud_impl.session import NETWORK
 from ladder.environment import LEVELS, Environment
 from ladder.rung import Rung, rung, rungs
 from servers.kafka import KAFKA
@@ -23,7 +24,7 @@ from servers.redis import CACHE, REDIS, STREAMS
 from servers.replica import REPLICAS
 from servers.server import Failed, Server, Unusable, fresh_namespace
 from servers.supervisor import Processes
-from tests.service import settle
+from tests.service import PATIENCE_S, patient, settle
 
 # What the library clients of tests, and the servers that tests start by themselves, would go by.
 for name in os.environ.keys() - let_in(os.environ).keys():
@@ -68,6 +69,19 @@ LONG_LEVELS = one_short(LEVELS)
 LONG_SYSTEMS = [
     pytest.param(one, marks=[pytest.mark.long] if one[1] != LEVELS[0] else [], id="-".join(one)) for one in SYSTEMS
 ]
+
+
+# After which stores are given up in this process; targets, in processes of their own, keep these times.
+GIVEN_UP_AFTER = [f"ladder.connections.{name}_TIMEOUT_S" for name in ("POOL", "REDIS", "SEARCH")]
+GIVEN_UP_AFTER += ["crud_impl.session.CONNECT_S_MAX"]
+
+
+@pytest.fixture(scope="session", autouse=True)
+def patience() -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patched:
+        patient(patched, *GIVEN_UP_AFTER)
+        patched.setitem(NETWORK, "connect_timeout", int(PATIENCE_S))
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -2,7 +2,7 @@
 
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 from uuid import uuid4
@@ -58,6 +58,13 @@ def wait_until(condition, deadline_s: float = PATIENCE_S) -> None:
     while not condition():
         assert time.monotonic() < end, "the condition is met before its deadline"
         threading.Event().wait(0.005)
+
+
+def patiently(ask: Callable[[], httpx.Response]) -> httpx.Response:
+    """An answer; asked again while, on a busy machine, no connection of the pool is free within its second."""
+    while (answer := ask()).status_code == 503 and answer.json()["detail"] == "All database connections are busy.":
+        pass
+    return answer
 
 
 def settle(client: httpx.Client, deadline_s: float = PATIENCE_S) -> None:

@@ -256,7 +256,10 @@ def test_a_read_store_that_takes_no_writes_is_seen_in_ready_and_caught_up_with_a
         placed.prepare(private=True)
         target = placed.launch(listen(LOOPBACK, 0))
         try:
-            with httpx.Client(base_url=target.url) as client, redis.Redis.from_url(urls[REDIS.name]) as store:
+            with (
+                httpx.Client(base_url=target.url, timeout=60) as client,
+                redis.Redis.from_url(urls[REDIS.name]) as store,
+            ):
                 for hurt, mend, reason in HURT.values():
                     hurt(store)
                     wait_until(lambda: client.get("/ready").status_code == 503)

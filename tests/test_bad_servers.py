@@ -37,6 +37,7 @@ from servers.redis import REDIS
 from servers.server import SERVER_ENV, fresh_namespace
 from servers.supervisor import Processes
 from tests.conftest import LONG_LEVELS, SYSTEMS
+from tests.service import PATIENCE_S
 from tests.test_cli import outcome_of
 
 KNOWN = {POSTGRES, REDIS}  # a cache and a standby are tried in suites of their own
@@ -72,14 +73,6 @@ DEFAULTS = {
 
 def env_of(rung: str, urls: dict[str, str], level: str = "idiomatic") -> dict[str, str]:
     return target_env(rung, urls, namespace=fresh_namespace("test_bad"), clients=level)
-
-
-@pytest.fixture(autouse=True)
-def patient(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A server that is only slow, on a busy machine, is none of the bad ones."""
-    monkeypatch.setattr("crud_impl.session.CONNECT_S_MAX", 60)
-    for name in ("POOL_TIMEOUT_S", "REDIS_TIMEOUT_S"):
-        monkeypatch.setattr(connections, name, 60.0)
 
 
 def tried(rung: str, urls: dict[str, str], level: str = "idiomatic", beside: tuple[str, ...] = ()) -> str:
@@ -295,7 +288,7 @@ def pooler(postgres_url: str) -> Iterator[Callable[..., str]]:
 
             def answers() -> bool:
                 with contextlib.suppress(psycopg.OperationalError):
-                    psycopg.connect(url, connect_timeout=5).close()
+                    psycopg.connect(url, connect_timeout=60).close()
                     return True
                 return False
 
@@ -472,7 +465,7 @@ def tls_before(path: str, key: Path, cert: Path) -> Iterator[int]:
             loop.run_until_complete(serve())
 
     threading.Thread(target=run, daemon=True).start()
-    assert ready.wait(10)
+    assert ready.wait(PATIENCE_S)
     try:
         yield port[0]
     finally:

@@ -29,7 +29,7 @@ from ladder.rung import rung
 from servers.postgres import POSTGRES
 from servers.redis import REDIS
 from servers.server import namespace_of
-from tests.service import Shop, settle, wait_until
+from tests.service import PATIENCE_S, Shop, settle, wait_until
 from tests.story import CUSTOMER, FIRST, POT, SECOND, STORY, TEA, ListFeed, contents, followed, place
 from tests.test_bad_servers import database as own_database
 from tests.test_cli import outcome_of, refused
@@ -52,11 +52,11 @@ def test_whatever_is_poison_the_rest_is_exact_and_a_replay_makes_all_of_it_exact
     redis_url: str, namespace: Callable[[], str]
 ) -> None:
     async def story(feed: ListFeed, batch_max: int, heal: str = "") -> tuple[dict[str, int], dict[str, object]]:
-        client, name = SharedConnection(redis_url, timeout_s=5), namespace()
+        client, name = SharedConnection(redis_url, timeout_s=PATIENCE_S), namespace()
         projector = await followed(RedisDocuments(client, Keys(name)), feed, batch_max=batch_max)
         if heal:
             feed.poison = set()
-            async with asyncio.timeout(10):
+            async with asyncio.timeout(PATIENCE_S):
                 await (projector.replay() if heal == "replay" else projector.rebuild(lambda done, total: None))
         blocked = {one.stream: one.version for one in await projector.blocked_streams()}
         await client.close()
@@ -93,7 +93,7 @@ def test_a_bug_is_tried_five_times_and_leaves_no_half_of_its_event(
             raise ZeroDivisionError("a bug")
 
     async def follow(name: str, story: Iterable[Event], apply: Apply) -> Any:
-        client = SharedConnection(redis_url, timeout_s=5)
+        client = SharedConnection(redis_url, timeout_s=PATIENCE_S)
         projector = await followed(RedisDocuments(client, Keys(name)), ListFeed(story), apply=apply)
         blocked = await projector.blocked_streams()
         await client.close()
@@ -112,7 +112,7 @@ def test_the_low_water_mark_stays_below_what_waits_and_never_goes_back(
     redis_url: str, namespace: Callable[[], str]
 ) -> None:
     async def marks(name: str) -> list[Position]:
-        client, feed = SharedConnection(redis_url, timeout_s=5), ListFeed(STORY, {4, 6})
+        client, feed = SharedConnection(redis_url, timeout_s=PATIENCE_S), ListFeed(STORY, {4, 6})
         documents = RedisDocuments(client, Keys(name))
         seen = []
         projector = await followed(documents, feed, batch_max=1)
@@ -144,7 +144,7 @@ def test_over_http_poison_is_seen_others_go_on_and_replay_heals_it(rung: str, fr
         CREATE TRIGGER spoil BEFORE INSERT ON outbox FOR EACH ROW EXECUTE FUNCTION spoil()"""
     )
     console = Console(record=True, width=150)
-    with httpx.Client(base_url=target.url) as client:
+    with httpx.Client(base_url=target.url, timeout=60) as client:
         shop = Shop(client)
         ann, mallory, tea = shop.customer("Ann"), shop.customer("Mallory"), shop.product(9)
         first, theirs = shop.order(ann, tea), shop.order(mallory, tea, then=("pay",))
@@ -172,6 +172,7 @@ def test_over_http_poison_is_seen_others_go_on_and_replay_heals_it(rung: str, fr
         run("DROP TRIGGER spoil ON outbox; UPDATE outbox SET body = substr(body, 2) WHERE body LIKE '{{%'")
         replay_parked(console, rung, target.env)
         wait_until(lambda: client.get("/ready").json()["parked_events"] == 0)
+        seen["Prefer"] = "wait=5"
         assert client.get(f"/orders/{theirs}", headers=seen).json()["status"] == "paid"
         assert client.get("/reports/top-products", headers=seen).status_code == 200
         shop.order(ann, tea)

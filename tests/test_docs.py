@@ -13,7 +13,8 @@ import httpx
 import pytest
 
 from analysis import tables
-from crossover.targets import Target, listen
+from crossover.targets import Target
+from servers.ports import free_ports
 from tests.service import Shop, wait_until
 
 HOME = Path(__file__).parent.parent
@@ -28,8 +29,7 @@ def commands(page: str) -> list[str]:
 @contextmanager
 def served(command: str) -> Iterator[tuple[str, int]]:
     """The example, started as its page says but at a free port: (its URL, its pid)."""
-    with listen("127.0.0.1", 0) as free:
-        port = free.getsockname()[1]
+    (port,) = free_ports(1)
     words = [sys.executable, *shlex.split(command.replace("9000", str(port)))[1:]]
     with subprocess.Popen(words, cwd=HOME, stdout=subprocess.PIPE, text=True) as service:
         try:

@@ -1,7 +1,5 @@
 """What a crash of PostgreSQL may cost: nothing with full durability, the last moments with relaxed, by kills."""
 
-import os
-import signal
 import threading
 
 import psycopg
@@ -11,6 +9,7 @@ from crossover.machine import fingerprint
 from crossover.targets import serving
 from servers.postgres import POSTGRES
 from servers.supervisor import Processes
+from tests.family import killed
 from tests.service import wait_until
 
 WRITERS, WRITES = 4, 1_000
@@ -39,8 +38,7 @@ def writes_lost_in_a_kill(durability: str) -> int:
         for thread in threads:
             thread.start()
         wait_until(lambda: len(acknowledged) > WRITES)
-        for pid in POSTGRES.process_ids(processes):
-            os.kill(pid, signal.SIGKILL)
+        killed(POSTGRES.process_ids(processes))
         for thread in threads:
             thread.join()
         processes.wait(lambda: "postgres" in processes.ended, "the end of PostgreSQL", 90)

@@ -21,6 +21,7 @@ from cqrs_impl.ports import EventLog, RecordedEvent, Unreadable
 from ladder.connections import connect
 from ladder.environment import CLIENTS, LEVELS, NAMESPACE, Environment
 from servers.postgres import POSTGRES
+from tests.service import PATIENCE_S
 
 WRITERS, EACH = 8, 25
 
@@ -117,7 +118,7 @@ class FeedSuite(ABC):
             for thread in threads:
                 thread.start()
             seen, at = [], await begin(feed)
-            async with asyncio.timeout(30):
+            async with asyncio.timeout(PATIENCE_S):
                 while len(seen) < WRITERS * EACH:
                     for position, event, *_ in (await feed.read(at, 7)).events:
                         assert covers(position, at) and position != at, "positions only grow"
@@ -192,10 +193,10 @@ class FeedSuite(ABC):
         async def woken(feed: Any) -> list[Event]:
             await feed.read(await begin(feed), 1)
             await feed.wait(0.01)  # in vain
-            waiting = asyncio.ensure_future(feed.wait(30))
+            waiting = asyncio.ensure_future(feed.wait(PATIENCE_S))
             await asyncio.sleep(0)
             await asyncio.to_thread(self.commit, customer(1))
-            async with asyncio.timeout(10):
+            async with asyncio.timeout(PATIENCE_S):
                 await waiting
             await feed.close()
             return [one.event for one in (await feed.read(await begin(feed), 10)).events]

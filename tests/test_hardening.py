@@ -70,14 +70,14 @@ def test_a_full_pool_refuses_in_a_second_and_forgets_it_when_the_lock_is_gone(
     rung: str, fresh_target: Callable[..., Any]
 ) -> None:
     target = fresh_target(rung)
-    put = lambda _: httpx.put(f"{target.url}/customers/{fresh_id()}", json={"name": "x"}, timeout=30)  # noqa: E731
+    put = lambda _: httpx.put(f"{target.url}/customers/{fresh_id()}", json={"name": "x"}, timeout=60)  # noqa: E731
     options = f"-c search_path={target.env['CROSSOVER_NAMESPACE']}"
     with psycopg.connect(target.env["DATABASE_URL"], options=options) as holder, ThreadPoolExecutor(50) as clients:
         holder.execute("LOCK TABLE customers")
         answers = [clients.submit(put, n) for n in range(POOL_CONNECTIONS * 3)]
         wait_until(lambda: sum(one.done() for one in answers) == POOL_CONNECTIONS * 2)
         assert {one.result().status_code for one in answers if one.done()} == {503}
-        assert httpx.get(f"{target.url}/health").status_code == 200
+        assert httpx.get(f"{target.url}/health", timeout=60).status_code == 200
         holder.rollback()
         assert sorted({one.result().status_code for one in answers}) == [201, 503]
     assert put(0).status_code == 201
@@ -126,12 +126,12 @@ def test_no_result_log_or_traceback_tells_a_secret(tmp_path: Path) -> None:
         placed = Target("it", "cqrs", env | {"CROSSOVER_NAMESPACE": "crossover_it"}, processes)
         placed.prepare(private=True)
         target = placed.launch(listen("0.0.0.0", 0))
-        assert httpx.get(f"{target.url}/health").status_code == 401
+        assert httpx.get(f"{target.url}/health", timeout=60).status_code == 401
         bearer = {"Authorization": f"Bearer {SECRETS['CROSSOVER_TOKEN']}"}
         processes.stop("redis")
         processes.stop("postgres")
         for path in (f"/customers/{fresh_id()}", "/ready", "/metrics"):
-            answer = httpx.get(target.url + path, headers=bearer)
+            answer = httpx.get(target.url + path, headers=bearer, timeout=60)
             assert answer.status_code in (200, 503) and not tells(answer.text)
         target.stop()
         logs = [log.read_text() for log in processes.folder.rglob("*.log")]

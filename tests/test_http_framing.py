@@ -17,6 +17,7 @@ from loadtests.plan import BadPlan, Endpoint
 from loadtests.response import BadResponse, Response, fields, parse
 from loadtests.wire import ConnectionPool
 from tests.framing import ANSWERS, ILLEGAL, Answer, legal, sending
+from tests.service import PATIENCE_S
 
 TOKEN = "canary-token"
 
@@ -38,7 +39,7 @@ def by_generator(url: str) -> Answer | None:
         there.set()
 
     connection.send(pool.request("GET", "/x"), answered)
-    assert there.wait(10)
+    assert there.wait(PATIENCE_S)
     pool.close()
     return found[0] if found[0].status else None
 

@@ -112,7 +112,9 @@ def test_kills_leave_every_total_exact(
             found = store.get(keys.checkpoint)
             return found is None or Checkpoint.of(found).position < place(*(truth.execute(LAST).fetchone() or ()))
 
-        for _ in range(KILLS):
+        kills = 0
+        while kills < KILLS or (not interrupted and kills < 20 * KILLS):  # a busy machine may be late to kill
+            kills += 1
             wait_until(lambda: working() == set(workers.names))
             at = store.get(keys.checkpoint)
             append(EVENTS // KILLS)
@@ -128,6 +130,6 @@ def test_kills_leave_every_total_exact(
     assert not off, f"{len(off)} of {len(expected)} totals are off"
     assert interrupted, "at least one was killed in the middle of its work"
     summary.append(
-        f"kills: {KILLS} of the workers of {rung} under {len(happened):,} events, {interrupted} with work left:"
+        f"kills: {kills} of the workers of {rung} under {len(happened):,} events, {interrupted} with work left:"
         f" 0 of {len(expected)} totals off"
     )

@@ -209,7 +209,7 @@ PAUSE_S = 0.01  # of who reads and writes, so that a small machine has time for 
 def read(url: str, paths: list[str], done: threading.Event, wrong: list[str]) -> None:
     """Read with the last token, and note what fails and what goes back."""
     shown, token = dict[str, int](), ""
-    with httpx.Client(base_url=url, timeout=30) as client:
+    with httpx.Client(base_url=url, timeout=60) as client:
         while not done.wait(PAUSE_S):
             for path in paths:
                 answer = client.get(path, headers={"Consistency-Token": token} if token else {})
@@ -261,7 +261,7 @@ def test_readers_notice_nothing_of_one_that_is_ended_at_any_point_and_gone_on_wi
             shop.order(ann, tea, then=("pay",))
             client.post(f"/customers/{bea}/rename", json={"name": str(uuid4())}).raise_for_status()
 
-    with httpx.Client(base_url=target.url) as client, redis.Redis.from_url(url) as store:
+    with httpx.Client(base_url=target.url, timeout=60) as client, redis.Redis.from_url(url) as store:
         shop = Shop(client)
         ann, bea, tea = shop.customer("Ann"), shop.customer("Bea"), shop.product(name="Tea", stock=100_000)
         fill(target, 5_000)
@@ -301,7 +301,11 @@ def test_readers_notice_nothing_of_one_that_is_ended_at_any_point_and_gone_on_wi
         assert contents(url, name) == live and not wrong
 
 
-def test_a_rebuild_waits_for_a_read_store_that_is_slow_and_a_request_does_not(redis_url: str) -> None:
+def test_a_rebuild_waits_for_a_read_store_that_is_slow_and_a_request_does_not(
+    redis_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("ladder.connections.REDIS_TIMEOUT_S", REDIS_TIMEOUT_S)
+
     async def asked(*, in_bulk: bool) -> list[Any]:
         client = redis_client(Environment({"REDIS_URL": redis_url}, in_bulk))
         try:
@@ -323,7 +327,7 @@ def test_who_cannot_be_rebuilt_live_is_told_so_in_one_sentence(
         return Target(rung, rung, env, processes)
 
     target = fresh_target("cqrs")
-    with httpx.Client(base_url=target.url) as client:
+    with httpx.Client(base_url=target.url, timeout=60) as client:
         Shop(client).customer()
         settle(client)
 

@@ -9,18 +9,13 @@ from pathlib import Path
 import httpx
 import pytest
 
-from crossover.targets import listen
+from servers.ports import free_ports
 from tests import load_targets as targets
 from tests.framing import sending
 from tests.load_targets import serving
 from tests.service import wait_until
 
 LOCUSTFILE = Path(__file__).parent.parent / "loadtests" / "locustfile.py"
-
-
-def free_port() -> int:
-    with listen("127.0.0.1", 0) as free:
-        return int(free.getsockname()[1])
 
 
 def locust(*arguments: str, **env: str) -> subprocess.CompletedProcess[str]:
@@ -32,7 +27,7 @@ def locust(*arguments: str, **env: str) -> subprocess.CompletedProcess[str]:
 def test_by_its_defaults_it_runs_against_an_empty_target_and_without_the_data_it_says_so_at_once() -> None:
     options = ("-u", "4", "-r", "4", "-t", "4s", "--workload", "checkout")
     with serving(targets.honest()) as (url,):
-        web = ("--autostart", "--autoquit", "0", "--web-port", str(free_port()))
+        web = ("--autostart", "--autoquit", "0", "--web-port", str(*free_ports(1)))
         first, again = locust("-H", url, *options), locust("-H", url, *options, *web)
         for done in (first, again):  # what the first renamed is no obstacle
             assert done.returncode == 0, done.stderr[-2000:]
@@ -75,16 +70,17 @@ def test_a_bad_address_or_token_is_refused_without_being_repeated(url: str, toke
 
 
 def test_its_page_shows_no_token_and_sends_it_to_no_other_address() -> None:
-    page, within = f"http://127.0.0.1:{free_port()}", {"CROSSOVER_TOKEN": "canary"}
+    page, within = f"http://127.0.0.1:{free_ports(1)[0]}", {"CROSSOVER_TOKEN": "canary"}
     words = [sys.executable, "-m", "locust", "-f", str(LOCUSTFILE), "-H", "http://127.0.0.1:9", "--web-port", page[17:]]
     with sending([[b""]] * 9) as (other, asked):
         with subprocess.Popen(words, stderr=subprocess.PIPE, text=True, env=os.environ | within) as process:
             assert process.stderr is not None
             try:
                 next(line for line in process.stderr if "Starting web interface" in line)
-                wait_until(lambda: is_served(page), 30)
-                assert "canary" not in httpx.get(page).text
-                httpx.post(f"{page}/swarm", data={"user_count": 1, "spawn_rate": 1, "host": other})
+                wait_until(lambda: is_served(page))
+                assert "canary" not in httpx.get(page, timeout=60).text
+                users = {"user_count": 1, "spawn_rate": 1, "host": other}
+                httpx.post(f"{page}/swarm", data=users, timeout=60)
                 assert any("started with: start it again with -H" in line for line in process.stderr)
             finally:
                 process.kill()

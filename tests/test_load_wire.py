@@ -9,6 +9,7 @@ from gevent.event import Event
 
 import loadtests.wire as wire_module
 from loadtests.wire import ConnectionPool
+from tests.service import PATIENCE_S
 
 PLAIN = b"HTTP/1.1 201 Created\r\nContent-Length: 5\r\nX: 1\r\n\r\nhello"
 CHUNKED = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nhel\r\n2;x=y\r\nlo\r\n0\r\n\r\n"
@@ -32,7 +33,7 @@ def asked(wire: ConnectionPool) -> tuple[int, bytes]:
         there.set()
 
     wire.acquire().send(wire.request("GET", "/"), answered)
-    assert there.wait(10)
+    assert there.wait(PATIENCE_S)
     return found[0]
 
 

@@ -15,7 +15,7 @@ from hypothesis.stateful import Bundle, RuleBasedStateMachine, initialize, multi
 from ladder.environment import LEVELS
 from tests.conftest import LONG_SYSTEMS
 from tests.model import Expected, Model
-from tests.service import Shop, fresh_id, settle
+from tests.service import Shop, fresh_id, patiently, settle
 
 CASES = int(os.environ.get("CASES", "10"))  # stories; 25 in the long form
 ODD = st.sampled_from(["Zoë", "ZOE\u0308", "tea pot", "Tea", "straße", "STRASSE", "ﬁn-é", "東京 tea", "x²", "\u202e!"])
@@ -39,7 +39,7 @@ class Story(RuleBasedStateMachine):
 
     def __init__(self) -> None:
         super().__init__()
-        self.client = httpx.Client(base_url=self.url, timeout=30)
+        self.client = httpx.Client(base_url=self.url, timeout=60)
         self.model = Model()
         self.mark = uuid4().hex  # a word that no other story uses
         self.token = ""
@@ -229,7 +229,7 @@ def test_a_rung_says_what_the_model_says(system: tuple[str, str], serve: Any) ->
 @pytest.fixture(params=LONG_SYSTEMS)
 def client(request: pytest.FixtureRequest, serve: Any) -> Any:
     (rung, clients), limits = request.param, httpx.Limits(max_connections=20)
-    with httpx.Client(base_url=serve(rung, None, clients).url, timeout=30, limits=limits) as client:
+    with httpx.Client(base_url=serve(rung, None, clients).url, timeout=60, limits=limits) as client:
         yield client
 
 
@@ -240,7 +240,8 @@ def test_parallel_orders_of_one_product_sell_exactly_what_is_there(client: httpx
     def place(n: int) -> tuple[int, str]:
         products = (scarce, plenty) if n % 2 else (plenty, scarce)  # in both orders: no deadlock comes through
         lines = [{"product_id": product, "quantity": 1} for product in products]
-        answer = client.put(f"/orders/{fresh_id()}", json={"customer_id": customer, "lines": lines})
+        id, body = fresh_id(), {"customer_id": customer, "lines": lines}
+        answer = patiently(lambda: client.put(f"/orders/{id}", json=body))
         return answer.status_code, answer.headers.get("consistency-token", "")
 
     with ThreadPoolExecutor(16) as pool:
@@ -257,7 +258,8 @@ def test_one_order_sent_in_parallel_is_placed_once(client: httpx.Client) -> None
     customer, product, id = shop.customer(), shop.product(stock=5), fresh_id()
     body = {"customer_id": customer, "lines": [{"product_id": product, "quantity": 3}]}
     with ThreadPoolExecutor(16) as pool:
-        statuses = Counter(pool.map(lambda _: client.put(f"/orders/{id}", json=body).status_code, range(16)))
+        answers = pool.map(lambda _: patiently(lambda: client.put(f"/orders/{id}", json=body)), range(16))
+        statuses = Counter(answer.status_code for answer in answers)
     assert statuses == {201: 1, 200: 15}
     settle(client)
     assert client.get(f"/products/{product}").json()["stock"] == 2
@@ -269,7 +271,8 @@ def test_parallel_transitions_of_one_order_take_effect_once(client: httpx.Client
     order = shop.order(shop.customer(), product)
     paths = [f"/orders/{order}/{what}" for what in ("pay", "cancel") for _ in range(8)]
     with ThreadPoolExecutor(16) as pool:
-        statuses = Counter(pool.map(lambda path: client.post(path).status_code, paths))
+        answers = pool.map(lambda path: patiently(lambda: client.post(path)), paths)
+        statuses = Counter(answer.status_code for answer in answers)
     assert set(statuses) <= {200, 409}, statuses
     settle(client)
     changes = client.get(f"/orders/{order}/history").json()["changes"]
@@ -282,8 +285,10 @@ def test_parallel_deliveries_and_reprices_lose_no_version(client: httpx.Client) 
 
     def change(n: int) -> int:
         if n % 2:
-            return client.post(f"/products/{product}/reprice", json={"price_cents": 1000 + n}).status_code
-        return client.put(f"/products/{product}/deliveries/{fresh_id()}", json={"quantity": 2}).status_code
+            price = {"price_cents": 1000 + n}
+            return patiently(lambda: client.post(f"/products/{product}/reprice", json=price)).status_code
+        path = f"/products/{product}/deliveries/{fresh_id()}"
+        return patiently(lambda: client.put(path, json={"quantity": 2})).status_code
 
     with ThreadPoolExecutor(16) as pool:
         assert Counter(pool.map(change, range(40))) == {200: 20, 201: 20}

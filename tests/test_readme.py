@@ -22,7 +22,7 @@ from crossover.targets import serving, start_servers
 from ladder.noop.system import MemoryOrders
 from ladder.rung import rungs
 from servers.supervisor import Processes
-from tests.service import Shop, in_thread
+from tests.service import PATIENCE_S, Shop, in_thread, wait_until
 from tests.test_cli import CLEAN
 
 HOME = Path(__file__).parent.parent
@@ -229,8 +229,7 @@ def test_a_run_that_was_stopped_is_continued(tmp_path: Path) -> None:
     out = tmp_path / "out"
     words = ["compare", "--rungs", "crud", "--size", "empty", "--read-shares", "50,90", "--out", str(out)]
     with subprocess.Popen([sys.executable, "-m", "tests.brisk", *words], env=CLEAN) as stopped:
-        while not list(out.glob("rounds/*")):
-            assert stopped.poll() is None
+        wait_until(lambda: bool(list(out.glob("rounds/*"))) or stopped.poll() is not None, 300)
         stopped.send_signal(signal.SIGINT)
     assert "incomplete" in run(f"crossover show {out}").stdout
     ended = run(line.replace(RUN, str(out)))
@@ -247,13 +246,13 @@ def test_a_rung_is_served_and_locust_runs_against_it() -> None:
         try:
             assert served.stdout is not None
             url = served.stdout.readline().split()[-1]
-            assert httpx.get(f"{url}/docs").status_code == 200
+            assert httpx.get(f"{url}/docs", timeout=60).status_code == 200
             _, told = served.stdout.readline(), served.stdout.readline().split(":", 1)[1]
             assert shlex.split(told)[1:] == shlex.split(locust.replace("http://127.0.0.1:8000", url))[1:]
             words = shlex.split(f"{told} --headless -t 2s")
-            assert subprocess.run(words, cwd=HOME, timeout=120).returncode == 0
+            assert subprocess.run(words, cwd=HOME, timeout=600).returncode == 0
             served.send_signal(signal.SIGINT)
-            assert served.wait(60) == 128 + signal.SIGINT
+            assert served.wait(PATIENCE_S) == 128 + signal.SIGINT
         finally:
             served.kill()
 
@@ -271,7 +270,7 @@ def test_views_are_rebuilt_and_parked_events_replayed_on_given_servers() -> None
         ended = run(line, **env)
         assert (ended.returncode, ended.stdout) == (2, "")
         assert ended.stderr == "There is nothing of event_sourced on these servers: serve it there first.\n"
-        with serving("event_sourced", urls=urls) as target, httpx.Client(base_url=target.url) as client:
+        with serving("event_sourced", urls=urls) as target, httpx.Client(base_url=target.url, timeout=60) as client:
             shop = Shop(client)
             order = shop.order(shop.customer(), shop.product())
         ended = run(re.sub(r"[0-9a-f-]{36}", order, line), **env)

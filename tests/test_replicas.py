@@ -1,7 +1,5 @@
 """`--replicas`: reads are spread over the standbys that may be read from, and one that is gone leaves the others."""
 
-import os
-import signal
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -24,7 +22,9 @@ from servers.replica import REPLICAS
 from servers.server import Unusable
 from servers.supervisor import Processes
 from tests.conftest import Targets
-from tests.service import Shop, client_of, fresh_id, wait_until
+from tests.family import killed
+from tests.service import PATIENCE_S, Shop, client_of, fresh_id, patient, wait_until
+from tests.test_replica import SLOWNESS
 
 TWO = rung("replica:2")
 
@@ -57,8 +57,9 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> Counter[str]:
 
 
 def test_each_of_two_standbys_answers_half_and_one_that_is_gone_leaves_the_other(
-    processes: Processes, urls: dict[str, str], asked: Counter[str]
+    processes: Processes, urls: dict[str, str], asked: Counter[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    patient(monkeypatch, *SLOWNESS)
     variables = {server.variable: urls[server.name] for server in TWO.servers}
     env = Environment(variables | {NAMESPACE: "crossover_test_replicas"})
     TWO.prepare(env)
@@ -73,12 +74,12 @@ def test_each_of_two_standbys_answers_half_and_one_that_is_gone_leaves_the_other
         asked.clear()
         for _ in range(20):
             written = client.put(f"/customers/{fresh_id()}", json={"name": "Ada"})
-            token = {"Consistency-Token": written.headers["consistency-token"]}
+            token = {"Consistency-Token": written.headers["consistency-token"], "Prefer": "wait=5"}
             assert client.get(written.headers["location"], headers=token).status_code == 200
         assert min(asked["replica"], asked["replica_2"]) >= 10 and ready()["reads_on_primary"] == 0
 
-        os.kill(processes.pids["replica_2"], signal.SIGKILL)
-        processes.wait(lambda: "replica_2" in processes.ended, "its end", 20.0)
+        killed(REPLICAS[1].process_ids(processes))
+        processes.wait(lambda: "replica_2" in processes.ended, "its end", PATIENCE_S)
         assert all(client.get(customer).status_code == 200 for _ in range(10))
         assert ready()["reason"].startswith("Reads go to the other standbys: replica_2: ")
         asked.clear()
@@ -87,6 +88,7 @@ def test_each_of_two_standbys_answers_half_and_one_that_is_gone_leaves_the_other
 
         REPLICAS[1].restart(processes, durability="none")
         wait_until(lambda: "reason" not in ready())
+        monkeypatch.setattr("crud_impl.standby.LAG_S_MAX", 0.5)
         for replica in REPLICAS[:2]:
             behind.enter_context(replica.falling_behind(processes))
 

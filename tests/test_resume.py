@@ -102,7 +102,7 @@ def half(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("half")
     with serving(targets.honest(), targets.honest()) as urls:
         process = start(job_for(folder, urls))
-        wait_until(lambda: len(rounds_of(folder)) >= 3, 60)
+        wait_until(lambda: len(rounds_of(folder)) >= 3, 300)
         process.kill()
         process.communicate()
     are_whole(folder)
@@ -143,7 +143,7 @@ def test_an_interrupted_session_verifies_its_ledger_and_is_resumed_where_its_dat
 ) -> None:
     with serving(targets.honest(), targets.honest()) as urls:
         process = start(job_for(tmp_path, urls, rounds=12, read_shares=(50,)))
-        wait_until(lambda: len(rounds_of(tmp_path)) >= 5, 60)
+        wait_until(lambda: len(rounds_of(tmp_path)) >= 5, 300)
         process.send_signal(how)
         _, errors = process.communicate(timeout=600)
         assert "incomplete" in one_sentence(subprocess.CompletedProcess((), process.returncode, "", errors), 130)
@@ -178,7 +178,7 @@ def test_other_settings_are_refused_by_name_and_nothing_changes(stopped: Path) -
 def test_a_run_that_still_goes_on_is_left_alone(tmp_path: Path) -> None:
     with serving(targets.honest(), targets.honest()) as urls:
         process = start(job_for(tmp_path, urls, rounds=1000))
-        wait_until(lambda: len(rounds_of(tmp_path)) >= 1, 60)
+        wait_until(lambda: len(rounds_of(tmp_path)) >= 1, 300)
         other = drive(job_for(tmp_path, urls, rounds=1000, resume=True))
         process.kill()
         process.communicate()

@@ -8,7 +8,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +27,7 @@ from servers.folders import sockets_parent, state_dir
 from servers.server import SERVER_ENV
 from servers.supervisor import REAPER_ENV, Processes
 from tests.family import descendants, reapers_of
+from tests.service import PATIENCE_S
 from tests.synthetic_runs import write_run
 
 LIBPQ = [option.envvar.decode() for option in psycopg.pq.Conninfo.get_defaults() if option.envvar]
@@ -77,7 +78,9 @@ def command_words(pid: int) -> list[str]:
 
 
 def environ_of(pid: int) -> set[str]:
-    return {word.partition("=")[0] for word in Path(f"/proc/{pid}/environ").read_text().split("\0") if word}
+    with suppress(OSError):  # it has ended since
+        return {word.partition("=")[0] for word in Path(f"/proc/{pid}/environ").read_text().split("\0") if word}
+    return set()
 
 
 @pytest.fixture
@@ -102,7 +105,7 @@ def test_a_hostile_environment_reaches_no_part_of_a_served_rung(
     hostile |= {"XDG_STATE_HOME": state or str(open_folder)}
     with served("cqrs", umask=umask, env=hostile, cwd=tmp_path, preexec_fn=rude) as command:
         client = HttpClient(address(command))
-        assert client.get("/health").status == 200 and client.settle(10)
+        assert client.get("/health").status == 200 and client.settle(PATIENCE_S)
         allowed = (INHERITED | FIXED.keys() | {NAMESPACE, CLIENTS, "DATABASE_URL", "REDIS_URL"}) - {*LIBPQ}
         family = descendants(command.pid)
         assert len(family) >= 5, "reaper, app, projector, PostgreSQL and Valkey"

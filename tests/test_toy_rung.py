@@ -51,7 +51,7 @@ def environ(tmp_path: Path) -> dict[str, str]:
 
 
 def run(environ: dict[str, str], *words: str) -> str:
-    ended = subprocess.run([sys.executable, "-m", *words], capture_output=True, text=True, timeout=300, env=environ)
+    ended = subprocess.run([sys.executable, "-m", *words], capture_output=True, text=True, timeout=900, env=environ)
     assert ended.returncode == 0, ended.stdout + ended.stderr
     return ended.stdout
 

@@ -37,6 +37,7 @@ from servers.redis import REDIS, STREAMS
 from servers.server import Unusable
 from servers.supervisor import Processes
 from tests.brokers import MemoryBroker, MemoryPublisher, MemoryReader
+from tests.service import PATIENCE_S, patient
 from tests.story import ListFeed, contents, events, followed, place, views
 
 Connected = TypeVar("Connected", Publisher, Reader)
@@ -95,7 +96,7 @@ class World:
         """Until these projectors, or all, have applied everything that the log holds."""
         for number in numbers or range(PARTS):
             projector = self.projectors[number]
-            async with asyncio.timeout(20):
+            async with asyncio.timeout(PATIENCE_S):
                 await self.step(projector)
                 while (await projector.position()).components < place(len(self.log.events)).components:
                     await self.step(projector)
@@ -113,7 +114,7 @@ class World:
         given: list[list[Pack]] = [[] for _ in range(PARTS)]
         for number, messages in enumerate(given):
             reader = self.suite.reader(self.name, Part(number, PARTS))
-            async with asyncio.timeout(20):
+            async with asyncio.timeout(PATIENCE_S):
                 while not messages or messages[-1].upto < place(upto).components:
                     await reader.wait(0.05)
                     messages += (decode(one.body) for one in await reader.read(1000))
@@ -132,7 +133,7 @@ class World:
         return START
 
     async def until(self, event: int) -> None:
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(PATIENCE_S):
             while not covers(await self.reached(), place(event)):  # what is read from the log may be more
                 await asyncio.sleep(0.01)
 
@@ -153,7 +154,8 @@ class TransportSuite(ABC):
     connections: list[Publisher | Reader]
 
     @pytest.fixture(autouse=True)
-    def store(self, redis_url: str, namespace: Callable[[], str]) -> None:
+    def store(self, redis_url: str, namespace: Callable[[], str], monkeypatch: pytest.MonkeyPatch) -> None:
+        patient(monkeypatch, "cqrs_impl.feeds.rabbitmq.CONFIRM_S", "cqrs_impl.feeds.kafka.ASK_S_MAX")
         self.url, self.namespace, self.clients, self.connections = redis_url, namespace, [], []
 
     @abstractmethod
@@ -252,7 +254,7 @@ class TransportSuite(ABC):
             await world.publish(30)
             for stage in range(8):  # wherever the first one is interrupted
                 projector = world.projector(0, Dying(self.client(), stage))
-                async with asyncio.timeout(60):
+                async with asyncio.timeout(PATIENCE_S):
                     while not (await projector.feed.read(place(0)._replace(components=BEGINNING), 7)).events:
                         await projector.feed.wait(0.05)
                 with pytest.raises(asyncio.CancelledError):

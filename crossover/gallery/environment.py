@@ -119,7 +119,7 @@ class DemoEnvironment:
         feed, client = OutboxFeed(connect(self.ladder), self.namespace), redis_client(self.ladder)
         projector = Projector(feed, feed, RedisDocuments(client, keys or self.keys, feed.present), apply=apply)
         try:
-            async with asyncio.timeout(20):
+            async with asyncio.timeout(120):
                 while any(await projector.step()):
                     pass
                 if replay:
