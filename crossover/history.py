@@ -62,8 +62,8 @@ def keeping_events(rung_name: str) -> str:
 
 
 def life_of(rung_name: str, order: str, env: Mapping[str, str], progress: Progress) -> list[LifeStep]:
-    async def read(worker: Any) -> list[LifeStep]:
-        return [step async for step in life(worker.log, order, progress)]
+    async def read(workers: Sequence[Any]) -> list[LifeStep]:
+        return [step async for step in life(workers[0].log, order, progress)]  # all read the same
 
     steps: list[LifeStep] = ask(rung_name, env, read)
     if not steps:
