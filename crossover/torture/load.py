@@ -216,7 +216,8 @@ class Load:
             work()
         finally:
             self._over.set()
-        for sent in (playing, *self._sent):
+        playing.result()  # it sends no more after this
+        for sent in self._sent:
             sent.result()
         self._sent.clear()
 
