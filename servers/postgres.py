@@ -15,13 +15,13 @@ import signal
 import subprocess
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
 
 import psycopg
 from psycopg import sql
 from psycopg.conninfo import conninfo_to_dict
 
 from servers.folders import make_folder, open_to_all, package_dir, state_dir
+from servers.poolers import refuse_shared_sessions
 from servers.server import OURS, SERVER_ENV, Facts, Failed, Origin, Unusable, without_secrets
 from servers.supervisor import Processes
 
@@ -82,11 +82,6 @@ SELECT name, most, most - used + 1 FROM (
         FROM pg_settings WHERE name IN ('max_connections', 'superuser_reserved_connections', 'reserved_connections')),
         false, (SELECT sum(numbackends) FROM pg_stat_database)) AS limits (name, most, exempt, used)
 WHERE most >= 0 AND NOT exempt ORDER BY most - used LIMIT 1"""
-SHARED = (
-    "{variable} leads to a connection pooler that shares its sessions between clients (transaction or statement"
-    " mode): set it to session mode, or give the address of PostgreSQL itself."
-)
-POOLER_S_MAX = 3.0
 NOT_REPORTED = ("listen_addresses", "unix_socket_permissions", "max_slot_wal_keep_size")
 REPORTED = [name for name in SETTINGS if name not in NOT_REPORTED]
 DURABILITY = ("fsync", "synchronous_commit", "full_page_writes")
@@ -241,7 +236,7 @@ class Postgres:
                     f" GRANT CREATE ON DATABASE {database} TO {role}, or give another database."
                 )
             if pid != connection.info.backend_pid:  # not the one it greeted us with: something stands between
-                asyncio.run(_refuse_shared_sessions(self.variable, url, max(2, connections)))
+                asyncio.run(refuse_shared_sessions(self.variable, url, max(2, connections)))
             elif connections and (left := connection.execute(LEFT).fetchone()) and left[2] < connections:
                 raise Unusable(
                     f"The server at {self.variable} has {max(0, left[2])} of {left[1]} connections left ({left[0]}),"
@@ -364,39 +359,6 @@ class Postgres:
                 " ORDER BY state <> 'active', random() LIMIT 1"
             ).fetchone()
             return int(found[0]) if found else None
-
-
-async def _refuse_shared_sessions(variable: str, url: str, count: int) -> None:
-    """Behind a pooler: each of so many connections must have a session, and keep it when others begin transactions."""
-    opened: list[psycopg.AsyncConnection] = []
-
-    async def backends() -> list[Any]:
-        return [await (await one.execute("SELECT pg_backend_pid()")).fetchone() for one in opened]
-
-    try:
-        async with asyncio.timeout(POOLER_S_MAX):
-            while len(opened) < count:
-                one = await psycopg.AsyncConnection.connect(url, autocommit=True, connect_timeout=5)
-                opened.append(one)
-            first = await backends()
-            opened.reverse()
-            try:
-                for one in opened:
-                    await one.execute("BEGIN")
-                kept = await backends() == first[::-1]
-            except psycopg.Error:  # statement mode knows no transactions
-                kept = False
-    except (psycopg.Error, TimeoutError) as error:
-        reason = without_secrets(str(error).strip(), url) or "it does not answer"
-        raise Unusable(
-            f"{variable} leads to a connection pooler that does not give {count} sessions at once ({reason}): raise"
-            " its pool size, or give the address of PostgreSQL itself."
-        ) from None
-    finally:
-        for one in opened:
-            await one.close()
-    if len(set(first)) < count or not kept:
-        raise Unusable(SHARED.format(variable=variable))
 
 
 POSTGRES = Postgres()
