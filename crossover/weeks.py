@@ -4,7 +4,7 @@ Nothing was prepared for it. It reads the feed of every view from the first even
 """
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import polars as pl
@@ -36,9 +36,9 @@ class Weeks:
 
 
 def by_product_and_week(rung_name: str, env: Mapping[str, str], progress: Progress = quiet) -> pl.DataFrame:
-    async def read(worker: Any) -> Weeks:
+    async def read(workers: Sequence[Any]) -> Weeks:
         weeks = Weeks()
-        async for event, _at in recorded(worker.log, progress):
+        async for event, _at in recorded(workers[0].log, progress):
             weeks.fold(event)
         return weeks
 
