@@ -14,7 +14,7 @@ from schemathesis.specs.openapi.checks import positive_data_acceptance
 from contract.errors import Refusal
 from contract.http.app import make_app
 from contract.http.docs import openapi
-from contract.ports import utc_now
+from contract.ports import CAPABILITIES, utc_now
 from ladder.noop.system import MemoryOrders
 from tests.service import client_of
 
@@ -68,6 +68,12 @@ def test_every_route_is_described_and_every_description_is_served(noop: httpx.Cl
         assert allowed - {"head"} == described, path
     served = make_app(MemoryOrders(utc_now)).router.routes
     assert {route.path for route in served} == set(openapi()["paths"])
+
+
+def test_every_capability_is_described() -> None:
+    served = openapi()["paths"]["/"]["get"]["responses"]["200"]["content"]["application/json"]["schema"]
+    assert served["properties"]["capabilities"]["items"]["enum"] == [*CAPABILITIES]
+    assert all(f"`{name}`" in openapi()["info"]["description"] for name in CAPABILITIES)
 
 
 def test_every_refusal_is_described() -> None:
