@@ -408,6 +408,28 @@ class TestSearch(OfSearch):
         said = "The search engine has an index NAME that is not ours: delete it, or give another engine."
         assert self.run(refused()) == said
 
+    def test_an_index_whose_shard_is_about_to_start_is_not_built_yet(self) -> None:
+        """Who tries a rung waits for what was made a moment ago, and not for an engine that is away."""
+
+        async def asked() -> None:
+            _, _, reads = await self.indexed(STORY)
+            client, ask = self.clients[-1], self.clients[-1].ask
+
+            async def starting(method: str, path: str, body: object | None = None) -> Reply:
+                if path.startswith("/_cluster/health/"):
+                    reply = await ask(method, path, body)
+                    assert msgspec.json.decode(reply.body)["initializing_shards"] == 0
+                    return Reply(
+                        reply.status, reply.body.replace(b'"initializing_shards":0', b'"initializing_shards":1')
+                    )
+                raise StoreGone("away", "search_phase_execution_exception: all shards failed")
+
+            client.ask = starting  # type: ignore[method-assign]
+            with pytest.raises(Unavailable, match="has not been built yet"):
+                await reads.search(SearchOrders(("tea",), 9))
+
+        self.run(asked())
+
     @pytest.mark.long
     def test_an_index_that_is_red_is_away_and_is_gone_on_with_when_it_is_not(
         self, monkeypatch: pytest.MonkeyPatch

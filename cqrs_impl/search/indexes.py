@@ -114,6 +114,11 @@ class Indexes:
         self._require(reply)
         return index
 
+    async def is_starting(self) -> bool:
+        """Whether the index that answers has no shard yet, as it was made, or its engine started, a moment ago."""
+        reply = await self.client.ask("GET", f"/_cluster/health/{self.namespace}?timeout=1s")
+        return reply.status == 200 and _decode(reply.body)["initializing_shards"] > 0
+
     async def is_ours(self, index: str) -> bool:
         """Whether this program makes the documents of an index."""
         reply = await self.client.ask("GET", f"/{index}/_mapping")

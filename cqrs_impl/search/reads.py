@@ -26,6 +26,7 @@ from cqrs_impl.search.indexes import Indexes, refused
 from cqrs_impl.search.layout import FIRST, Source
 
 NOT_BUILT = "The search index has not been built yet."
+NO_SHARD = "all shards failed"
 NEWEST = {"place": "desc"}
 NO_ORDERS: dict[str, Any] = {"must_not": [{"match_all": {}}]}
 ABOVE_ALL = 1e6  # the score of the checkpoint, where orders are sorted by theirs
@@ -104,7 +105,12 @@ class SearchReads:
         """The checkpoint, which all that follows it reflects, then orders."""
         checkpoint = {"constant_score": {"filter": {"term": {"place": FIRST}}, "boost": ABOVE_ALL}}
         query = {"query": {"bool": {"should": [checkpoint, {"bool": orders}]}}, "size": limit + 1, **rest}
-        reply = await self._indexes.client.ask("POST", f"/{self._indexes.namespace}/_search", query)
+        try:
+            reply = await self._indexes.client.ask("POST", f"/{self._indexes.namespace}/_search", query)
+        except StoreGone as gone:
+            if NO_SHARD in gone.reason and await self._indexes.is_starting():
+                raise Unavailable(NOT_BUILT) from gone
+            raise
         if reply.status not in (200, 404):
             raise refused(reply)
         found = _found(reply.body).hits.hits
