@@ -55,9 +55,10 @@ check: $(READY)
 # suffer, and for what fetches what is pinned; 420 and 150 for what carries events over them; 20 and 70 for a live
 # rebuild that goes on, and always ends; 10 and 50 for what makes the suite shorter: runs in a brisk tempo, patience with
 # a server that is only slow; 190 and 70 for a second consumer of the events; 1,300 and 350 for a search engine, and
-# 200 for measuring what it and brokers add; 140 for tests that a slow machine cannot fail; 330 and 80 for packs of events,
-# a queue that died, overlapping faults and a table of what brokers cost; 200 and 440 for an index that is rebuilt live, and what is said of
-# an engine that cannot be used; 180 for measuring what a live rebuild does to readers.
+# 200 for measuring what it and brokers add; 140 for tests that a slow machine cannot fail; 330 and 80 for packs of
+# events, a queue that died, overlapping faults and a table of what brokers cost; 200 and 440 for an index that is
+# rebuilt live, and what is said of an engine that cannot be used; 180 for measuring what a live rebuild does to
+# readers.
 sizes:
 	@lines() { find "$$@" -name '*.py' -not -path '*/.ipynb_checkpoints/*' -exec cat {} + | wc -l; }; \
 	for package in $(PRODUCT) tests; do printf '%7d  %s\n' $$(lines $$package) $$package; done; \
