@@ -15,11 +15,13 @@ import msgspec
 import pytest
 
 from contract.errors import StoreGone, Unavailable, WorkerError
-from contract.messages import Event, QueryResult, SearchOrders
+from contract.messages import CustomerRenamed, Event, OrderPlaced, QueryResult, SearchOrders
 from contract.position import START, Position, covers, position_of
 from cqrs_impl.checkpoint import Checkpoint
+from cqrs_impl.documents.memory import MemoryDocuments
+from cqrs_impl.fold import orders_of, place_of
 from cqrs_impl.projector import Projector
-from cqrs_impl.search import indexes, layout, store
+from cqrs_impl.search import fold, indexes, layout, store
 from cqrs_impl.search.client import Reply, SearchClient
 from cqrs_impl.search.indexes import Indexes
 from cqrs_impl.search.reads import SearchReads
@@ -36,6 +38,30 @@ from tests.test_live_rebuild import DEADLINE_S, fill
 NEVER = "1h"  # no refresh comes while a test runs
 PAUSE_S = 0.05  # of who reads and writes: a search takes far longer than a read of Redis
 WORDS = (("tea",), ("bea",), ("green", "tea"), ("ann",), ("bea", "lee", "pot"))
+
+
+def test_a_process_that_comes_late_puts_no_older_name_on_an_order_that_shows_a_newer_one() -> None:
+    async def told(documents: MemoryDocuments, *events: Event) -> str | None:
+        for event in events:
+            await fold.index(event, documents, {})
+        order = await documents.get(layout.IndexedOrder, FIRST)
+        return order and order.customer.name
+
+    async def raced() -> None:
+        registered, placed = STORY[0], next(one for one in STORY if isinstance(one, OrderPlaced))
+        renamed = [CustomerRenamed(CUSTOMER, version, name) for version, name in ((2, "Bea"), (3, "Cleo"))]
+        ahead, late = MemoryDocuments(), MemoryDocuments()
+        assert await told(ahead, registered, *renamed, placed) == "Cleo"
+        await told(late, registered)
+        order = await ahead.get(layout.IndexedOrder, FIRST)  # written by whom is ahead, but not its customer
+        assert order is not None
+        late.put(FIRST, order)
+        late.list(orders_of(CUSTOMER), place_of(order.placed_at, FIRST))
+        assert await told(late, renamed[0]) == "Cleo"
+        assert await told(late, renamed[1], placed) == "Cleo"
+        assert await told(late, CustomerRenamed(CUSTOMER, 4, "Dan")) == "Dan"
+
+    asyncio.run(raced())
 
 
 class OfSearch:

@@ -12,7 +12,7 @@ from msgspec import UNSET, Raw, Struct, UnsetType
 
 from contract.messages import CustomerView, OrderItem, OrderView
 from contract.text import words
-from cqrs_impl.fold import place_of
+from cqrs_impl.fold import KINDS, place_of
 
 CHECKPOINT = "checkpoint"  # its id
 FIRST = "~"  # its place: before all orders, whose places begin with a digit, in a list whose newest come first
@@ -28,8 +28,22 @@ MAPPING = {
     },
 }
 
+
+class IndexedOrder(OrderView, frozen=True):
+    """An order, and of which version of its customer the name on it is: an older one never takes its place."""
+
+    named: int = 0
+
+
+KINDS[IndexedOrder] = KINDS[OrderView]  # an index has no other orders
+
 _encode = msgspec.json.Encoder().encode
-_decoders: dict[type, Any] = {kind: msgspec.json.Decoder(kind).decode for kind in (CustomerView, OrderView)}
+_order = msgspec.json.Decoder(IndexedOrder).decode
+_decoders: dict[type, Any] = {
+    CustomerView: msgspec.json.Decoder(CustomerView).decode,
+    OrderView: _order,
+    IndexedOrder: _order,
+}
 
 
 def settings(refresh: str) -> dict[str, Any]:
