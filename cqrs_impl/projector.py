@@ -15,6 +15,7 @@ from contract.position import Position, covers
 from cqrs_impl.batch import Apply, EventBatch, StagedDocuments, uncovered
 from cqrs_impl.checkpoint import AnotherHistory, Checkpoint
 from cqrs_impl.dead_letters import BlockedStream, DeadLetters, Retries
+from cqrs_impl.next_version import leads_to_present
 from cqrs_impl.part import WHOLE, Part
 from cqrs_impl.ports import Changes, Contents, DocumentStore, EventLog, Feed, RecordedEvent
 from cqrs_impl.slips import apply_in
@@ -100,15 +101,9 @@ class Projector:
         try:
             self._at = await self.position()
         except AnotherHistory:
-            if self._own is not None and await self._holds(self._own):
+            if self._own is not None and await leads_to_present(self.log, self._own):
                 raise
             await self._store.clear()
-
-    async def _holds(self, checkpoint: Checkpoint) -> bool:
-        try:
-            return bool(await self.log.history(checkpoint.position, checkpoint.counted))
-        except AnotherHistory:
-            return False
 
     async def position(self) -> Position:
         return (await self._contents()).checkpoint.position

@@ -17,18 +17,19 @@ from typing import Any
 import msgspec
 
 from contract import messages, text
-from contract.errors import StoreGone, WorkerError
+from contract.errors import StoreGone
 from contract.position import Position, covers
 from cqrs_impl import batch, fold
 from cqrs_impl.checkpoint import CLEARING, AnotherHistory, Checkpoint, clearing, history_of
 from cqrs_impl.dead_letters import DeadLetters
 from cqrs_impl.documents.redis_client import Command, RedisClient, step_client
 from cqrs_impl.fold import KINDS, key_of
+from cqrs_impl.next_version import HELD_S, NextVersionGone, NotBuilt, Unlike, leads_to_present
 from cqrs_impl.ports import Changes, Contents, EventLog
 from cqrs_impl.program import digest_of
 
 KEYS_MAX = 500  # of a command, as readers wait for its end
-HELD_MS = 1000  # a projector waits for the next version at most, whose builder says so again if it is not done
+HELD_MS = int(1000 * HELD_S)
 
 _encode = msgspec.json.Encoder().encode
 _decoders: dict[type, msgspec.json.Decoder[Any]] = {kind: msgspec.json.Decoder(kind) for kind in KINDS}
@@ -166,25 +167,6 @@ class RedisDocuments:
                 return
 
 
-class NotBuilt(WorkerError):
-    def __init__(self) -> None:
-        super().__init__("There are no views that answer yet: wait until they are built, or leave out --live.")
-
-
-class NextVersionGone(WorkerError):
-    def __init__(self) -> None:
-        super().__init__("The new views are gone, as the read store was emptied while they were built: start again.")
-
-
-class Unlike(WorkerError):
-    def __init__(self, letters: DeadLetters) -> None:
-        first = min(letters.streams.values(), key=lambda blocked: blocked.before)
-        super().__init__(
-            f"The present views stay: the new ones cannot show {first.stream} from version {first.version} on"
-            f" ({first.reason}), which the present ones do."
-        )
-
-
 class RedisVersion(RedisDocuments):
     """A `NextVersion`. Its checkpoint is not the one that answers are read with, so nobody reads it yet."""
 
@@ -212,11 +194,7 @@ class RedisVersion(RedisDocuments):
     async def _goes_on(self, building: Checkpoint) -> bool:
         """Whether we can continue what somebody has begun: it has the documents that we make, of this log."""
         (made_by,) = await self._client.ask(("GET", self._live.made_by))
-        try:
-            await self._log.history(building.position, building.counted)
-        except AnotherHistory:
-            return False
-        return bool(made_by == FOLD)
+        return made_by == FOLD and await leads_to_present(self._log, building)
 
     async def open(self) -> Contents:
         own = self._keys

@@ -19,6 +19,7 @@ from contract.errors import StoreGone
 from contract.messages import Event
 from cqrs_impl.checkpoint import Checkpoint
 from cqrs_impl.fold import orders_of
+from cqrs_impl.next_version import HELD_S
 from cqrs_impl.ports import Changes, Contents, Documents, EventLog, NextVersion
 from cqrs_impl.search.client import AWAY
 from cqrs_impl.search.fold import index
@@ -29,7 +30,6 @@ ITEMS_MAX = 1_000  # of a request
 ORDERS_MAX = 5_000
 TRIES_MAX, TRY_AGAIN_S = 5, 0.05
 KNOWN_MAX = 100_000
-HELD_S = 1.0  # a projector waits for the next index at most, whose builder says so again if it is not done
 REPORTED = "filter_path=items.*.status,items.*._version,items.*.error.type,items.*.error.reason"
 
 

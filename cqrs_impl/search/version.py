@@ -7,9 +7,9 @@ them can.
 """
 
 from contract.position import covers
-from cqrs_impl.checkpoint import AnotherHistory, Checkpoint
+from cqrs_impl.checkpoint import Checkpoint
 from cqrs_impl.dead_letters import DeadLetters
-from cqrs_impl.documents.redis import NextVersionGone, NotBuilt, Unlike
+from cqrs_impl.next_version import NextVersionGone, NotBuilt, Unlike, leads_to_present
 from cqrs_impl.ports import Contents, EventLog
 from cqrs_impl.search.indexes import Got, Indexes, number_of
 from cqrs_impl.search.store import IndexedDocuments
@@ -39,16 +39,9 @@ class IndexedVersion(IndexedDocuments):
         for index in await self._indexes.names():
             if number_of(index) > number_of(live) and await self._indexes.is_ours(index):
                 found = await self._indexes.checkpoint(index)
-                if found and found.found and await self._follows(Checkpoint.of(found.source.text)):
+                if found and found.found and await leads_to_present(self._log, Checkpoint.of(found.source.text)):
                     return found
         return None
-
-    async def _follows(self, checkpoint: Checkpoint) -> bool:
-        try:
-            await self._log.history(checkpoint.position, checkpoint.counted)
-        except AnotherHistory:
-            return False
-        return True
 
     async def open(self) -> Contents:
         own = await self._indexes.checkpoint(self._own)
