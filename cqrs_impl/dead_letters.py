@@ -9,8 +9,9 @@ letter, so that no answer claims to reflect an event that waits here.
 
 import logging
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from itertools import zip_longest
+from typing import Protocol
 
 import msgspec
 from msgspec import Struct
@@ -120,3 +121,23 @@ def together(blocked: Sequence[BlockedStream]) -> Sequence[BlockedStream]:
         first = streams.setdefault(one.stream, one)
         streams[one.stream] = replace(first, last=max(first.last, one.last), before=min(first.before, one.before))
     return sorted(streams.values(), key=lambda blocked: blocked.before)
+
+
+class Replaying(Protocol):
+    """A worker, or one part of it, that keeps dead letters."""
+
+    async def blocked_streams(self) -> Sequence[BlockedStream]: ...
+    async def replay(self) -> tuple[int, Sequence[BlockedStream]]: ...
+
+
+async def blocked_in(keepers: Iterable[Replaying]) -> Sequence[BlockedStream]:
+    return together([stream for keeper in keepers for stream in await keeper.blocked_streams()])
+
+
+async def replay_in(keepers: Sequence[Replaying]) -> tuple[int, Sequence[BlockedStream]]:
+    """Retry what any of them keeps: (events applied everywhere, streams still blocked)."""
+    before = await blocked_in(keepers)
+    for keeper in keepers:
+        await keeper.replay()
+    after = await blocked_in(keepers)
+    return sum(one.events for one in before) - sum(one.events for one in after), after

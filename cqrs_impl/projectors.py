@@ -8,13 +8,13 @@ its checkpoint.
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import asynccontextmanager, suppress
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from typing import Protocol
 
 from contract.errors import StoreGone
 from contract.position import Position
 from contract.tasks import end
-from cqrs_impl.dead_letters import BlockedStream, together
+from cqrs_impl.dead_letters import BlockedStream, blocked_in, replay_in
 from cqrs_impl.part import Part
 from cqrs_impl.ports import Feed, FeedOfLog
 from cqrs_impl.projector import Projector
@@ -101,24 +101,22 @@ class Projectors:
         return done, min(reached)
 
     async def blocked_streams(self) -> Sequence[BlockedStream]:
-        blocked: list[BlockedStream] = []
-        for part in self._parts:
-            async with self._built(part) as projector:
-                blocked += await projector.blocked_streams()
-        return together(blocked)
+        async with self._all() as projectors:
+            return await blocked_in(projectors)
 
     async def replay(self) -> tuple[int, Sequence[BlockedStream]]:
         """Retry every blocked stream of every part: (events applied, streams still blocked)."""
-        before = await self.blocked_streams()
-        for part in self._parts:
-            async with self._built(part) as projector:
-                await projector.replay()
-        after = await self.blocked_streams()
-        return sum(one.events for one in before) - sum(one.events for one in after), after
+        async with self._all() as projectors:
+            return await replay_in(projectors)
 
     async def close(self) -> None:
         await self.log.close()
         await self._members.close()
+
+    @asynccontextmanager
+    async def _all(self) -> AsyncIterator[Sequence[Projector]]:
+        async with AsyncExitStack() as stack:
+            yield [await stack.enter_async_context(self._built(part)) for part in self._parts]
 
     @asynccontextmanager
     async def _built(self, part: Part, *, from_log: bool = False) -> AsyncIterator[Projector]:

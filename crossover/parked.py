@@ -9,7 +9,7 @@ from rich.markup import escape
 from rich.table import Column, Table
 
 from contract.errors import StoreGone, WorkerError
-from cqrs_impl.dead_letters import BlockedStream, together
+from cqrs_impl.dead_letters import blocked_in, replay_in
 from crossover.errors import Fallen, UserError
 from crossover.targets import Progress, Target, known_rung, target_env
 from ladder.environment import Environment
@@ -62,7 +62,7 @@ def require_any(rung_name: str, env: Mapping[str, str]) -> None:
 
 def show_parked(console: Console, rung_name: str, env: Mapping[str, str]) -> None:
     """The blocked streams, the first that waits first."""
-    parked = ask(rung_name, env, blocked_streams)
+    parked = ask(rung_name, env, blocked_in)
     console.print(parked_table(rung_name, parked) if parked else f"Nothing of {rung_name} is parked.")
 
 
@@ -70,31 +70,18 @@ def events_parked(rung_name: str, urls: Mapping[str, str]) -> int:
     """How many events the views lack; a rung whose commands write its views lacks none."""
     env = kept_on(rung_name, "Looking", urls)
     try:
-        return sum(one.events for one in ask(rung_name, env, blocked_streams))
+        return sum(one.events for one in ask(rung_name, env, blocked_in))
     except NobodyApplies:
         return 0
 
 
 def replay_parked(console: Console, rung_name: str, env: Mapping[str, str]) -> None:
     """Try all again; `Fallen` when some cannot be applied still."""
-
-    async def replay(letters: Sequence[DeadLetters]) -> tuple[int, Sequence[BlockedStream]]:
-        before = await blocked_streams(letters)
-        for each in letters:
-            await each.replay()
-        after = await blocked_streams(letters)
-        return sum(one.events for one in before) - sum(one.events for one in after), after
-
-    applied, parked = ask(rung_name, env, replay)
+    applied, parked = ask(rung_name, env, replay_in)
     console.print(f"{applied:,} parked events of {rung_name} were applied.")
     if parked:
         console.print(parked_table(rung_name, parked))
         raise Fallen("What cannot be applied stays parked: remove the cause, then replay again.")
-
-
-async def blocked_streams(letters: Sequence[DeadLetters]) -> Sequence[BlockedStream]:
-    """Of each read store; a stream that waits in several is one."""
-    return together([stream for each in letters for stream in await each.blocked_streams()])
 
 
 def ask(rung_name: str, env: Mapping[str, str], question: Callable[[Sequence[DeadLetters]], Awaitable[T]]) -> T:
