@@ -86,7 +86,7 @@ class Notifications:
         await self._counts.close()
 
 
-class OfParts:
+class NotificationsOfParts:
     """One for each partition of a broker: an event is counted in one of those that carry it."""
 
     name = NAME

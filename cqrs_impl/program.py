@@ -6,5 +6,5 @@ from types import ModuleType
 
 
 def digest_of(*modules: ModuleType) -> str:
-    """Of their sources."""
+    """One digest of their sources."""
     return sha256(b"".join(Path(str(module.__file__)).read_bytes() for module in modules)).hexdigest()

@@ -25,7 +25,7 @@ from cqrs_impl.documents.memory import MemoryDocuments
 from cqrs_impl.fold import Missing
 from cqrs_impl.ports import FeedOfLog, Heartbeat, Unreadable, Unshown
 from crossover.errors import Fallen, UserError
-from crossover.parked import ask
+from crossover.parked import ask_log
 from crossover.targets import Progress, known_rung
 from ladder.rung import rung, rungs
 
@@ -62,10 +62,10 @@ def keeping_events(rung_name: str) -> str:
 
 
 def life_of(rung_name: str, order: str, env: Mapping[str, str], progress: Progress) -> list[LifeStep]:
-    async def read(workers: Sequence[Any]) -> list[LifeStep]:
-        return [step async for step in life(workers[0].log, order, progress)]  # all read the same
+    async def read(log: FeedOfLog) -> list[LifeStep]:
+        return [step async for step in life(log, order, progress)]
 
-    steps: list[LifeStep] = ask(rung_name, env, read)
+    steps = ask_log(rung_name, env, read)
     if not steps:
         raise UserError(f"{rung_name} has no order {order} on these servers.")
     return steps

@@ -107,6 +107,11 @@ def ask(rung_name: str, env: Mapping[str, str], question: Callable[[Sequence[Dea
         raise Fallen(f"A server of {rung_name} went away meanwhile ({error.reason}): try again.") from None
 
 
+def ask_log(rung_name: str, env: Mapping[str, str], question: Callable[[Any], Awaitable[T]]) -> T:
+    """Put a question to the log that all of those workers read."""
+    return ask(rung_name, env, lambda workers: question(workers[0].log))  # type: ignore[attr-defined]
+
+
 def parked_table(rung_name: str, parked: Sequence[Any]) -> Table:
     events = sum(one.events for one in parked)
     whole = Column("stream, and why it waits", min_width=45, overflow="fold")  # a name cut short could not be looked up

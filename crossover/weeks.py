@@ -4,14 +4,14 @@ Nothing was prepared for it. It reads the feed of every view from the first even
 """
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Mapping
 
 import polars as pl
 
 from contract.messages import Event, OrderCancelled, OrderPlaced
+from cqrs_impl.ports import FeedOfLog
 from crossover.history import recorded
-from crossover.parked import ask
+from crossover.parked import ask_log
 from crossover.targets import Progress, quiet
 
 
@@ -36,12 +36,12 @@ class Weeks:
 
 
 def by_product_and_week(rung_name: str, env: Mapping[str, str], progress: Progress = quiet) -> pl.DataFrame:
-    async def read(workers: Sequence[Any]) -> Weeks:
+    async def read(log: FeedOfLog) -> Weeks:
         weeks = Weeks()
-        async for event, _at in recorded(workers[0].log, progress):
+        async for event, _at in recorded(log, progress):
             weeks.fold(event)
         return weeks
 
-    orders = ask(rung_name, env, read).orders
+    orders = ask_log(rung_name, env, read).orders
     rows = [(product, week, count) for (product, week), count in orders.items() if count]
     return pl.DataFrame(rows, schema=["product", "week", "orders"], orient="row").sort("product", "week")

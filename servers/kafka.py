@@ -75,7 +75,7 @@ ADDRESS = (
 class Kafka:
     name, title, variable, one_core = "kafka", "Kafka", "KAFKA_URL", False
     parts = (JAVA, JARS)
-    looks_after_s = 0.0  # it writes at once, and ends if it cannot
+    disk_check_s = 0.0  # it writes at once, and ends if it cannot
     # An acknowledged message is in the broker's hands: whether it is on the disk too is a setting.
     durabilities: Mapping[str, Mapping[str, str]] = {"full": {FLUSH: "1"}, "relaxed": {}}
 

@@ -90,7 +90,7 @@ DURABILITY = ("fsync", "synchronous_commit", "full_page_writes")
 class Postgres:
     name, title, variable, one_core = "postgres", "PostgreSQL", "DATABASE_URL", False
     errors: tuple[type[Exception], ...] = (psycopg.Error,)
-    looks_after_s = 0.0  # with the next write
+    disk_check_s = 0.0  # with the next write
     refusals: tuple[str, ...] = ("read-only",)
     # Full loses nothing that was acknowledged; relaxed can lose the last moments before a crash, each write wholly.
     durabilities: Mapping[str, Mapping[str, str]] = {

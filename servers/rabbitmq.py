@@ -44,7 +44,7 @@ logging.getLogger("aiormq").addHandler(logging.NullHandler())  # what it meets i
 class RabbitMQ:
     name, title, variable, one_core = "rabbitmq", "RabbitMQ", "RABBITMQ_URL", False
     durabilities: Mapping[str, Mapping[str, str]] = {"full": {}}  # a quorum queue flushes before it confirms
-    looks_after_s = 10.0  # once it was full; no setting changes that
+    disk_check_s = 10.0  # once it was full; no setting changes that
 
     @property
     def errors(self) -> tuple[type[Exception], ...]:

@@ -141,10 +141,10 @@ class Evicting(Protocol):
 
 @runtime_checkable
 class DiskFillable(Protocol):
-    """Keeps its data in a folder, where a small disk can be mounted before it starts and filled later. It looks at its
-    disk again after this time at most."""
+    """Keeps its data in a folder, where a small disk can be mounted before it starts and filled later. After
+    `disk_check_s` at most it notices that there is room again."""
 
-    looks_after_s: float
+    disk_check_s: float
 
     def data_folder(self, run: "Processes") -> Path: ...
     def need_space(self, url: str) -> None:

@@ -24,7 +24,7 @@ from cqrs_impl.feeds.partition import PartitionFeed
 from cqrs_impl.feeds.rabbitmq import RabbitPublisher, RabbitReader, create, queues_of
 from cqrs_impl.feeds.redis_streams import StreamsPublisher, StreamsReader, stream_of
 from cqrs_impl.feeds.relay import Relay
-from cqrs_impl.feeds.transport import PACK_BYTES, Entry, Pack, Publisher, Reader, decode, encode, packed
+from cqrs_impl.feeds.transport import PACK_BYTES, Pack, PackEntry, Publisher, Reader, decode, encode, packed
 from cqrs_impl.part import Part
 from cqrs_impl.ports import Unreadable
 from cqrs_impl.projector import Projector
@@ -404,7 +404,7 @@ class Half:
 
 def test_a_message_holds_as_much_as_a_broker_takes_and_each_follows_the_one_before() -> None:
     half = "x" * (PACK_BYTES // 2)
-    entries = [Entry(((1, number),), number, None, Unreadable(half, 1, "")) for number in range(1, 6)]
+    entries = [PackEntry(((1, number),), number, None, Unreadable(half, 1, "")) for number in range(1, 6)]
     messages = list(packed("first", PARTS, BEGINNING, [(one.upto, encode(one)) for one in entries]))
     packs = [decode(message) for message in messages]
     assert [len(pack.entries) for pack in packs] == [2, 2, 1]

@@ -18,7 +18,7 @@ AHEAD_MAX = 1000  # events; who waits for one that comes later asks the log
 READ_MAX = 16  # messages at a time
 
 
-class NotOurs(WorkerError):
+class ForeignMessage(WorkerError):
     def __init__(self, part: Part, reason: str) -> None:
         super().__init__(
             f"Partition {part.number} of the broker gave a message that is none of ours ({reason}): somebody else"
@@ -63,7 +63,7 @@ class LogPart:
         await self._log.close()
 
 
-class Held(NamedTuple):
+class HeldMessage(NamedTuple):
     offset: Any
     pack: Pack
     events: list[RecordedEvent]
@@ -76,7 +76,7 @@ class PartitionFeed:
         """`once`: as of `LogPart`, which gives what the broker has lost."""
         self._reader, self._log, self._part = reader, log, part
         self._of_log, self._once_in = LogPart(log, part, once=once), part.number if once else None
-        self._held = deque[Held]()  # messages that are not known to be applied
+        self._held = deque[HeldMessage]()  # messages that are not known to be applied
 
     async def read(self, after: Position, limit: int) -> Batch:
         """What `after` covers has been applied, so that it is acknowledged now."""
@@ -102,12 +102,12 @@ class PartitionFeed:
         more_soon = full or len(events) > limit or len(events) < sum(len(one.events) for one in self._held)
         return Batch(events[:limit], more_soon)
 
-    def _taken(self, delivered: Delivered) -> "Held":
+    def _taken(self, delivered: Delivered) -> HeldMessage:
         try:
             pack = decode(delivered.body)
         except msgspec.DecodeError as error:
-            raise NotOurs(self._part, str(error)) from None
-        return Held(delivered.offset, pack, pack.recorded(self._once_in))
+            raise ForeignMessage(self._part, str(error)) from None
+        return HeldMessage(delivered.offset, pack, pack.recorded(self._once_in))
 
     async def _acknowledge(self, after: Position) -> None:
         """Drop what is covered."""

@@ -37,14 +37,18 @@ class Queue(NamedTuple):
 
     @property
     def name(self) -> str:
-        return f"{self.namespace}.{self.number}"
+        return name_of(self.namespace, self.number)
+
+
+def name_of(namespace: str, number: int) -> str:
+    return f"{namespace}.{number}"
 
 
 def queues_of(namespace: str, partitions: int, purposes: int = 1) -> list[Queue]:
     return [Queue(namespace, number, number % partitions) for number in range(purposes * partitions)]
 
 
-class NotOurs(WorkerError):
+class ForeignQueue(WorkerError):
     def __init__(self, queue: str, reason: str) -> None:
         super().__init__(f"RabbitMQ's queue {queue} is not one of ours ({reason}): delete it, or give another server.")
 
@@ -107,7 +111,7 @@ async def declare(channel: AbstractChannel, queue: Queue) -> None:
         declared = await channel.declare_queue(queue.name, durable=True, arguments=QUEUE)
         await declared.bind(exchange, str(queue.partition))
     except ChannelPreconditionFailed as error:
-        raise NotOurs(queue.name, str(error)) from None
+        raise ForeignQueue(queue.name, str(error)) from None
 
 
 async def create(url: str, queues: Sequence[Queue]) -> None:
@@ -117,11 +121,11 @@ async def create(url: str, queues: Sequence[Queue]) -> None:
         there = 0
         with suppress(ChannelNotFoundEntity):
             while True:
-                await (await session.opened()).declare_queue(f"{namespace}.{there}", passive=True)
+                await (await session.opened()).declare_queue(name_of(namespace, there), passive=True)
                 there += 1
         channel = await session.opened()
         for number in range(there if there != len(queues) else 0):
-            await channel.queue_delete(f"{namespace}.{number}")
+            await channel.queue_delete(name_of(namespace, number))
         for queue in queues:
             await declare(channel, queue)
     finally:

@@ -20,7 +20,7 @@ from cqrs_impl.batch import uncovered
 from cqrs_impl.checkpoint import AnotherHistory
 from cqrs_impl.feeds.outbox.recorder import OutboxBacklog
 from cqrs_impl.feeds.routes import Routes
-from cqrs_impl.feeds.transport import Entry, Publisher, encode, packed
+from cqrs_impl.feeds.transport import PackEntry, Publisher, encode, packed
 from cqrs_impl.ports import FeedOfLog, Heartbeat, RecordedEvent, Unshown
 from cqrs_impl.steps import repeat
 from crud_impl.connections import Database, Rows
@@ -150,13 +150,13 @@ class Relay:
             assert not isinstance(one.event, Heartbeat | Unshown), "the outbox holds events of views"
             upto = one.position.components
             to, once = await self._routes.of(one)
-            entry = upto, encode(Entry(upto, counted, one.recorded_s, one.event, once))
+            entry = upto, encode(PackEntry(upto, counted, one.recorded_s, one.event, once))
             for partition in to:
                 entries[partition].append(entry)
         idle = not news and self._clock() >= self._published_s + HEARTBEAT_S
         if news or idle:
             end = news[-1].position.components if news else at.components
-            nothing = end, encode(Entry(end, counted))
+            nothing = end, encode(PackEntry(end, counted))
             for of_one in entries:
                 if not of_one or of_one[-1][0] != end:
                     of_one.append(nothing)

@@ -41,8 +41,10 @@ class Routes:
         if self._parts == 1 or isinstance(event, Heartbeat):
             return Route(self._everywhere, 0)
         if isinstance(event, OfOrder) or event.stream.startswith("order-"):
-            placed = isinstance(event, OrderPlaced)
-            order = self._placed(event) if placed else await self._of_order(event.stream, recorded.position)  # type: ignore[arg-type]
+            if isinstance(event, OrderPlaced):
+                order = self._placed(event)
+            else:
+                order = await self._of_order(event.stream, recorded.position)
             counted = isinstance(event, OrderPlaced | OrderCancelled | Unreadable)
             return Route(order.all if counted else order.home, min(order.home))
         own = partition_of(event.stream, self._parts)

@@ -26,11 +26,11 @@ from contract.messages import Event
 from contract.position import Components, Position
 from cqrs_impl.ports import Heartbeat, RecordedEvent, Unreadable
 
-PACK_BYTES = 100_000  # and the entry that passes it: a tenth of the least that a broker takes
+PACK_BYTES = 100_000  # a message ends with the entry that passes this; every broker takes ten times as much
 AWAY = "The broker cannot be reached right now."
 
 
-class Entry(Struct, frozen=True, array_like=True):
+class PackEntry(Struct, frozen=True, array_like=True):
     """An event, the same in each partition that carries it; without one it only says how far the partition is."""
 
     upto: Components  # the position of the event, if there is one
@@ -46,7 +46,7 @@ class Pack(Struct, frozen=True, array_like=True):
     history: str
     of: int  # partitions
     after: Components
-    entries: Annotated[list[Entry], msgspec.Meta(min_length=1)]
+    entries: Annotated[list[PackEntry], msgspec.Meta(min_length=1)]
 
     @property
     def upto(self) -> Components:

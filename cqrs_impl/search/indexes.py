@@ -38,7 +38,7 @@ _decode = msgspec.json.Decoder().decode
 NOTHING: dict[str, str] = {}
 
 
-class NotOurs(WorkerError):
+class ForeignIndex(WorkerError):
     def __init__(self, index: str) -> None:
         super().__init__(f"The search engine has an index {index} that is not ours: delete it, or give another engine.")
 
@@ -68,7 +68,7 @@ class Indexes:
         if found is None:
             raise refused(reply)
         if found.index and not found.index.startswith(f"{self.namespace}."):
-            raise NotOurs(found.index)
+            raise ForeignIndex(found.index)
         return found if found.index else None
 
     async def write(self, at: Got, checkpoint: Source) -> Got | None:

@@ -101,7 +101,7 @@ def faults_of(one: Rung) -> list[Scheduled]:
         if isinstance(server, Evicting):
             found.append(Scheduled("evict", name, partial(_evicted, server, name), (0.0, 0.1)))
         if isinstance(server, DiskFillable):
-            within_s = RECOVERY_S_MAX + server.looks_after_s
+            within_s = RECOVERY_S_MAX + server.disk_check_s
             found.append(Scheduled("disk-full", name, partial(_disk_full, name), within_s=within_s))
         if isinstance(server, Refusing):
             refusals = ((how, partial(_refusing, server, how)) for how in server.refusals)

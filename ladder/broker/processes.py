@@ -12,7 +12,7 @@ from cqrs_impl.feeds.outbox.feed import OutboxFeed
 from cqrs_impl.feeds.outbox.recorder import history_of
 from cqrs_impl.feeds.partition import LogPart, PartitionFeed
 from cqrs_impl.feeds.relay import RELAYS, Notes, Relay
-from cqrs_impl.notifications import Notifications, OfParts, RedisCounts
+from cqrs_impl.notifications import Notifications, NotificationsOfParts, RedisCounts
 from cqrs_impl.part import Part
 from cqrs_impl.projector import Projector
 from cqrs_impl.projectors import Projectors
@@ -79,14 +79,14 @@ def _relay(env: Environment, one: Rung) -> Relay:
     return Relay(log, _notes(env, one), publisher, partitions(one))
 
 
-def _notifications(env: Environment, one: Rung) -> OfParts:
+def _notifications(env: Environment, one: Rung) -> NotificationsOfParts:
     def of(part: Part) -> Notifications:
         log = _log(env)
         reader = transport(one).reader(env, carried(one), part.number, CONSUMER)
         feed = PartitionFeed(reader, log, part, once=True)
         return Notifications(feed, log, RedisCounts(redis_client(env), f"{env.namespace}:{part.of}:{part.number}"))
 
-    return OfParts([of(Part(number, partitions(one))) for number in range(partitions(one))])
+    return NotificationsOfParts([of(Part(number, partitions(one))) for number in range(partitions(one))])
 
 
 def relay_name(one: Rung) -> str:
