@@ -74,8 +74,9 @@ diff: $(READY)
 	@$(BIN)/crossover diff $(RUNG)
 
 torture: $(READY)
-	@stored() { $(BIN)/python -c "from ladder.rung import *; print(*(name for r in rungs().values() if r.servers for name in $$1))"; }; \
-	rungs=$$(stored '[r.name]'); failed=0; for rung in $$(stored 'on_each_server(r)'); do for seed in 1 2 3; do \
+	@rungs=$$($(BIN)/python -c 'from ladder.rung import *; print(*(r.name for r in rungs().values() if r.servers))'); \
+	forms=$$($(BIN)/python -c 'from ladder.rung import *; print(*(form for r in rungs().values() if r.servers for form in on_each_server(r)))'); \
+	failed=0; for rung in $$forms; do for seed in 1 2 3; do \
 	    $(BIN)/crossover torture $$rung --seed $$seed $(ARGS) || failed=1; \
 	done; done; KILLS=25 EVENTS=20000 HISTORIES=10000 PASTS=300 CASES=100 RUNGS=$$(echo $$rungs | tr ' ' ,) \
 	$(BIN)/python -m pytest tests/test_kills.py tests/test_openapi.py tests/test_event_store.py tests/test_time_travel.py || failed=1; exit $$failed

@@ -10,12 +10,11 @@ from contract.position import Position, covers
 from cqrs_impl.batch import uncovered
 from cqrs_impl.checkpoint import AnotherHistory
 from cqrs_impl.feeds.routes import Routes
-from cqrs_impl.feeds.transport import Delivered, Pack, Reader, decode
+from cqrs_impl.feeds.transport import READ_MAX, Delivered, Pack, Reader, decode
 from cqrs_impl.part import Part
 from cqrs_impl.ports import Batch, FeedOfLog, Heartbeat, RecordedEvent
 
 AHEAD_MAX = 1000  # events; who waits for one that comes later asks the log
-READ_MAX = 16  # messages at a time
 
 
 class ForeignMessage(WorkerError):

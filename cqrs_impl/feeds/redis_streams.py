@@ -11,10 +11,9 @@ from time import monotonic
 from typing import Any
 
 from cqrs_impl.documents.redis_client import RedisClient
-from cqrs_impl.feeds.transport import Delivered
+from cqrs_impl.feeds.transport import READ_MAX, Delivered
 
 FIRST = "0-0"
-READ_MAX = 16
 BLOCK_S_MAX = 0.5  # shorter than the timeout of a client
 TRIM_S = 1.0
 

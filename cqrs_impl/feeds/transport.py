@@ -27,6 +27,7 @@ from contract.position import Components, Position
 from cqrs_impl.ports import Heartbeat, RecordedEvent, Unreadable
 
 PACK_BYTES = 100_000  # a message ends with the entry that passes this; every broker takes ten times as much
+READ_MAX = 16  # messages at a time
 AWAY = "The broker cannot be reached right now."
 
 

@@ -2,9 +2,8 @@
 
 from collections.abc import Mapping
 from functools import partial
-from typing import Any
 
-from contract.ports import OrderSystem
+from contract.ports import OrderSystem, Worker
 from cqrs_impl.commands import Commands
 from cqrs_impl.documents.redis_parts import PartReads
 from cqrs_impl.feeds.outbox.recorder import Outbox
@@ -46,7 +45,7 @@ class Broker(Cqrs):
         read = PartReads(redis_client(env), keys(env, self), RelayedBacklog(tables.rows, relay_name(self)))
         return CqrsOrders(tables, Commands(tables, Outbox(env.namespace), env.clock), DocumentQueries(read), read.leads)
 
-    def workers(self, env: Environment) -> Mapping[str, Any]:
+    def workers(self, env: Environment) -> Mapping[str, Worker]:
         return processes(env, self)
 
     def rebuild(self, env: Environment, progress: Progress) -> int:

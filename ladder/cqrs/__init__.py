@@ -3,9 +3,8 @@
 import asyncio
 from collections.abc import Callable, Mapping
 from functools import partial
-from typing import Any
 
-from contract.ports import OrderSystem
+from contract.ports import OrderSystem, Worker
 from cqrs_impl.commands import Commands
 from cqrs_impl.documents.redis import Keys, RedisDocuments, claim
 from cqrs_impl.documents.redis_reads import RedisReads
@@ -46,7 +45,7 @@ class Cqrs(Views):
         read = RedisReads(redis_client(env), Keys(env.namespace), OutboxBacklog(tables.rows))
         return CqrsOrders(tables, Commands(tables, Outbox(env.namespace), env.clock), DocumentQueries(read), read.leads)
 
-    def workers(self, env: Environment) -> Mapping[str, Any]:
+    def workers(self, env: Environment) -> Mapping[str, Worker]:
         feed = OutboxFeed(connect(env), env.namespace)
         documents = RedisDocuments(redis_client(env), Keys(env.namespace), feed.present)
         return {"projector": Projector(feed, feed, documents), **consumers(self, env)}

@@ -1,9 +1,8 @@
 """New: the events are the write model. A command folds the events of what it touches, and appends new ones."""
 
 from collections.abc import Mapping
-from typing import Any
 
-from contract.ports import OrderSystem
+from contract.ports import OrderSystem, Worker
 from cqrs_impl.documents.redis import Keys, RedisDocuments
 from cqrs_impl.documents.redis_reads import RedisReads
 from cqrs_impl.event_store.commands import EventCommands
@@ -40,7 +39,7 @@ class EventSourced(Cqrs):
         store = EventStore(env.namespace, 0 if self.chosen else SNAPSHOT_EVERY)
         return EventOrders(tables, EventCommands(tables, store, env.clock), DocumentQueries(read), read.leads)
 
-    def workers(self, env: Environment) -> Mapping[str, Any]:
+    def workers(self, env: Environment) -> Mapping[str, Worker]:
         feed = OutboxFeed(connect(env), env.namespace, shown)
         documents = RedisDocuments(redis_client(env), Keys(env.namespace), feed.present)
         return {"projector": Projector(feed, feed, documents), **consumers(self, env)}

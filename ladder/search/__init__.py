@@ -1,9 +1,8 @@
 """New: a search engine answers searches, from an index with a projector of its own beside that of the views."""
 
 from collections.abc import Mapping
-from typing import Any
 
-from contract.ports import OrderSystem
+from contract.ports import OrderSystem, Worker
 from cqrs_impl.commands import Commands
 from cqrs_impl.documents.redis import Keys
 from cqrs_impl.documents.redis_reads import RedisReads
@@ -38,7 +37,7 @@ class Search(Cqrs):
         commands = Commands(tables, Outbox(env.namespace), env.clock)
         return SearchedOrders(tables, commands, DocumentQueries(read), read.leads, search)
 
-    def workers(self, env: Environment) -> Mapping[str, Any]:
+    def workers(self, env: Environment) -> Mapping[str, Worker]:
         feed = OutboxFeed(connect(env), env.namespace)
         documents = IndexedDocuments(indexes(env, self), feed.present)
         return {**super().workers(env), "indexer": Projector(feed, feed, documents, apply=documents.apply)}
