@@ -58,8 +58,7 @@ check: $(READY)
 # 200 for measuring what it and brokers add; 140 for tests that a slow machine cannot fail; 330 and 80 for packs of
 # events, a queue that died, overlapping faults and a table of what brokers cost; 200 and 440 for an index that is
 # rebuilt live, and what is said of an engine that cannot be used; 180 for measuring what a live rebuild does to
-# readers; 60 for the older of two
-# names, and tests of the next index in a file of their own.
+# readers; 60 for the older of two names, and for tests of the next index in a file of their own.
 sizes:
 	@lines() { find "$$@" -name '*.py' -not -path '*/.ipynb_checkpoints/*' -exec cat {} + | wc -l; }; \
 	for package in $(PRODUCT) tests; do printf '%7d  %s\n' $$(lines $$package) $$package; done; \
