@@ -43,22 +43,8 @@ check: $(READY)
 	@$(MAKE) --no-print-directory sizes
 	@SIMULATION_SEEDS=2000 HISTORIES=1000 CASES=10 KILLS=3 $(BIN)/python -m pytest -n 2 --dist worksteal $(ARGS)
 
-# Every line is one that somebody has to read: the limits only ever go down, or up with a feature and a reason. The last
-# rises: 2,000 and 2,600 for other people's machines, servers and proxies (one way to connect, the trial, histories, the
-# allow-list, one HTTP reader, outputs); 1,500 and 600 for the rungs orm, cache and replica;
-# 290 and 150 for what a cache does as a picture, what a mapper costs in a notebook and the rate of a torture;
-# 250 and 150 for several standbys and their faults; 80 and 100 for the stampede, a cheaper miss and patience with a 503;
-# 720 and 400 for events as the truth; 30 and 60 for rates whose trials were stolen, and tests that ask no speed;
-# 880 and 430 for asking events what was: time travel, tried on random histories too, an order's life, three mistakes and
-# a notebook; 340 and 340 for views that are rebuilt while they answer; 1,240 and 1,030 for views in parts, fed by a relay
-# through a broker, with one suite for all transports; 1,020 and 670 for Kafka and RabbitMQ as servers, with what they
-# suffer, and for what fetches what is pinned; 420 and 150 for what carries events over them; 20 and 70 for a live
-# rebuild that goes on, and always ends; 10 and 50 for what makes the suite shorter: runs in a brisk tempo, patience with
-# a server that is only slow; 190 and 70 for a second consumer of the events; 1,300 and 350 for a search engine, and
-# 200 for measuring what it and brokers add; 140 for tests that a slow machine cannot fail; 330 and 80 for packs of
-# events, a queue that died, overlapping faults and a table of what brokers cost; 200 and 440 for an index that is
-# rebuilt live, and what is said of an engine that cannot be used; 180 for measuring what a live rebuild does to
-# readers; 60 for the older of two names, and for tests of the next index in a file of their own.
+# Every line is one that somebody has to read: the limits go down, or up with a feature. The commit that raises one says
+# which feature, and why it is worth its lines.
 sizes:
 	@lines() { find "$$@" -name '*.py' -not -path '*/.ipynb_checkpoints/*' -exec cat {} + | wc -l; }; \
 	for package in $(PRODUCT) tests; do printf '%7d  %s\n' $$(lines $$package) $$package; done; \

@@ -99,7 +99,7 @@ def other_clients(findings: Findings, other: Findings, path: str) -> str:
 
 
 def answer(findings: Findings, path: str) -> str:
-    """The answer in Markdown: picture, sentences, table."""
+    """The answer in Markdown: picture, crossovers, what to choose and its price, table. The report says the rest."""
     fingerprint = findings.run.manifest.fingerprint
     workload = fingerprint.workload["name"] if isinstance(fingerprint.workload, dict) else "?"
     headline, names = as_markdown(words.headline(findings)), [findings.baseline, *findings.challengers]
@@ -116,8 +116,8 @@ def answer(findings: Findings, path: str) -> str:
     return "\n".join(
         [
             f"![{headline}]({quote(path)}/plots/ratio.png)\n",
-            f"**{headline}**\n",
-            *(f"- {as_markdown(line)}" for line in words.lines(findings)),
+            f"**{as_markdown(' '.join(words.crossover_lines(findings)) or words.text(findings))}**\n",
+            *(f"- {as_markdown(line)}" for line in [*words.recommendation(findings), *words.price(findings)]),
             "",
             f"Workload {as_code(workload)}, size {as_code(str(fingerprint.size))}, "
             f"{fingerprint.rate_per_s:g} operations a second, {as_markdown(findings.run.manifest.profile)} profile"
