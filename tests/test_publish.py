@@ -72,7 +72,9 @@ def test_publishing_leads_the_readme_and_keeps_what_stands_around_it(tmp_path: P
     text = (tmp_path / "README.md").read_text()
     assert text.startswith("before\n") and text.endswith("after\n") and "old" not in text
     assert "results/published/a-run/plots/ratio.png" in text
-    assert all(f"- {line}\n" in text for line in answer.lines(find(run_dir)))
+    found = find(run_dir)
+    assert f"**{' '.join(answer.crossover_lines(found))}**\n" in text
+    assert all(f"- {line}\n" in text for line in [*answer.recommendation(found), *answer.price(found)])
     keep(tmp_path / "results" / "published" / "a-run", tmp_path)
     assert (tmp_path / "README.md").read_text() == text, "a kept run published again changes nothing"
 
