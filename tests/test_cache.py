@@ -1,26 +1,17 @@
 """The cache: what makes an answer stale, and that none is given after that, whatever becomes of the cache."""
 
 import asyncio
-import os
-import signal
-import time
-from collections.abc import Callable, Iterator
-from itertools import islice
-from random import Random
+from collections.abc import Callable
 from typing import Any
 
-import httpx
 import pytest
 import redis
 
 from contract import messages as m
 from contract.errors import Refusal, StoreGone
 from contract.position import START, Position, covers
-from cqrs_impl.documents.memory import MemoryDocuments
-from cqrs_impl.fold import KINDS, fold
-from crossover.targets import LOOPBACK, Target, listen, target_env
+from crossover.targets import target_env
 from crud_impl.cache.entries import TTL_S, Entries
-from crud_impl.cache.stale import STALE, Related, stale_tags, tags_of
 from crud_impl.cache.system import CachedOrders
 from crud_impl.session import open_step
 from crud_impl.system import CrudOrders
@@ -29,96 +20,7 @@ from ladder.environment import LEVELS, Environment
 from ladder.rung import rung
 from servers.postgres import POSTGRES
 from servers.redis import CACHE
-from servers.server import Unusable
-from servers.supervisor import Processes
-from tests.service import PATIENCE_S, Shop, fresh_id
-from tests.story import T0, events, line
-
-# What is made stale, by the table and by the fold
-
-COMMANDS: dict[type[m.Event], Callable[[Any], m.Command]] = {
-    m.CustomerRegistered: lambda e: m.RegisterCustomer(e.id, e.name),
-    m.CustomerRenamed: lambda e: m.RenameCustomer(e.id, e.name),
-    m.ProductAdded: lambda e: m.AddProduct(e.id, e.name, e.price_cents, e.stock),
-    m.ProductRepriced: lambda e: m.RepriceProduct(e.id, e.price_cents),
-    m.StockDelivered: lambda e: m.DeliverStock(e.id, e.delivery_id, e.quantity),
-    m.OrderPlaced: lambda e: m.PlaceOrder(
-        e.id, e.customer_id, tuple(m.Wanted(one.product_id, one.quantity) for one in e.lines)
-    ),
-    m.OrderPaid: lambda e: m.PayOrder(e.id),
-    m.OrderShipped: lambda e: m.ShipOrder(e.id),
-    m.OrderCancelled: lambda e: m.CancelOrder(e.id),
-}
-SHOWN_BY: dict[str, Callable[[str], m.Query | None]] = {
-    "customer": m.GetCustomer,
-    "product": m.GetProduct,
-    "order": m.GetOrder,
-    "history": m.GetHistory,
-    "item": lambda _: m.SearchOrders(("tea",), 10),
-    "word": lambda _: m.SearchOrders(("tea",), 10),
-    "sales": lambda _: m.TopProducts(10),
-    "top": lambda _: m.TopProducts(10),
-    "day": lambda _: m.DailySales(30),
-    "days": lambda _: m.DailySales(30),
-    "orders-of": lambda id: m.ListOrders(id, 10),
-    "active-of": lambda _: None,  # no query shows it
-}
-
-
-class Watched(MemoryDocuments):
-    """Documents that remember what was changed: (kind, id)."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.changed = set[tuple[str, str]]()
-
-    def put(self, id: str, document: Any) -> None:
-        self.changed.add((KINDS[type(document)], id))
-        super().put(id, document)
-
-    def list(self, name: str, entry: str) -> None:
-        self.changed.add((name.partition(":")[0], name.partition(":")[2]))
-        super().list(name, entry)
-
-    def drop(self, name: str, entry: str) -> None:
-        self.changed.add((name.partition(":")[0], name.partition(":")[2]))
-        super().drop(name, entry)
-
-
-def whole_story(seed: int) -> Iterator[m.Event]:
-    """A random one, and the kinds of events that it lacks."""
-    yield from (story := [*islice(events(Random(seed)), 60)])
-    customer, product = (next(e.id for e in story if isinstance(e, kind)) for kind in (m.OfCustomer, m.OfProduct))
-    yield m.OrderPlaced("last", 1, T0, customer, (line(product, "Green Tea", 1),), 100)
-    yield m.OrderPaid("last", 2, T0)
-    yield m.OrderShipped("last", 3, T0)
-    yield m.ProductRepriced(product, 9, 7)
-
-
-def test_the_table_names_what_the_fold_changes_and_nothing_else() -> None:
-    needed: dict[type, set[str]] = {kind: set() for kind in STALE}
-
-    async def check(seed: int) -> None:
-        documents, placed = Watched(), dict[str, Related]()
-        for event in whole_story(seed):
-            documents.changed.clear()
-            await fold(event, documents)
-            if isinstance(event, m.OrderPlaced):
-                placed[event.id] = Related(event.customer_id, tuple(one.product_id for one in event.lines))
-            command = COMMANDS[type(event)](event)
-            stale = stale_tags(command, placed.get(event.id, Related()))
-            for kind, id in documents.changed:
-                if query := SHOWN_BY[kind](id):
-                    reached = stale.intersection(tags_of(query, placed.get(id, Related()).customer_id))
-                    assert reached, f"{type(event).__name__} changes {kind} {id}"
-                    needed[type(command)] |= {tag.partition(":")[0] for tag in reached}
-
-    for seed in range(20):
-        asyncio.run(check(seed))
-    assert {kind: set(tags) for kind, tags in STALE.items()} == needed
-
-
-# One cache, and what may happen to it
+from tests.service import PATIENCE_S, fresh_id
 
 
 class Redis:
@@ -393,76 +295,3 @@ def test_a_miss_after_a_command_asks_the_cache_twice_and_the_database_once(play:
             assert await costs(m.GetOrder(order)) == hit
 
     play(story)
-
-
-# A served one
-
-
-def test_answers_go_on_while_the_cache_is_emptied_full_paused_gone_or_an_older_one(fresh_target: Any) -> None:
-    with Processes() as processes:
-        url = CACHE.start(processes, maxmemory="12mb")
-        (pid,) = CACHE.process_ids(processes)
-        shared = fresh_target("cache")
-        placed = Target("it", "cache", shared.env | {CACHE.variable: url}, processes)
-        target = placed.launch(listen(LOOPBACK, 0))
-        hurts: dict[str, Callable[[], object]] = {
-            "nothing": lambda: None,
-            "emptied": lambda: CACHE.flush(processes),
-            "full": lambda: CACHE.evict(url),
-            "paused": lambda: os.kill(pid, signal.SIGSTOP),
-            "going on": lambda: os.kill(pid, signal.SIGCONT),
-            "gone": lambda: processes.stop(CACHE.name),
-            "back": lambda: CACHE.restart(processes),
-        }
-        with httpx.Client(base_url=target.url, timeout=60) as client:
-            shop, pages = Shop(client), list[str]()
-            for number, (hurt, do) in enumerate(hurts.items()):
-                do()
-                customer = shop.customer(f"Ann {number}")
-                pages.append(f"/customers/{customer}")
-                for page in pages * 3:
-                    assert client.get(page).status_code == 200, hurt
-                assert client.post(f"{pages[0]}/rename", json={"name": hurt}).status_code == 200
-                assert client.get(pages[0]).json()["name"] == hurt
-                assert client.get("/ready").status_code == 200, hurt
-
-            def counted(count: str) -> float:
-                names = client.get("/metrics").text.splitlines()
-                (line,) = [text for text in names if text.startswith(f"cache_{count}_total")]
-                return float(line.split()[1])
-
-            def hit(name: str) -> None:
-                hits, until_s = counted("hits"), time.monotonic() + PATIENCE_S
-                while counted("hits") == hits and time.monotonic() < until_s:
-                    assert client.get(pages[0]).json()["name"] == name
-                assert counted("hits") > hits
-
-            hit("back")
-            with CACHE.failing_over(processes):  # to what it held when this begins
-                assert client.post(f"{pages[0]}/rename", json={"name": "since"}).status_code == 200
-                assert client.get(pages[0]).json()["name"] == "since"
-            hit("since")
-            assert all(counted(count) > 0 for count in ("hits", "misses", "bypassed", "loads"))
-        target.stop()
-
-
-@pytest.mark.parametrize(
-    ("settings", "refused"),
-    [
-        ({"maxmemory": "0", "maxmemory_policy": "noeviction"}, True),
-        ({"maxmemory": "8mb", "maxmemory_policy": "noeviction"}, False),
-        ({"maxmemory": "0", "maxmemory_policy": "volatile-lru"}, False),
-    ],
-)
-def test_a_cache_that_neither_evicts_nor_is_bounded_is_refused(settings: dict[str, str], refused: bool) -> None:
-    with Processes() as processes:
-        url = CACHE.start(processes, **settings)
-        if not refused:
-            assert CACHE.check(url).settings["maxmemory-policy"] == settings["maxmemory_policy"]
-            return
-        with pytest.raises(Unusable) as reason:
-            CACHE.check(url)
-        assert str(reason.value) == (
-            "The Redis at CACHE_URL never evicts and has no memory bound: set its maxmemory, and its"
-            " maxmemory-policy to allkeys-lru."
-        )

@@ -14,19 +14,10 @@ from loadtests.fill import fill
 from loadtests.format import Ledger
 from loadtests.history import Effect, Entry, History, may_hold
 from loadtests.http import HttpClient, HttpResponse
+from loadtests.judge import counts_that_sum_to, judge_rebuild
 from loadtests.operations import OperationStream
-from loadtests.oracle import (
-    Evidence,
-    NotFilled,
-    Oracle,
-    counts_that_sum_to,
-    judge_everything,
-    judge_rebuild,
-    judge_sessions,
-    judge_statuses,
-    uncertain,
-    within,
-)
+from loadtests.oracle import Evidence, NotFilled, Oracle, judge_everything
+from loadtests.sessions import judge_sessions, judge_statuses
 from loadtests.workload import load
 from tests import load_targets as targets
 from tests.load_targets import Lie, serving
@@ -215,30 +206,6 @@ def test_each_lie_is_caught(lie: str, summary: list[str]) -> None:
     found = story.findings()
     assert kind in found, found
     summary.append(f"oracle: {lie}: {kind}")
-
-
-def test_without_tokens_going_back_is_counted_and_no_violation() -> None:
-    reads = [entry("order", ORDER, at=at, version=version) for at, version in ((1, 2), (2, 1))]
-    assert judge_sessions([msgspec.structs.replace(read, tokens=False) for read in reads]) == ([], 1, 1)
-
-
-@pytest.mark.parametrize(
-    ("seen_s", "received", "sent", "findings"),
-    [
-        (2.0, "old", "old", 1),  # its token asks for what it saw
-        (2.0, "old", "new", 0),  # what it saw was restored away, and its token is of what came after
-        (2.0, "", "", 0),  # a token that names no history cannot tell
-        (1.0, "old", "new", 1),  # what was there before the copy is there after it
-    ],
-)
-def test_who_saw_what_was_restored_away_may_go_back_but_not_with_its_token(
-    seen_s: float, received: str, sent: str, findings: int
-) -> None:
-    saw = msgspec.structs.replace(entry("order", ORDER, at=seen_s, version=2), tokens=True, received_history=received)
-    back = msgspec.structs.replace(entry("order", ORDER, at=9, version=1), tokens=True, sent_history=sent)
-    span = (1.9, 3.0)
-    assert len(judge_sessions([saw, back], [span])[0]) == findings
-    assert uncertain(saw, [span]).outcome == ("unknown" if within(saw, [span]) else "ok")
 
 
 def test_a_value_may_hold_until_another_was_surely_set() -> None:

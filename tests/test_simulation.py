@@ -14,7 +14,8 @@ from contract.position import Position
 from cqrs_impl.batch import apply
 from cqrs_impl.ports import Batch, RecordedEvent
 from crossover.gallery import no_version_guard, swallowed_error
-from tests.simulation import KEYS, STORIES, Client, Feed, Redis, World, expected, story, turn
+from tests.simulated_redis import KEYS, Client, Redis, turn
+from tests.simulation import STORIES, Feed, World, expected, story
 from tests.story import totals
 
 SEEDS = int(os.environ.get("SIMULATION_SEEDS", "300"))

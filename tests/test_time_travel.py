@@ -28,7 +28,7 @@ from servers.postgres import POSTGRES
 from tests.conftest import RUNGS
 from tests.model import Model
 from tests.service import fresh_id, settle
-from tests.test_event_store import chosen
+from tests.test_event_histories import chosen
 
 RUNG = "event_sourced"
 PASTS = int(os.environ.get("PASTS", "4"))  # random histories

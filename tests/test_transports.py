@@ -4,155 +4,32 @@ import asyncio
 from abc import ABC, abstractmethod
 from collections import defaultdict
 from collections.abc import Callable, Coroutine, Sequence
-from contextlib import suppress
-from itertools import islice
-from random import Random
 from typing import Any, TypeVar
 
-import aio_pika
 import pytest
 
-from contract.errors import StoreGone, Unavailable
-from contract.messages import BaseEvent, Event, OrderCancelled
-from contract.position import BEGINNING, START, Position, covers
+from contract.errors import StoreGone
+from contract.messages import Event, OrderCancelled
+from contract.position import BEGINNING, Position
 from cqrs_impl.dead_letters import TRIES_MAX
 from cqrs_impl.documents.members import RedisMembers
 from cqrs_impl.documents.redis import Keys, RedisDocuments
 from cqrs_impl.documents.redis_client import RedisClient
-from cqrs_impl.documents.redis_parts import PartDocuments, PartKeys, PartReads, layout
-from cqrs_impl.feeds.partition import PartitionFeed
-from cqrs_impl.feeds.rabbitmq import RabbitPublisher, RabbitReader, create, queues_of
+from cqrs_impl.documents.redis_parts import PartDocuments, PartKeys, layout
 from cqrs_impl.feeds.redis_streams import StreamsPublisher, StreamsReader, stream_of
-from cqrs_impl.feeds.relay import Relay
 from cqrs_impl.feeds.transport import PACK_BYTES, Pack, PackEntry, Publisher, Reader, decode, encode, packed
 from cqrs_impl.part import Part
 from cqrs_impl.ports import Unreadable
-from cqrs_impl.projector import Projector
 from cqrs_impl.projectors import Projectors
 from ladder.connections import redis_client
 from ladder.environment import CLIENTS, LEVELS, Environment
-from servers.kafka import KAFKA
-from servers.rabbitmq import RABBITMQ
 from servers.redis import REDIS, STREAMS
-from servers.server import Unusable
-from servers.supervisor import Processes
 from tests.brokers import MemoryBroker, MemoryPublisher, MemoryReader
-from tests.service import PATIENCE_S, patient
-from tests.story import ListFeed, contents, events, followed, place, views
+from tests.partitions import EVENTS, PARTS, Dying, Half, World, of_pack
+from tests.service import patient
+from tests.story import ListFeed, contents, followed, place, views
 
 Connected = TypeVar("Connected", Publisher, Reader)
-PARTS = 2
-EVENTS = list(islice(events(Random(3), things=4), 60))
-
-
-def of_pack(pack: Pack) -> list[Event]:
-    return [one.event for one in pack.entries if isinstance(one.event, BaseEvent)]  # type: ignore[misc]
-
-
-class Notes:
-    """Those of a relay, in memory."""
-
-    def __init__(self) -> None:
-        self.noted: tuple[Position, int] | None = None
-
-    async def read(self) -> tuple[Position, int] | None:
-        return self.noted
-
-    async def write(self, position: Position, counted: int, trouble: str | None = None) -> None:
-        self.noted = position, counted
-
-
-class World:
-    """A log, a transport, a relay, and the parts of the views in a read store, moved step by step."""
-
-    def __init__(self, suite: "TransportSuite", log: ListFeed) -> None:
-        self.suite, self.log, self.name = suite, log, suite.namespace()
-        self.publisher, self.notes = suite.connected(suite.publisher(self.name)), Notes()
-        self.relay = self.new_relay()
-        self.projectors = [self.projector(number) for number in range(PARTS)]
-
-    def new_relay(self, publisher: Any = None) -> Relay:
-        return Relay(self.log, self.notes, publisher or self.publisher, PARTS, batch_max=5)  # type: ignore[arg-type]
-
-    def projector(self, number: int, client: Any = None) -> Projector:
-        part = Part(number, PARTS)
-        feed = PartitionFeed(self.suite.connected(self.suite.reader(self.name, part)), self.log, part)
-        documents = PartDocuments(client or self.suite.client(), PartKeys(self.name, part), self.log.present)
-        return Projector(feed, self.log, documents, part=part, batch_max=7)
-
-    async def publish(self, upto: int | None = None) -> None:
-        """So many of the events, or all."""
-        whole = self.log.events
-        self.log.events = whole[:upto]
-        while (await self.relay.step())[0]:
-            pass
-        self.log.events = whole
-
-    async def project_some(self) -> None:
-        for projector in self.projectors:
-            await projector.step()
-
-    async def project(self, *numbers: int) -> None:
-        """Until these projectors, or all, have applied everything that the log holds."""
-        for number in numbers or range(PARTS):
-            projector = self.projectors[number]
-            async with asyncio.timeout(PATIENCE_S):
-                await self.step(projector)
-                while (await projector.position()).components < place(len(self.log.events)).components:
-                    await self.step(projector)
-
-    async def step(self, projector: Projector) -> None:
-        try:
-            moved, more_soon = await projector.step()
-            if not (moved or more_soon):
-                await projector.feed.wait(0.05)
-        except StoreGone:
-            await projector.feed.close()
-
-    async def go_on(self, projector: Projector) -> None:
-        """Until it is interrupted: its messages may arrive a moment later."""
-        async with asyncio.timeout(PATIENCE_S):
-            while True:
-                await self.step(projector)
-
-    async def messages(self, upto: int) -> list[list[Pack]]:
-        """What a new reader of each partition is given, until one covers so many events."""
-        given: list[list[Pack]] = [[] for _ in range(PARTS)]
-        for number, messages in enumerate(given):
-            reader = self.suite.reader(self.name, Part(number, PARTS))
-            async with asyncio.timeout(PATIENCE_S):
-                while not messages or messages[-1].upto < place(upto).components:
-                    await reader.wait(0.05)
-                    messages += (decode(one.body) for one in await reader.read(1000))
-            await reader.close()
-        return given
-
-    def reads(self) -> PartReads:
-        return PartReads(self.suite.client(), PartKeys(self.name, Part(0, PARTS)), NoBacklog())
-
-    async def shown(self) -> Position | None:
-        return (await self.reads().first("top", 1))[1]
-
-    async def reached(self) -> Position:
-        with suppress(Unavailable):  # nobody has begun yet
-            return await self.shown() or START
-        return START
-
-    async def until(self, event: int) -> None:
-        async with asyncio.timeout(PATIENCE_S):
-            while not covers(await self.reached(), place(event)):  # what is read from the log may be more
-                await asyncio.sleep(0.01)
-
-
-class NoBacklog:
-    async def history(self, position: Position, counted: int | None = None) -> str:
-        return position.history
-
-    async def behind(self, position: Position, counted: int | None = None) -> tuple[int, float]:
-        return 0, 0.0
-
-    async def trouble(self) -> str | None:
-        return None
 
 
 class TransportSuite(ABC):
@@ -370,41 +247,6 @@ class TransportSuite(ABC):
         return Projectors(name, world.log, PARTS, members, lambda part, _: world.projector(part.number))
 
 
-class Dying:
-    """A client whose user is ended after so many calls, the last of which was carried out."""
-
-    def __init__(self, client: RedisClient, calls: int) -> None:
-        self.client, self.left = client, calls
-
-    def __getattr__(self, name: str) -> Any:
-        async def called(*words: Any) -> Any:
-            if self.left < 0:
-                raise asyncio.CancelledError
-            done = await getattr(self.client, name)(*words)
-            self.left -= 1
-            if self.left < 0:
-                raise asyncio.CancelledError
-            return done
-
-        return called
-
-
-class Half:
-    """A publisher that dies in the middle."""
-
-    def __init__(self, publisher: Publisher) -> None:
-        self.publisher, self.broken = publisher, True
-
-    async def publish(self, messages: Sequence[tuple[int, bytes]]) -> None:
-        if self.broken:
-            await self.publisher.publish(messages[: len(messages) // 2])
-            raise StoreGone("The broker went away.")
-        await self.publisher.publish(messages)
-
-    async def close(self) -> None:
-        await self.publisher.close()
-
-
 def test_a_message_holds_as_much_as_a_broker_takes_and_each_follows_the_one_before() -> None:
     half = "x" * (PACK_BYTES // 2)
     entries = [PackEntry(((1, number),), number, None, Unreadable(half, 1, "")) for number in range(1, 6)]
@@ -449,95 +291,3 @@ class TestRedisStreams(TransportSuite):
 
     async def empty(self, name: str) -> None:
         await self.streams().ask(("DEL", *(stream_of(name, part, PARTS) for part in range(PARTS))))
-
-
-class TestRabbitMQ(TransportSuite):
-    @pytest.fixture(autouse=True)
-    def broker(self, rabbitmq_url: str) -> None:
-        self.url_of_broker = rabbitmq_url
-
-    def publisher(self, name: str) -> Publisher:
-        return RabbitPublisher(self.url_of_broker, queues_of(name, PARTS))
-
-    def reader(self, name: str, part: Part) -> Reader:
-        return RabbitReader(self.url_of_broker, queues_of(name, PARTS)[part.number])
-
-    async def empty(self, name: str) -> None:
-        await self.disconnect()
-        await asyncio.to_thread(RABBITMQ.drop, self.url_of_broker, name)
-
-
-@pytest.mark.parametrize(
-    "met", [StopAsyncIteration, aio_pika.exceptions.ChannelInvalidStateError, ConnectionResetError]
-)
-def test_a_rabbitmq_that_is_cut_off_while_it_is_connected_to_is_away(
-    met: type[Exception], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """As torture met them: aiormq raises what its reading of the connection raises."""
-
-    async def connect(_: Any) -> None:
-        raise met
-
-    monkeypatch.setattr(aio_pika, "connect", connect)
-    with pytest.raises(StoreGone):
-        asyncio.run(RabbitPublisher("amqp://nowhere/", queues_of("crossover_test", PARTS)).publish([(0, b"{}")]))
-
-
-@pytest.mark.long
-def test_a_queue_that_died_within_moments_of_its_creation_is_made_anew() -> None:
-    """RabbitMQ writes down at its leisure where the log of a new queue lies."""
-    queues, body = queues_of("crossover_test", 1), b"[]"
-
-    async def published(url: str) -> list[bytes]:
-        publisher, reader = RabbitPublisher(url, queues), RabbitReader(url, queues[0])
-        found: list[bytes] = []
-        async with asyncio.timeout(180):
-            while not found:
-                for used in (publisher.publish([(0, body)]), reader.wait(1.0)):
-                    with suppress(StoreGone):
-                        await used
-                with suppress(StoreGone):
-                    found += [one.body for one in await reader.read(1)]
-                if not found:
-                    await publisher.close()
-                    await reader.close()
-        await publisher.close()
-        await reader.close()
-        return found
-
-    with Processes() as processes:
-        try:
-            url = RABBITMQ.start(processes)
-        except Unusable as reason:
-            pytest.skip(str(reason))
-        asyncio.run(create(url, queues_of("crossover_other", 1)))  # so that the file is there
-        (names,) = RABBITMQ.data_folder(processes).glob("data/*/quorum/*/names.dets")
-        before = names.read_bytes()
-        assert asyncio.run(published(url)) == [body]
-        processes.stop(RABBITMQ.name)  # by SIGKILL
-        names.write_bytes(before)
-        RABBITMQ.restart(processes)
-        assert asyncio.run(published(url)) == [body]
-
-
-class TestKafka(TransportSuite):
-    @pytest.fixture(autouse=True)
-    def broker(self, kafka_url: str) -> None:
-        self.url_of_broker, self.settings = kafka_url, KAFKA.client_settings(kafka_url)
-
-    def publisher(self, name: str) -> Publisher:
-        from cqrs_impl.feeds.kafka import KafkaPublisher, topic_of
-
-        return KafkaPublisher(self.settings, topic_of(name, PARTS), PARTS)
-
-    def reader(self, name: str, part: Part) -> Reader:
-        from cqrs_impl.documents.offsets import RedisOffsets
-        from cqrs_impl.feeds.kafka import KafkaReader, topic_of
-
-        return KafkaReader(
-            self.settings, topic_of(name, PARTS), part.number, RedisOffsets(self.client(), name, part, "")
-        )
-
-    async def empty(self, name: str) -> None:
-        await self.disconnect()
-        await asyncio.to_thread(KAFKA.drop, self.url_of_broker, name)

@@ -13,7 +13,8 @@ from rich.markup import escape
 
 from crossover.torture.nemesis import Fault
 from loadtests.history import COMMANDS, Entry
-from loadtests.oracle import KINDS, Finding, Span
+from loadtests.judge import KINDS, Finding
+from loadtests.sessions import Span
 
 FIRST_SHOWN = 5
 

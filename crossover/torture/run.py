@@ -24,7 +24,9 @@ from ladder.environment import LEVELS
 from ladder.rung import has_views
 from ladder.rung import rung as rung_of
 from loadtests.http import HttpClient, HttpResponse
-from loadtests.oracle import Finding, Oracle, judge_everything, judge_rebuild, judge_sessions, judge_statuses, uncertain
+from loadtests.judge import Finding, judge_rebuild
+from loadtests.oracle import Oracle, judge_everything
+from loadtests.sessions import judge_sessions, judge_statuses, uncertain
 from servers.supervisor import Processes
 
 POISONED_EVENTS, POISON_S = 3, 3.0
