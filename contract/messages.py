@@ -143,7 +143,7 @@ Query = GetOrder | GetHistory | GetCustomer | ListOrders | GetProduct | TopProdu
 # Events are named in the past tense.
 
 
-class Line(Struct, frozen=True):
+class Line(Struct, frozen=True, gc=False):
     """One line of an order with the price fixed when it was placed."""
 
     product_id: str
@@ -153,7 +153,7 @@ class Line(Struct, frozen=True):
     amount_cents: int
 
 
-class BaseEvent(Struct, frozen=True, tag=True):
+class BaseEvent(Struct, frozen=True, tag=True, gc=False):
     """The fields of every event. `version` counts the events of one stream from 1, without gaps."""
 
     kind: ClassVar[str]
@@ -231,12 +231,12 @@ Event = CustomerEvent | ProductEvent | OrderEvent
 Status = Literal["placed", "paid", "shipped", "cancelled"]
 
 
-class CustomerRef(Struct, frozen=True):
+class CustomerRef(Struct, frozen=True, gc=False):
     id: str
     name: str
 
 
-class OrderView(Struct, frozen=True):
+class OrderView(Struct, frozen=True, gc=False):
     id: str
     version: int
     status: Status
@@ -246,13 +246,13 @@ class OrderView(Struct, frozen=True):
     total_cents: int
 
 
-class Change(Struct, frozen=True):
+class Change(Struct, frozen=True, gc=False):
     version: int
     what: Status
     at: str
 
 
-class HistoryView(Struct, frozen=True):
+class HistoryView(Struct, frozen=True, gc=False):
     changes: tuple[Change, ...]
 
 
@@ -269,7 +269,7 @@ class EventsView(Struct, frozen=True):
     events: tuple[EventView, ...]
 
 
-class CustomerView(Struct, frozen=True):
+class CustomerView(Struct, frozen=True, gc=False):
     id: str
     version: int
     name: str
@@ -278,7 +278,7 @@ class CustomerView(Struct, frozen=True):
     last_order_at: str | None
 
 
-class OrderItem(Struct, frozen=True):
+class OrderItem(Struct, frozen=True, gc=False):
     """An order as lists and searches show it; `lines` is the number of lines."""
 
     id: str
@@ -308,7 +308,7 @@ class RankedOrders(Struct, frozen=True):
     orders: tuple[RankedOrder, ...]
 
 
-class ProductView(Struct, frozen=True):
+class ProductView(Struct, frozen=True, gc=False):
     id: str
     version: int
     name: str
@@ -317,7 +317,7 @@ class ProductView(Struct, frozen=True):
     sold: int
 
 
-class TopProduct(Struct, frozen=True):
+class TopProduct(Struct, frozen=True, gc=False):
     id: str
     name: str
     sold: int
@@ -328,7 +328,7 @@ class TopProductsView(Struct, frozen=True):
     products: tuple[TopProduct, ...]
 
 
-class DaySales(Struct, frozen=True):
+class DaySales(Struct, frozen=True, gc=False):
     day: str
     orders: int
     revenue_cents: int

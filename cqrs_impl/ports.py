@@ -171,7 +171,8 @@ class DocumentSource(Protocol):
     async def fetch(self, keys: Mapping[str, type]) -> Mapping[str, Any]:
         """Documents by key, None where there is none."""
 
-    async def entries(self, name: str) -> Sequence[str]: ...
+    async def lists(self, *names: str) -> Mapping[str, Sequence[str]]:
+        """The entries of lists, by name."""
 
 
 class DocumentStore(DocumentSource, Protocol):

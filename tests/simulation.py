@@ -239,11 +239,12 @@ def projector(feed: Feed, client: Client, apply: Apply = apply) -> Projector:
     )
 
 
-async def in_turn(first: Coroutine[Any, Any, Any], second: Coroutine[Any, Any, Any]) -> list[Any]:
+async def in_turn(*parts: Coroutine[Any, Any, Any]) -> list[Any]:
     try:
-        return [await first, await second]
+        return [await part for part in parts]
     finally:
-        second.close()
+        for part in parts:
+            part.close()
 
 
 class Process:
