@@ -22,7 +22,8 @@ from cqrs_impl.slips import apply_in
 from cqrs_impl.steps import repeat
 
 BATCH_MAX = 500
-BULK = 20  # times as many events where nobody waits for the batch: a document is written once a batch
+FAR = 8  # times as many for a projector that is far behind; whoever reads then waits for the end of a write of 50 ms
+BULK = 20  # times as many where nobody reads
 BESIDE = 100  # events a batch beside those that answer, whose readers wait for the end of each write: about 1 ms
 READ_S_MAX = 2.0  # whoever began to read the old version has its answer by then, or has given up
 WINDOW_MAX = 64_000  # events read ahead at most, to find one that a waiting event needs
@@ -83,6 +84,7 @@ class Projector:
         await repeat(self.step, lambda: self.feed.wait(IDLE_WAIT_S), self._gone, sleep=self._sleep)
 
     async def _gone(self, _: StoreGone) -> None:
+        self._limit = self._batch_max  # so much may have taken too long
         await self.feed.close()
 
     async def step(self) -> tuple[bool, bool]:
@@ -104,8 +106,8 @@ class Projector:
         waiting = not covers(reached, batch.events[-1].position)
         if waiting and reached == before:
             most = WINDOW_MAX  # what the first event waits for may be beyond the window: widen it until it is found
-        else:  # nobody waits for the end of a batch while we are far behind
-            most = BULK * self._batch_max if len(batch.events) >= self._limit else self._batch_max
+        else:  # far behind if there were as many as asked for
+            most = FAR * self._batch_max if len(batch.events) >= self._limit else self._batch_max
         self._limit = min(self._limit * 2, most)
         return reached != before, waiting or batch.more_soon
 

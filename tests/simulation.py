@@ -227,13 +227,14 @@ class World:
         self._at = at
 
 
-def projector(feed: Feed, client: Client, apply: Apply = apply) -> Projector:
+def projector(feed: Feed, client: Client, apply: Apply = apply, batch_max: int = BATCH_MAX) -> Projector:
     documents = RedisDocuments(client, KEYS)  # type: ignore[arg-type]
     return Projector(
         feed,  # type: ignore[arg-type]
         feed,  # type: ignore[arg-type]
         documents,
         apply=apply,
+        batch_max=batch_max,
         sleep=lambda s: turn("sleep"),  # type: ignore[arg-type]
         both=in_turn,
     )

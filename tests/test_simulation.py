@@ -5,6 +5,7 @@
 
 import os
 from operator import itemgetter
+from random import Random
 from typing import Any
 
 import msgspec
@@ -14,8 +15,8 @@ from contract.position import Position
 from cqrs_impl.batch import apply
 from cqrs_impl.ports import Batch, RecordedEvent
 from crossover.gallery import no_version_guard, swallowed_error
-from tests.simulated_redis import KEYS, Client, Redis, turn
-from tests.simulation import STORIES, Feed, World, expected, story
+from tests.simulated_redis import GO, KEYS, Client, Redis, turn
+from tests.simulation import STORIES, Feed, Process, Truth, World, expected, projector, story
 from tests.story import totals
 
 SEEDS = int(os.environ.get("SIMULATION_SEEDS", "300"))
@@ -35,6 +36,24 @@ def test_what_the_schedules_are_held_against_is_counted_by_hand_too(number: int)
     views = expected(story(number))
     for key, total in totals(story(number), KEYS).items():
         assert total.items() <= msgspec.json.decode(views[key.removeprefix(KEYS.prefix)]).items()
+
+
+def test_a_projector_that_is_far_behind_takes_more_at_a_time_until_it_has_caught_up() -> None:
+    limits: list[int] = []
+
+    class Counting(Feed):
+        async def read(self, after: Position, limit: int) -> Batch:
+            limits.append(limit)
+            return self.select(after, limit)
+
+    truth = Truth(story(0))
+    truth.rows = [RecordedEvent(Position(((1, number),)), event) for number, event in enumerate(story(0), start=1)]
+    client = Client(Redis(lambda checkpoint: None))
+    process = Process(projector(Counting(truth, Random(0)), client, batch_max=1).run(), client)
+    while process.where != "idle":  # it waits for more
+        process.step(GO)
+    process.kill()
+    assert limits == [1, 2, 4, 8]
 
 
 first = itemgetter(0)

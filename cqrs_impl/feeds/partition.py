@@ -14,7 +14,7 @@ from cqrs_impl.feeds.transport import READ_MAX, Delivered, Pack, Reader, decode
 from cqrs_impl.part import Part
 from cqrs_impl.ports import Batch, FeedOfLog, Heartbeat, RecordedEvent
 
-AHEAD_MAX = 1000  # events; who waits for one that comes later asks the log
+AHEAD_MAX = 4000  # events, as many as a projector applies at once; who waits for one that comes later asks the log
 
 
 class ForeignMessage(WorkerError):
