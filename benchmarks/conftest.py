@@ -6,6 +6,7 @@ import statistics
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
 
@@ -88,21 +89,30 @@ def target(processes: Processes, filled: Filled) -> Iterator[Callable[[str], Tar
         one.stop()
 
 
-async def cpu_us_per_request(
+class Turns(NamedTuple):
+    """Of one target."""
+
+    cpu_us: dict[str, float]  # a request, by component: medians over rounds
+    took_ms: list[float]  # of each request
+
+
+async def in_turns(
     targets: Sequence[Target], requests: Sequence[bytes], rate_per_s: float, rounds: int
-) -> dict[str, dict[str, float]]:
-    """CPU µs a request by target and component: medians over rounds, in each of which all take a turn."""
+) -> dict[str, Turns]:
+    """By target: what requests cost and take, in rounds in each of which all take a turn."""
     found: dict[str, list[dict[str, float]]] = {target.name: [] for target in targets}
+    took_ms: dict[str, list[float]] = {target.name: [] for target in targets}
     for number in range(rounds + 1):
         for target in random.sample(targets, len(targets)):
             async with connected(target.url) as wires:  # anew: an unused connection is kept for 5 s
                 accounts = Accounts(target.processes)
                 before = accounts.read()
-                await steady(wires, requests, rate_per_s)
+                took = await steady(wires, requests, rate_per_s)
                 spent = accounts.between(before, accounts.read())
             if number:  # the first round warms up
                 found[target.name].append({name: us / len(requests) for name, us in spent.items()})
+                took_ms[target.name] += took
     return {
-        target: {name: statistics.median(turn[name] for turn in turns) for name in turns[0]}
+        target: Turns({name: statistics.median(turn[name] for turn in turns) for name in turns[0]}, took_ms[target])
         for target, turns in found.items()
     }

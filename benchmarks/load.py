@@ -43,17 +43,21 @@ async def connected(url: str, connections: int = CONNECTIONS) -> AsyncIterator[W
         writer.close()
 
 
-async def steady(wires: Wires, requests: Sequence[bytes], rate_per_s: float) -> None:
-    """Send each request at its due time, or as soon as its connection is free; an answer but 200 or 201 is an error."""
+async def steady(wires: Wires, requests: Sequence[bytes], rate_per_s: float) -> list[float]:
+    """Send each request at its due time, or as soon as its connection is free; an answer but 200 or 201 is an error.
+    Returns how many ms after that time they were answered."""
     loop = asyncio.get_running_loop()
-    start = loop.time()
+    start, took_ms = loop.time(), list[float]()
 
     async def one_wire(first: int) -> None:
         reader, writer = wires[first]
         for number in range(first, len(requests), len(wires)):
-            await asyncio.sleep(start + number / rate_per_s - loop.time())
+            due = start + number / rate_per_s
+            await asyncio.sleep(due - loop.time())
             writer.write(requests[number])
             status, _, body = await answer(reader)
+            took_ms.append((loop.time() - due) * 1000)
             assert status in (200, 201), body
 
     await asyncio.gather(*map(one_wire, range(len(wires))))
+    return took_ms

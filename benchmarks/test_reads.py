@@ -1,4 +1,4 @@
-"""Reads over HTTP at equal load: CPU µs of all processes but the client's, as ratios of one session.
+"""Reads over HTTP at equal load: CPU µs of all processes but the client's, as ratios of one session, and latency.
 
 `pytest benchmarks --benchmark-only`; figures in `extra_info`.
 """
@@ -8,11 +8,12 @@ from functools import cache
 from itertools import chain, islice
 from urllib.parse import quote
 
+import numpy as np
 import pytest
 import uvloop
 from pytest_benchmark.fixture import BenchmarkFixture
 
-from benchmarks.conftest import DATASET, cpu_us_per_request
+from benchmarks.conftest import DATASET, Turns, in_turns
 from benchmarks.load import connected, get, steady
 from crossover.targets import Target
 
@@ -95,14 +96,16 @@ def test_read(
     if path.startswith("search"):
         for one in targets.values():
             warm(one.url)
-    spent_us: dict[str, dict[str, float]] = {}
+    turns: dict[str, Turns] = {}
 
     def measured() -> None:
-        spent_us.update(uvloop.run(cpu_us_per_request([*targets.values()], requests, rate_per_s, rounds)))
+        turns.update(uvloop.run(in_turns([*targets.values()], requests, rate_per_s, rounds)))
 
     benchmark.pedantic(measured, rounds=1, iterations=1)
-    parts = {name: spent_us[one.name] for name, one in targets.items()}
+    parts = {name: turns[one.name].cpu_us for name, one in targets.items()}
     for one, other in divided:
         benchmark.extra_info[f"{one} / {other}"] = round(sum(parts[one].values()) / sum(parts[other].values()), 2)
     for name, us in parts.items():
         benchmark.extra_info[name] = " + ".join(f"{part} {spent:.0f}" for part, spent in us.items()) + " µs"
+        p50, p95, p99 = np.percentile(turns[targets[name].name].took_ms, (50, 95, 99))
+        benchmark.extra_info[f"{name}: ms"] = f"p50 {p50:.1f}, p95 {p95:.1f}, p99 {p99:.1f}"

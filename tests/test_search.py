@@ -77,7 +77,7 @@ class TestSearch(OfSearch):
             assert self.run(found(story)) == [answer.body for answer in OfMemory().answers(story, *asked)]
 
     def test_an_answer_claims_only_what_can_be_found(self) -> None:
-        async def claimed() -> list[tuple[Position | None, int]]:
+        async def claimed() -> list[tuple[Position | None, object]]:
             name, projector, waiting = await self.indexed(STORY[:5])
             forced, shown = SearchReads(self.indexes(name), NoBacklog(), forced=True), list[QueryResult]()
             projector.feed.events += STORY[5:]  # type: ignore[attr-defined]
@@ -85,9 +85,41 @@ class TestSearch(OfSearch):
             for reads, wanted in ((waiting, 5), (waiting, len(STORY)), (forced, 5), (forced, len(STORY))):
                 shown.append(await reads.search_at(SearchOrders(("tea",), 9), place(wanted)))
             assert (await waiting.readiness()).parked_events == 0
-            return [(one.position, len(msgspec.json.decode(one.body or b"")["orders"])) for one in shown]
+            counts = (one.body and len(msgspec.json.decode(one.body)["orders"]) for one in shown)
+            return [(one.position, count) for one, count in zip(shown, counts, strict=True)]
 
-        assert self.run(claimed()) == [(place(5), 1)] * 3 + [(place(len(STORY)), 2)]
+        whole = place(len(STORY))
+        assert self.run(claimed()) == [(place(5), 1), (place(5), None), (place(5), 1), (whole, 2)]
+
+    def test_all_who_wait_for_tokens_share_one_look_at_the_checkpoint_and_search_nothing_before(self) -> None:
+        async def waited() -> tuple[list[str], set[Position | None]]:
+            name, projector, reads = await self.indexed(STORY[:5])
+            client, ask, asked = self.clients[-1], self.clients[-1].ask, list[str]()
+
+            async def counted(method: str, path: str, body: object | None = None) -> Reply:
+                asked.append(path.partition("?")[0].removeprefix(f"/{name}"))
+                return await ask(method, path, body)
+
+            client.ask = counted  # type: ignore[method-assign]
+            projector.feed.events += STORY[5:]  # type: ignore[attr-defined]
+            await projector.step()
+            tokens = [place(number) for number in range(6, len(STORY) + 1)]
+
+            async def searched() -> list[QueryResult]:
+                waiting = [asyncio.ensure_future(reads.search_at(SearchOrders(("tea",), 9), token)) for token in tokens]
+                await asyncio.sleep(0)
+                waiting.pop(0).cancel()  # whose question it was
+                return await asyncio.gather(*waiting)
+
+            await reads.search(SearchOrders(("tea",), 9))
+            asked.clear()
+            assert {one.body for one in await searched()} == {None}
+            behind = [*asked]
+            await self.indexes(name).make_searchable(name)
+            return behind, {one.position for one in await searched()}
+
+        behind, shown = self.run(waited())
+        assert (behind, shown) == (["/_doc/checkpoint"], {place(len(STORY))})
 
     def test_nothing_is_claimed_before_the_index_is_built_and_after_it_is_gone_it_is_built_again(self) -> None:
         async def gone() -> list[bytes | None]:

@@ -61,9 +61,9 @@ class Indexes:
         """`refresh` as in `settings`, of indexes that are followed. Those made `in_bulk` wait for who follows them."""
         self.client, self.namespace, self.in_bulk, self._refresh = client, namespace, in_bulk, refresh
 
-    async def checkpoint(self, index: str) -> Got | None:
-        """As it is now, searchable or not; None if there is no such index or alias."""
-        reply = await self.client.ask("GET", f"/{index}/_doc/{CHECKPOINT}")
+    async def checkpoint(self, index: str, *, searchable: bool = False) -> Got | None:
+        """As it is now, or as it can be found by now; None if there is no such index or alias."""
+        reply = await self.client.ask("GET", f"/{index}/_doc/{CHECKPOINT}{'?realtime=false' if searchable else ''}")
         found = got(reply.body) if reply.status in (200, 404) else None
         if found is None:
             raise refused(reply)
