@@ -262,19 +262,26 @@ class TestSearch(OfSearch):
         async def asked() -> None:
             _, _, reads = await self.indexed(STORY)
             client, ask = self.clients[-1], self.clients[-1].ask
+            shard = "starting"
 
             async def starting(method: str, path: str, body: object | None = None) -> Reply:
-                if path.startswith("/_cluster/health/"):
-                    reply = await ask(method, path, body)
-                    assert msgspec.json.decode(reply.body)["initializing_shards"] == 0
-                    return Reply(
-                        reply.status, reply.body.replace(b'"initializing_shards":0', b'"initializing_shards":1')
-                    )
-                raise StoreGone("away", "search_phase_execution_exception: all shards failed")
+                nonlocal shard
+                if not path.startswith("/_cluster/health/"):
+                    if shard == "started":
+                        return await ask(method, path, body)
+                    raise StoreGone("away", "search_phase_execution_exception: all shards failed")
+                status, told = await ask(method, path, body)
+                assert msgspec.json.decode(told)["initializing_shards"] == 0
+                if shard == "starting":
+                    return Reply(status, told.replace(b'"initializing_shards":0', b'"initializing_shards":1'))
+                shard = "started"
+                return Reply(status, told)
 
             client.ask = starting  # type: ignore[method-assign]
             with pytest.raises(Unavailable, match="has not been built yet"):
                 await reads.search(SearchOrders(("tea",), 9))
+            shard = "has started since"
+            assert (await reads.search(SearchOrders(("tea",), 9))).position == place(len(STORY))
 
         self.run(asked())
 

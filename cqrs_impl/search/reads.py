@@ -70,7 +70,7 @@ class SearchReads:
 
     async def search_at(self, query: SearchOrders, wanted: Position) -> QueryResult:
         """As `search`, where an answer must reflect a position. Nothing is searched before it can: a search costs the
-        engine many times what a look at the checkpoint does, and all who wait share one look."""
+        engine several times what a look at the checkpoint does, and all who wait share one look."""
         if self._is_behind(self._seen, wanted):
             written = await self._look()
             if self._is_behind(written, wanted):
@@ -131,12 +131,15 @@ class SearchReads:
         """The checkpoint, which all that follows it reflects, then orders."""
         checkpoint = {"constant_score": {"filter": {"term": {"place": FIRST}}, "boost": ABOVE_ALL}}
         query = {"query": {"bool": {"should": [checkpoint, {"bool": orders}]}}, "size": limit + 1, **rest}
+        path = f"/{self._indexes.namespace}/_search"
         try:
-            reply = await self._indexes.client.ask("POST", f"/{self._indexes.namespace}/_search", query)
+            reply = await self._indexes.client.ask("POST", path, query)
         except StoreGone as gone:
-            if NO_SHARD in gone.reason and await self._indexes.is_starting():
+            if NO_SHARD not in gone.reason:
+                raise
+            if await self._indexes.is_starting():
                 raise Unavailable(NOT_BUILT) from gone
-            raise
+            reply = await self._indexes.client.ask("POST", path, query)  # it may have started since
         if reply.status not in (200, 404):
             raise refused(reply)
         found = _found(reply.body).hits.hits
