@@ -106,8 +106,10 @@ class Projector:
         waiting = not covers(reached, batch.events[-1].position)
         if waiting and reached == before:
             most = WINDOW_MAX  # what the first event waits for may be beyond the window: widen it until it is found
-        else:  # far behind if there were as many as asked for
-            most = FAR * self._batch_max if len(batch.events) >= self._limit else self._batch_max
+        else:
+            far = len(batch.events) >= self._limit
+            (gc.disable if far else gc.enable)()  # as in a rebuild
+            most = FAR * self._batch_max if far else self._batch_max
         self._limit = min(self._limit * 2, most)
         return reached != before, waiting or batch.more_soon
 

@@ -41,9 +41,11 @@ local checkpoint = KEYS[1]
 local mark, cursor, keys, begin = unpack(ARGV)
 if redis.call('GET', checkpoint) ~= mark then return end
 local found = redis.call('SCAN', cursor, 'MATCH', keys, 'COUNT', 1000)
+local gone = {}
 for _, key in ipairs(found[2]) do
-  if key ~= checkpoint then redis.call('UNLINK', key) end
+  if key ~= checkpoint then gone[#gone + 1] = key end
 end
+if #gone > 0 then redis.call('UNLINK', unpack(gone)) end
 if found[1] == '0' then redis.call('SET', checkpoint, begin) end
 return found[1]
 """
