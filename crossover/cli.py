@@ -77,14 +77,15 @@ def options_of(words: list[str]) -> set[str]:
     """Those of the command that a command line names."""
     commands = getattr(typer.main.get_command(app), "commands", {})
     named = [commands[word] for word in words[:1] if word in commands]
-    return {option for command in named for parameter in command.params for option in parameter.opts}
+    options = {option for command in named for parameter in command.params for option in parameter.opts}
+    return options | {*HELP["help_option_names"]}
 
 
 def outcome(words: list[str] | None = None) -> int:
     """The exit code: 0 done, 1 something failed, 2 bad input, 128 + n stopped by a signal."""
     try:
         words = sys.argv[1:] if words is None else words
-        if any(word.startswith("--") for word in words):
+        if {word.partition("=")[0] for word in words if word.startswith("--")} - options_of(words):  # a rung's, perhaps
             from crossover.variants import in_variants
 
             words = in_variants(words, options_of)

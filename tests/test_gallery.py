@@ -9,7 +9,7 @@ from crossover.gallery import MISTAKES, mistake, run_demo, title
 from crossover.gallery.overview import lesson, overview
 from crossover.targets import start_servers
 from servers.supervisor import Processes
-from tests.test_cli import crossover
+from tests.test_cli import here
 
 CAUGHT: list[str] = []
 
@@ -47,5 +47,5 @@ def test_each_lesson_is_a_lesson() -> None:
 def test_an_unknown_mistake_is_refused_with_the_names_of_all() -> None:
     with pytest.raises(UserError, match="id-after-last"):
         mistake("none")
-    ended = crossover("gallery", "--list")
+    ended = here("gallery", "--list")
     assert ended.returncode == 0 and all(name in ended.stdout for name in MISTAKES)

@@ -17,7 +17,7 @@ from crossover.targets import quiet
 from crossover.weeks import by_product_and_week
 from tests.service import Shop, fresh_id
 from tests.story import CUSTOMER, FIRST, POT, SECOND, STORY, T0, TEA, ListFeed
-from tests.test_cli import crossover
+from tests.test_cli import here
 
 
 def lived(events: Iterable[Event], order: str) -> list[LifeStep]:
@@ -124,5 +124,5 @@ def test_bad_input_is_one_sentence() -> None:
         UserError, match=r"^crud keeps no events, so it cannot tell what happened: choose one of cqrs, "
     ):
         keeping_events("crud")
-    ended = crossover("history", fresh_id())
+    ended = here("history", fresh_id())
     assert ended.returncode == 2 and "Looking needs your own servers" in ended.stderr
