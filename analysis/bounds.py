@@ -170,9 +170,9 @@ def render(
     """`capacities`: runs of capacity that may have measured what is computed here."""
     headings = ["CPU µs per\noperation", "cores", "operations/s\ncomputed", "95% interval", "at the share\nthat held"]
     sheet, answers, last = Sheet(["<target", "<component", *headings], split=4), [], ""
-    found = plan(folder, read_share_pct, servers)
     near = _of_capacity(folder)
-    measured = held(folder, read_share_pct, [folder, *capacities] if near else capacities)
+    measured = held(folder, read_share_pct, [folder, *capacities] if near else capacities)  # refused before it computes
+    found = plan(folder, read_share_pct, servers)
     whole = {bound.target: bound for bound in found if bound.component == MACHINE}
     for bound in found:
         target, component, demand_us, what, per_s, (low, high) = bound
