@@ -16,8 +16,8 @@ from crossover.urls import every_server, given_urls
 from crud_impl.session import NETWORK
 from ladder.environment import LEVELS, Environment
 from ladder.rung import Rung, rung, rungs
+from servers import opensearch
 from servers.kafka import KAFKA
-from servers.opensearch import OPENSEARCH
 from servers.postgres import POSTGRES
 from servers.rabbitmq import RABBITMQ
 from servers.redis import CACHE, REDIS, STREAMS
@@ -39,6 +39,7 @@ SUMMARY: list[str] = []
 # standby must offer as many as its primary.
 for database in (POSTGRES, *REPLICAS):
     database.settings = {**database.settings, "max_connections": "500"}
+opensearch.JAVA_OPTIONS += ("-XX:TieredStopAtLevel=1",)  # an engine of tests lives for a minute: half of its CPU
 
 
 def can_be_had(one: Rung) -> bool:
@@ -140,7 +141,7 @@ def rabbitmq_url(url_of: UrlOf) -> str:
 
 @pytest.fixture(scope="session")
 def opensearch_url(url_of: UrlOf) -> str:
-    return url_of(OPENSEARCH)
+    return url_of(opensearch.OPENSEARCH)
 
 
 @pytest.fixture
@@ -159,13 +160,34 @@ def namespace(request: pytest.FixtureRequest, url_of: UrlOf) -> Iterator[Callabl
                 server.drop(url_of(server), name)
 
 
+SERVERS = [*every_server()]
+
+
+def stands_on(item: pytest.Item) -> tuple[int, str]:
+    """The dearest of the servers that a test needs, the ladder's last, and the rung that it is a case of."""
+
+    def named(value: Any) -> set[str]:
+        if isinstance(value, list | tuple):
+            return {name for one in value for name in named(one)}
+        return {value} & {*RUNGS} if isinstance(value, str) else set()
+
+    cases = getattr(item, "callspec", None)
+    of = named([*cases.params.values()]) if cases else set[str]()
+    asked = {f"{server.name}_url" for one in of for server in rungs()[one].servers}
+    asked.update(getattr(item, "fixturenames", ()))
+    return max((place for place, name in enumerate(SERVERS, 1) if f"{name}_url" in asked), default=0), max(
+        of, default=""
+    )
+
+
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Every worker begins with its part of what takes long, so that at the end none waits for another."""
+    """Every worker begins with its part of what takes long, so that at the end none waits for another. Then come tests
+    of the same servers and rung together, so that but one worker starts them."""
     workers = getattr(config, "workerinput", {}).get("workercount", 1)
     long = [one for one in items if one.get_closest_marker("long")]
     first = {*long}
-    short = [one for one in items if one not in first]
+    short = sorted((one for one in items if one not in first), key=stands_on, reverse=True)
     cuts = [len(short) * number // workers for number in range(workers + 1)]  # a file's tests share its fixtures
     items[:] = [
         one for at in range(workers) for part in (long[at::workers], short[cuts[at] : cuts[at + 1]]) for one in part
