@@ -73,6 +73,7 @@ class Plan:
     cells: dict[str, dict[str, float]] = field(default_factory=dict)  # of a run of costs: shares by operation
     mix: dict[str, dict[str, float]] = field(default_factory=dict)  # the workload's reads and writes
     slice_edits: list[Callable[[dict[str, Any]], None]] = field(default_factory=list)
+    apart: bool = False  # each round in a folder of its own, as a run on its way has them
     manifest: dict[str, Any] = field(default_factory=dict)
 
 
@@ -80,6 +81,7 @@ class Writer:
     def __init__(self, folder: Path, plan: Plan) -> None:
         self.folder, self.plan, self.rng = folder, plan, np.random.default_rng(plan.seed)
         self.slice = self.round = self.placed = 0
+        self.tables: dict[str, list[dict[str, Any]]] = {table: [] for table in OF_EVERY_RUN}
         self.files: dict[str, str] = {}
 
     def write(self) -> Path:
@@ -91,23 +93,30 @@ class Writer:
                 phases = (("warmup", plan.warmups), ("measure", plan.rounds), ("staleness", min(plan.probes, 1)))
                 for phase in (phase for phase, count in phases for _ in range(count)):
                     self._round({"restart": restart, "read_share_pct": share, "phase": phase, "cell": None})
+        if self.tables["slices"]:
+            self._flush()
         (self.folder / "manifest.json").write_text(json.dumps(manifest(plan, self.files), indent=1))
         return self.folder
 
     def _round(self, of: dict[str, Any]) -> None:
         self.round += 1
-        tables: dict[str, list[dict[str, Any]]] = {table: [] for table in OF_EVERY_RUN}
         shared, asked = self.rng.normal(0, self.plan.round_noise), self._asked(of["read_share_pct"], of["cell"])
         self.placed += asked.get("place", 0)
         for place in self.rng.permutation(len(self.plan.targets)):
             self.slice += 1
-            self._slice(tables, self.plan.targets[place], of, asked, shared)
+            self._slice(self.tables, self.plan.targets[place], of, asked, shared)
+        if self.round == 1 or self.plan.apart:
+            self._flush()
+
+    def _flush(self) -> None:
+        """The first round has a folder and all others one: thousands of files would be most of these tests' CPU."""
         part = self.folder / "rounds" / f"{self.round:05}"
-        part.mkdir(parents=True)
-        for table, rows in tables.items():
+        part.mkdir(parents=True, exist_ok=True)
+        for table, rows in self.tables.items():
             file = part / f"{table}.parquet"
             pl.DataFrame(rows, schema=TABLES[table].schema).write_parquet(file)
             self.files[f"rounds/{part.name}/{file.name}"] = hashlib.sha256(file.read_bytes()).hexdigest()
+            rows.clear()
 
     def _asked(self, share: float, cell: str | None) -> dict[str, int]:
         """How many of each operation, the same for every target."""

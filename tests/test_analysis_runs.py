@@ -86,18 +86,18 @@ def test_a_manifest_that_permits_no_figures_is_refused_with_its_reason(
 
 @pytest.mark.parametrize("table", ["samples", "slices", "cpu", "staleness"])
 def test_a_truncated_file_is_refused_by_name(run_dir: Path, table: str) -> None:
-    file = run_dir / "rounds" / "00003" / f"{table}.parquet"
+    file = run_dir / "rounds" / "00001" / f"{table}.parquet"
     file.write_bytes(file.read_bytes()[:-7])
-    assert f"rounds/00003/{table}.parquet" in refused(run_dir)
+    assert f"rounds/00001/{table}.parquet" in refused(run_dir)
 
 
 def test_a_file_that_was_changed_or_has_other_columns_is_refused(run_dir: Path) -> None:
-    file = run_dir / "rounds" / "00003" / "cpu.parquet"
+    file = run_dir / "rounds" / "00001" / "cpu.parquet"
     pl.read_parquet(file).with_columns(pl.col("cpu_us") // 2).write_parquet(file)
     assert "does not match its checksum" in refused(run_dir)
     pl.read_parquet(file).rename({"cpu_us": "cpu_ms"}).write_parquet(file)
     checksum = hashlib.sha256(file.read_bytes()).hexdigest()
-    assert "cpu_us" in refused(rewritten(run_dir, lambda m: m["files"].update({"rounds/00003/cpu.parquet": checksum})))
+    assert "cpu_us" in refused(rewritten(run_dir, lambda m: m["files"].update({"rounds/00001/cpu.parquet": checksum})))
 
 
 def test_a_missing_and_an_unknown_round_are_refused_and_an_unfinished_one_is_ignored(run_dir: Path) -> None:
@@ -106,7 +106,7 @@ def test_a_missing_and_an_unknown_round_are_refused_and_an_unfinished_one_is_ign
     (run_dir / "rounds" / "00099").mkdir()
     assert "00099" in refused(run_dir)
     (run_dir / "rounds" / "00099").rmdir()
-    (run_dir / "rounds" / "00002" / "cpu.parquet").unlink()
+    (run_dir / "rounds" / "00001" / "cpu.parquet").unlink()
     assert "is missing" in refused(run_dir)
 
 

@@ -111,7 +111,7 @@ class Stage:
 def test_a_terminal_shows_step_time_left_and_the_ratio_of_each_share_within_80_columns(tmp_path: Path) -> None:
     factors = {"handlers": 1.5, "views": 123.25, "cqrs": 0.5}
     targets = (CRUD, *(times(CRUD, factor, name=name) for name, factor in factors.items()))
-    out = write_run(tmp_path / "run", targets=targets, rounds=2, read_shares=SHARES, slice_noise=0.0)
+    out = write_run(tmp_path / "run", targets=targets, rounds=2, read_shares=SHARES, slice_noise=0.0, apart=True)
     stage = Stage(out, plan_of("thorough", FOUR, "50,80,90,95,99"), terminal=True)
     stage.play("load 3 8 80% reads", 4.0)
     assert stage.so_far.measured == 10, "warming up is not measured"
@@ -129,7 +129,7 @@ def test_a_terminal_shows_step_time_left_and_the_ratio_of_each_share_within_80_c
 def test_a_log_gets_a_line_at_each_step_and_then_now_and_again(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    out = write_run(tmp_path / "run", targets=(CRUD, times(CRUD, 2.0, name="cqrs")), slice_noise=0.0)
+    out = write_run(tmp_path / "run", targets=(CRUD, times(CRUD, 2.0, name="cqrs")), slice_noise=0.0, apart=True)
     stage = Stage(out, plan_of("quick"), terminal=False)
     with stage.steps:
         stage.play("ledger", 1.6)
