@@ -7,6 +7,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
+from itertools import cycle
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -114,7 +115,9 @@ def test_no_default_of_a_role_changes_an_answer(name: str, role: Callable[..., s
             assert asyncio.run(asked(Environment(env_of("crud", urls, level)))).replace("1min", "60s") == ours[name]
 
 
-@pytest.mark.parametrize(("rung", "level"), WITH_SQL)
+@pytest.mark.parametrize(
+    ("rung", "level"), [pytest.param(*one, marks=[pytest.mark.long] * (one[1] != LEVELS[0])) for one in WITH_SQL]
+)
 def test_all_defaults_at_once_change_no_answer_wherever_they_come_from(
     rung: str, level: str, role: Callable[..., str], redis_url: str, postgres_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -137,17 +140,18 @@ def test_every_way_to_write_an_address_that_the_library_reads_is_served(
     service.write_text(f"[shop]\nhost={folder}\nport={port}\nuser=crossover\ndbname=postgres\n")
     monkeypatch.setenv("PGSERVICEFILE", str(service))
     path = redis_url.removeprefix("unix://")
-    for sql_url in (
+    sql_ways = (
         f"postgresql://crossover@{quote(folder, safe='')}:{port}/postgres",
         f"postgres://crossover@/postgres?host={folder}&port={port}",
         f"host={folder} port={port} user=crossover dbname=postgres",
         f"postgresql://crossover@127.0.0.1:1,{quote(folder, safe='')}:{port}/postgres?target_session_attrs=read-write",
         "postgresql:///?service=shop",
         f"postgresql://crossover@/postgres?host={folder}&port={port}&options=-c%20geqo%3Doff&application_name=mine",
-    ):
-        for redis_way in (redis_url, f"unix://{path}?db=0&client_name=mine&socket_timeout=3&decode_responses=yes"):
-            urls = {"postgres": sql_url, "redis": redis_way}
-            try_out(rungs()["cqrs"], Environment(env_of("cqrs", urls, level)), [])
+    )
+    redis_ways = cycle((redis_url, f"unix://{path}?db=0&client_name=mine&socket_timeout=3&decode_responses=yes"))
+    for sql_way, redis_way in zip(sql_ways, redis_ways, strict=False):
+        urls = {"postgres": sql_way, "redis": redis_way}
+        try_out(rungs()["cqrs"], Environment(env_of("cqrs", urls, level)), [])
 
 
 BAD_SQL: dict[str, tuple[dict[str, Any], str]] = {

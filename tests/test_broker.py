@@ -22,7 +22,6 @@ from ladder.broker.transports import TRANSPORTS
 from ladder.environment import Environment
 from ladder.rung import CONSUMER, rung
 from servers.kafka import KAFKA
-from tests.conftest import one_short
 from tests.service import Shop, client_of, wait_until
 
 NOWHERE = "redis://127.0.0.1:1"
@@ -60,7 +59,8 @@ def work(
     asyncio.run(working())
 
 
-@pytest.mark.parametrize("transport", one_short(name for name in TRANSPORTS if name != TRANSPORT))
+@pytest.mark.long
+@pytest.mark.parametrize("transport", [name for name in TRANSPORTS if name != TRANSPORT])
 def test_views_are_built_over_each_transport(
     transport: str, urls: Urls, namespace: Callable[[], str], request: pytest.FixtureRequest
 ) -> None:

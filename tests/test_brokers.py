@@ -24,7 +24,7 @@ from servers.rabbitmq import RABBITMQ
 from servers.reaper import alive
 from servers.server import Redirecting, Server, Unusable, fresh_namespace
 from servers.supervisor import Processes
-from tests.conftest import UrlOf, one_short
+from tests.conftest import UrlOf
 from tests.family import GONE_S_MAX, descendants, folders_of, gone, reapers_of
 from tests.service import wait_until
 
@@ -183,7 +183,8 @@ class Carried(Rung):
     name, idea, worker_names = "carried", "", ("relay",)
 
 
-@pytest.mark.parametrize("broker", one_short(BROKERS), ids=lambda one: one.name)
+@pytest.mark.long
+@by_name
 def test_what_a_broker_acknowledged_is_there_after_what_it_suffers_and_a_link_leads_to_it(broker: Any) -> None:
     carried = Carried()
     carried.servers = (startable(broker),)

@@ -16,10 +16,11 @@ from crud_impl.cache.system import CachedOrders
 from crud_impl.session import open_step
 from crud_impl.system import CrudOrders
 from ladder.connections import database, redis_client
-from ladder.environment import LEVELS, Environment
+from ladder.environment import Environment
 from ladder.rung import rung
 from servers.postgres import POSTGRES
 from servers.redis import CACHE
+from tests.conftest import LONG_LEVELS
 from tests.service import PATIENCE_S, fresh_id
 
 
@@ -89,7 +90,7 @@ class World:
 Play = Callable[[Callable[[World], Any]], None]
 
 
-@pytest.fixture(params=LEVELS)
+@pytest.fixture(params=LONG_LEVELS)
 def play(request: pytest.FixtureRequest, postgres_url: str, cache_url: str, namespace: Callable[[], str]) -> Play:
     urls = {POSTGRES.name: postgres_url, CACHE.name: cache_url}
 

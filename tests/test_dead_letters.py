@@ -29,6 +29,7 @@ from ladder.rung import rung
 from servers.postgres import POSTGRES
 from servers.redis import REDIS
 from servers.server import namespace_of
+from tests.conftest import one_short
 from tests.service import PATIENCE_S, Shop, settle, wait_until
 from tests.story import CUSTOMER, FIRST, POT, SECOND, STORY, TEA, ListFeed, contents, followed, place
 from tests.test_bad_servers import database as own_database
@@ -129,7 +130,7 @@ def test_the_low_water_mark_stays_below_what_waits_and_never_goes_back(
     assert asyncio.run(marks(namespace())) == [place(4), place(6), place(9)]
 
 
-@pytest.mark.parametrize("rung", ["cqrs", "broker", pytest.param("search", marks=pytest.mark.long)])
+@pytest.mark.parametrize("rung", one_short(["cqrs", "broker", "search"]))
 def test_over_http_poison_is_seen_others_go_on_and_replay_heals_it(rung: str, fresh_target: Callable[..., Any]) -> None:
     target = fresh_target(rung)
     schema = target.env["CROSSOVER_NAMESPACE"]

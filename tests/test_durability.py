@@ -3,6 +3,7 @@
 import threading
 
 import psycopg
+import pytest
 
 from cqrs_impl.feeds.outbox.recorder import OUTBOX
 from crossover.machine import fingerprint
@@ -60,5 +61,6 @@ def test_with_full_durability_a_kill_loses_no_acknowledged_write() -> None:
     assert writes_lost_in_a_kill("full") == 0
 
 
+@pytest.mark.long
 def test_with_relaxed_durability_a_kill_loses_some_which_shows_that_the_count_can_tell() -> None:
     assert any(writes_lost_in_a_kill("relaxed") for _ in range(5))

@@ -24,12 +24,13 @@ from cqrs_impl.feeds.outbox.feed import OutboxFeed
 from cqrs_impl.ports import Unreadable, Unshown
 from crud_impl.session import open_step
 from ladder.connections import connect, database
-from ladder.environment import CLIENTS, LEVELS, NAMESPACE, Environment
+from ladder.environment import CLIENTS, NAMESPACE, Environment
 from ladder.rung import rung
 from loadtests.dataset import Dataset
 from servers.postgres import POSTGRES
 from servers.redis import REDIS
 from servers.server import Unusable
+from tests.conftest import LONG_LEVELS
 from tests.service import wait_until
 
 RECORDED = Path(__file__).parent / "recorded_events"
@@ -72,7 +73,7 @@ class Shop:
         self.runner.close()
 
 
-@pytest.fixture(params=LEVELS)
+@pytest.fixture(params=LONG_LEVELS)
 def shop(request: pytest.FixtureRequest, postgres_url: str, namespace: Callable[[], str]) -> Iterator[Shop]:
     POSTGRES.create_schema(postgres_url, name := namespace(), EVENT_STORE)
     shop = Shop(Environment({POSTGRES.variable: postgres_url, NAMESPACE: name, CLIENTS: request.param}))

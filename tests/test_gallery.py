@@ -21,7 +21,7 @@ def urls() -> Iterator[dict[str, str]]:
         yield start_servers(processes, ["cqrs", "replica"], durability="none")
 
 
-LONG = {"dual-write"}
+LONG = {"dual-write", "evicting-store"}
 
 
 @pytest.mark.parametrize("name", [pytest.param(one, marks=[pytest.mark.long] * (one in LONG)) for one in MISTAKES])

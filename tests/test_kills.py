@@ -28,7 +28,7 @@ from tests.conftest import one_short
 from tests.service import wait_until
 from tests.story import events, totals
 
-KILLS = int(os.environ.get("KILLS", "3"))
+KILLS = int(os.environ.get("KILLS", "2"))
 EVENTS = int(os.environ.get("EVENTS", 750 * KILLS))
 APPEND = "INSERT INTO outbox (stream, version, body) VALUES (%s, %s, %s)"
 # A worker of the ladder with small batches: more places to be killed at, and the two meet more often.

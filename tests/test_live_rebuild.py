@@ -203,7 +203,7 @@ class TestNextVersion(OfRedis):
         assert self.after(story) == (self.after(self.live, shown) if shown else {})
 
 
-PAUSE_S = 0.01  # of who reads and writes, so that a small machine has time for who builds
+PAUSE_S = 0.05  # of who reads and writes, so that a small machine has time for who builds
 
 
 def read(url: str, paths: list[str], done: threading.Event, wrong: list[str]) -> None:
@@ -264,7 +264,7 @@ def test_readers_notice_nothing_of_one_that_is_ended_at_any_point_and_gone_on_wi
     with httpx.Client(base_url=target.url, timeout=60) as client, redis.Redis.from_url(url) as store:
         shop = Shop(client)
         ann, bea, tea = shop.customer("Ann"), shop.customer("Bea"), shop.product(name="Tea", stock=100_000)
-        fill(target, 5_000)
+        fill(target, 2_000)
         paths = [
             f"/orders/{shop.order(bea, tea)}",
             f"/customers/{bea}",

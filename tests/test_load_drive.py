@@ -124,6 +124,7 @@ def test_targets_that_differ_are_never_loaded(tmp_path: Path) -> None:
     assert not rounds_of(tmp_path)
 
 
+@pytest.mark.long
 def test_a_target_that_loses_orders_gives_no_figures(tmp_path: Path) -> None:
     with serving(targets.forgetting(every=100)) as urls:
         assert "lost" in one_sentence(drive(job_for(tmp_path, urls)), 1)

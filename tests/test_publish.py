@@ -82,6 +82,7 @@ def test_publishing_leads_the_readme_and_keeps_what_stands_around_it(tmp_path: P
 HOSTILE = "<b>|`x` [a](http://evil.example) ![i](x) *e* &lt; # "
 
 
+@pytest.mark.long
 def test_no_name_in_a_published_run_becomes_markup(tmp_path: Path) -> None:
     run_dir = write_run(tmp_path / "a (run) `x` |b", targets=(CRUD, replace(CQRS, name=HOSTILE)))
     (tmp_path / "README.md").write_text(f"{publish.BEGIN}\n{publish.END}\n")

@@ -22,6 +22,7 @@ from servers.postgres import POSTGRES
 from servers.replica import REPLICA
 from servers.server import Unusable
 from servers.supervisor import Processes
+from tests.conftest import LONG_LEVELS
 from tests.family import killed
 from tests.service import PATIENCE_S, Shop, client_of, fresh_id, patient, wait_until
 
@@ -96,7 +97,7 @@ def test_a_standby_has_the_settings_of_its_primary_and_follows_it(cluster: Clust
     REPLICA.follow(cluster.standby, cluster.primary, PATIENCE_S)
 
 
-@pytest.mark.parametrize("level", LEVELS)
+@pytest.mark.parametrize("level", LONG_LEVELS)
 def test_the_standby_answers_and_a_token_is_waited_for(
     cluster: Cluster, level: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -121,7 +122,7 @@ def test_the_standby_answers_and_a_token_is_waited_for(
         assert b"replica_reads_on_primary_total 0.0" in client.get("/metrics").content
 
 
-@pytest.mark.parametrize("level", LEVELS)
+@pytest.mark.parametrize("level", LONG_LEVELS)
 def test_beyond_the_lag_limit_the_primary_answers_which_is_counted_and_said(
     cluster: Cluster, level: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -144,7 +145,7 @@ def test_beyond_the_lag_limit_the_primary_answers_which_is_counted_and_said(
         assert client.get(where).status_code == 200 and ready(client)["reads_on_primary"] == counted
 
 
-@pytest.mark.parametrize("level", LEVELS)
+@pytest.mark.parametrize("level", LONG_LEVELS)
 @pytest.mark.parametrize("fault", [Cluster.killed, Cluster.standing_still])
 def test_a_standby_that_is_gone_costs_a_moment_and_no_answer(
     cluster: Cluster, level: str, fault: Callable[[Cluster], Any], monkeypatch: pytest.MonkeyPatch
@@ -199,7 +200,7 @@ class Cancelling:
         return connection
 
 
-@pytest.mark.parametrize("level", LEVELS)
+@pytest.mark.parametrize("level", LONG_LEVELS)
 def test_a_read_that_recovery_cancelled_is_asked_once_more_and_then_on_the_primary(
     cluster: Cluster, level: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

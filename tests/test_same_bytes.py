@@ -1,5 +1,6 @@
 """Every rung answers the conversation of the conformance check with the bytes of `crud`, times and cursors included."""
 
+from operator import itemgetter
 from typing import Any
 
 import msgspec
@@ -18,17 +19,27 @@ REFERENCE = "crud"
 CLOCK = "step:2026-01-01T23:59:59.985000Z"  # the conversation passes midnight, so that there are two days to report
 
 
+FIRST = ("views", "cqrs", "event_sourced")  # tables, documents, events; `test_model` holds every rung to the model
+
+
 def compared_with_crud(level: str) -> Any:
-    """All of one level at once. Of another than the first, in the long form, a rung for each set of servers: its level
-    is in the clients of servers alone, and `test_model` holds every rung at every level to the model."""
+    """All of one level at once: of the first those that answer in a way of their own, and in the long form the others;
+    of another level a rung for each set of servers, as a level is in the clients of servers alone."""
     others = [one for one in SYSTEMS if one[1] == level and one != (REFERENCE, LEVELS[0])]
     if level != LEVELS[0]:
-        others = [*{rungs()[one[0]].servers: one for one in reversed(others)}.values()][::-1]
-    marks = [pytest.mark.long] if level != LEVELS[0] else []
-    return pytest.param(others, marks=marks, id="-".join([level, *(rung for rung, _ in others)]))
+        return [[*{rungs()[one[0]].servers: one for one in reversed(others)}.values()][::-1]]
+    return [[one for one in others if (one[0] in FIRST) == first] for first in (True, False)]
 
 
-@pytest.mark.parametrize("others", map(compared_with_crud, LEVELS))
+COMPARED = [
+    pytest.param(
+        others, marks=[pytest.mark.long] * (number > 0), id="-".join([others[0][1], *map(itemgetter(0), others)])
+    )
+    for number, others in enumerate(others for level in LEVELS for others in compared_with_crud(level) if others)
+]
+
+
+@pytest.mark.parametrize("others", COMPARED)
 def test_every_rung_answers_with_the_bytes_of_crud(others: list[tuple[str, str]], fresh_target: Any) -> None:
     compared = [fresh_target(REFERENCE, CLOCK), *(fresh_target(rung, CLOCK, clients) for rung, clients in others)]
     targets = [(target.name, HttpClient(target.url)) for target in compared]

@@ -90,7 +90,7 @@ def served(rung: str, **servers: str) -> Iterator[Served]:
     [
         ("cqrs", ["SIGINT"], {130}),
         pytest.param("crud", ["SIGINT", "SIGINT"], {130, -2}, marks=pytest.mark.long),  # Ctrl-C twice
-        ("noop", ["SIGTERM"], {143}),
+        pytest.param("noop", ["SIGTERM"], {143}, marks=pytest.mark.long),
         pytest.param("noop", ["SIGHUP"], {129}, marks=pytest.mark.long),
         pytest.param("cqrs", ["SIGKILL"], {-9}, marks=pytest.mark.long),
     ],
@@ -131,8 +131,8 @@ def test_closing_the_terminal_leaves_nothing_behind() -> None:
 @pytest.mark.parametrize(
     ("words", "given"),
     [
-        ("ladder.run app", ("DATABASE_URL", "REDIS_URL")),
         pytest.param("ladder.run worker", ("DATABASE_URL", "REDIS_URL"), marks=pytest.mark.long),
+        pytest.param("ladder.run app", ("DATABASE_URL", "REDIS_URL"), marks=pytest.mark.long),
         pytest.param("postgres -D", ("REDIS_URL",), marks=pytest.mark.long),
         pytest.param("valkey-server", ("DATABASE_URL",), marks=pytest.mark.long),
         ("reaper.py", ()),

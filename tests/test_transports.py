@@ -22,9 +22,10 @@ from cqrs_impl.part import Part
 from cqrs_impl.ports import Unreadable
 from cqrs_impl.projectors import Projectors
 from ladder.connections import redis_client
-from ladder.environment import CLIENTS, LEVELS, Environment
+from ladder.environment import CLIENTS, Environment
 from servers.redis import REDIS, STREAMS
 from tests.brokers import MemoryBroker, MemoryPublisher, MemoryReader
+from tests.conftest import LONG_LEVELS
 from tests.partitions import EVENTS, PARTS, Dying, Half, World, of_pack
 from tests.service import patient
 from tests.story import ListFeed, contents, followed, place, views
@@ -275,7 +276,7 @@ class TestMemory(TransportSuite):
 
 
 class TestRedisStreams(TransportSuite):
-    @pytest.fixture(autouse=True, params=LEVELS)
+    @pytest.fixture(autouse=True, params=LONG_LEVELS)
     def broker(self, request: pytest.FixtureRequest, streams_url: str) -> None:
         self.env = Environment({STREAMS.variable: streams_url, CLIENTS: request.param})
 
