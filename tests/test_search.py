@@ -315,7 +315,7 @@ class TestSearch(OfSearch):
 
 
 @pytest.fixture(scope="module")
-def client(serve: Any) -> Iterator[httpx.Client]:
+def client(serve: Any, opensearch_url: str) -> Iterator[httpx.Client]:
     with httpx.Client(base_url=serve("search").url, timeout=60) as client:
         yield client
 
