@@ -8,6 +8,13 @@ from pathlib import Path
 import pytest
 
 from analysis.tables import summary
+from contract import messages, stores
+from contract.errors import Unavailable
+from contract.ports import OrderSystem
+from ladder.environment import Environment
+from ladder.noop.system import MemoryOrders
+from ladder.rung import Rung
+from ladder.trial import trial
 from tests.test_cli import CLEAN
 
 TOY = '''
@@ -90,3 +97,22 @@ def test_it_is_tortured(environ: dict[str, str], tmp_path: Path) -> None:
     faults = "kill-app,kill-postgres,pause-postgres,cut"
     words = ["toy", "--seconds", "5", "--seed", "3", "--faults", faults, "--out", str(tmp_path / "torture")]
     assert "Torture of toy" in run(environ, "crossover.cli", "torture", *words)
+
+
+def test_a_trial_forgets_what_was_said_of_a_store_that_was_only_starting() -> None:
+    class Starting(MemoryOrders):
+        started = False
+
+        async def readiness(self) -> messages.Readiness:
+            if not self.started:
+                self.started = True
+                raise Unavailable("It has not been built yet.") from stores.gone("It cannot be asked.", "no shard")
+            return await super().readiness()
+
+    class Cold(Rung):
+        name = "cold"
+
+        def system(self, env: Environment) -> OrderSystem:
+            return Starting(env.clock)
+
+    trial(Cold(), Environment({}))
