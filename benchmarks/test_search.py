@@ -88,7 +88,9 @@ def test_bytes_that_others_keep_to_be_searched(benchmark: BenchmarkFixture, fill
     def of_tables(rung: str, relations: str) -> int:
         env = Environment(filled(rung))
         with psycopg.connect(env.url(POSTGRES)) as connection:
-            question = f"SELECT sum(pg_total_relation_size(('{env.namespace}.' || one)::regclass)) FROM unnest(%s) one"
+            question = (
+                f"SELECT sum(pg_total_relation_size(('{env.namespace}.' || one)::regclass)) FROM unnest(%s::text[]) one"
+            )
             (size,) = connection.execute(question, (relations.split(),)).fetchone() or (0,)  # type: ignore[arg-type]
         return int(size)
 
