@@ -143,7 +143,7 @@ Query = GetOrder | GetHistory | GetCustomer | ListOrders | GetProduct | TopProdu
 # Events are named in the past tense.
 
 
-class Line(Struct, frozen=True, gc=False):
+class Line(Struct, frozen=True):
     """One line of an order with the price fixed when it was placed."""
 
     product_id: str
@@ -153,7 +153,7 @@ class Line(Struct, frozen=True, gc=False):
     amount_cents: int
 
 
-class BaseEvent(Struct, frozen=True, tag=True, gc=False):
+class BaseEvent(Struct, frozen=True, tag=True):
     """The fields of every event. `version` counts the events of one stream from 1, without gaps."""
 
     kind: ClassVar[str]
@@ -231,12 +231,12 @@ Event = CustomerEvent | ProductEvent | OrderEvent
 Status = Literal["placed", "paid", "shipped", "cancelled"]
 
 
-class CustomerRef(Struct, frozen=True, gc=False):
+class CustomerRef(Struct, frozen=True):
     id: str
     name: str
 
 
-class OrderView(Struct, frozen=True, gc=False):
+class OrderView(Struct, frozen=True):
     id: str
     version: int
     status: Status
@@ -246,13 +246,13 @@ class OrderView(Struct, frozen=True, gc=False):
     total_cents: int
 
 
-class Change(Struct, frozen=True, gc=False):
+class Change(Struct, frozen=True):
     version: int
     what: Status
     at: str
 
 
-class HistoryView(Struct, frozen=True, gc=False):
+class HistoryView(Struct, frozen=True):
     changes: tuple[Change, ...]
 
 
@@ -269,7 +269,7 @@ class EventsView(Struct, frozen=True):
     events: tuple[EventView, ...]
 
 
-class CustomerView(Struct, frozen=True, gc=False):
+class CustomerView(Struct, frozen=True):
     id: str
     version: int
     name: str
@@ -278,7 +278,7 @@ class CustomerView(Struct, frozen=True, gc=False):
     last_order_at: str | None
 
 
-class OrderItem(Struct, frozen=True, gc=False):
+class OrderItem(Struct, frozen=True):
     """An order as lists and searches show it; `lines` is the number of lines."""
 
     id: str
@@ -308,7 +308,7 @@ class RankedOrders(Struct, frozen=True):
     orders: tuple[RankedOrder, ...]
 
 
-class ProductView(Struct, frozen=True, gc=False):
+class ProductView(Struct, frozen=True):
     id: str
     version: int
     name: str
@@ -317,7 +317,7 @@ class ProductView(Struct, frozen=True, gc=False):
     sold: int
 
 
-class TopProduct(Struct, frozen=True, gc=False):
+class TopProduct(Struct, frozen=True):
     id: str
     name: str
     sold: int
@@ -328,7 +328,7 @@ class TopProductsView(Struct, frozen=True):
     products: tuple[TopProduct, ...]
 
 
-class DaySales(Struct, frozen=True, gc=False):
+class DaySales(Struct, frozen=True):
     day: str
     orders: int
     revenue_cents: int

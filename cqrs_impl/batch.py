@@ -1,7 +1,6 @@
 """Applies a batch of events to documents in memory: checks versions, lets events wait for events they need, and adds
 dead letters. It writes nothing; the projector writes the changes of a batch in one step."""
 
-import asyncio
 from collections import defaultdict
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any
@@ -12,19 +11,16 @@ from contract.errors import StoreGone
 from contract.messages import BaseEvent, CustomerView, Event, OrderView, ProductView
 from contract.position import Position, covers
 from cqrs_impl.dead_letters import DeadLetters, Retries
-from cqrs_impl.fold import LISTED, Missing, fold, key_of, listed, touched, touched_list
+from cqrs_impl.fold import TOTALS, Missing, fold, key_of, listed, touched
 from cqrs_impl.part import WHOLE, Part
 from cqrs_impl.ports import Documents, DocumentSource, Heartbeat, RecordedEvent, Unreadable, Unshown, V
 
 Apply = Callable[[Event, Documents], Awaitable[None]]
-Lists = Mapping[str, Mapping[str, bool]]  # name → entry → in or out
-NOTHING: Lists = {}
 SUBJECTS: dict[str, type[CustomerView] | type[ProductView] | type[OrderView]] = {
     "customer": CustomerView,
     "product": ProductView,
     "order": OrderView,
 }
-SLICE = 50  # events: 2 ms
 SHOW_NOTHING = (Heartbeat, Unshown)
 
 
@@ -42,17 +38,11 @@ async def apply(event: Event, documents: Documents, part: Part = WHOLE) -> None:
 class StagedDocuments:
     """Documents over a store. The changes of an event are kept only after the whole event was applied."""
 
-    def __init__(
-        self, store: DocumentSource, copies: dict[str, Any], part: Part = WHOLE, pending: Lists = NOTHING
-    ) -> None:
-        """`copies` caches documents as the store has them, or will have them when what is `pending` is written, which
-        are entries of lists; fetched documents are added."""
-        self._store, self._copies, self._part, self._pending = store, copies, part, pending
+    def __init__(self, store: DocumentSource, copies: dict[str, Any], part: Part = WHOLE) -> None:
+        """`copies` caches documents as the store has them; fetched documents are added."""
+        self._store, self._copies, self._part = store, copies, part
         self.documents: dict[str, Struct] = {}  # changed by the batch
-        self._read: dict[str, Sequence[str]] = {}  # lists of the store
-        self._lists: dict[str, dict[str, bool]] = defaultdict(dict)
-        self._listed: dict[str, Struct] = {}  # of them, as `_lists` has their entries
-        self._unlisted: dict[str, Struct] = {}  # of them, whose entries in `_lists` are old
+        self._lists: dict[str, dict[str, bool]] = defaultdict(dict)  # name → entry → in or out
         self._staged: dict[str, Struct] = {}  # changed by the current event
         self._moved: list[tuple[str, str, bool]] = []  # entries that the current event lists or drops
 
@@ -69,12 +59,9 @@ class StagedDocuments:
         self._staged[key_of(type(document), id)] = document
 
     async def entries(self, name: str) -> Sequence[str]:
-        if name not in self._read:
-            self._read |= await self._store.lists(name)
-        there = set(self._read[name])
-        self._replace_entries()
+        there = set(await self._store.entries(name))
         moved = {entry: present for of, entry, present in self._moved if of == name}
-        for entry, present in {**self._pending.get(name, {}), **self._lists[name], **moved}.items():
+        for entry, present in (self._lists[name] | moved).items():
             (there.add if present else there.discard)(entry)
         return sorted(there)
 
@@ -86,7 +73,6 @@ class StagedDocuments:
 
     def keep(self) -> None:
         self.documents |= self._staged
-        self._unlisted |= {key: one for key, one in self._staged.items() if type(one) in LISTED}
         for name, entry, present in self._moved:
             self._lists[name][entry] = present
         self.undo()
@@ -96,29 +82,24 @@ class StagedDocuments:
         self._moved.clear()
 
     async def prefetch(self, events: Sequence[RecordedEvent]) -> None:
-        known = [one.event for one in events if isinstance(one.event, BaseEvent)]
-        wanted = {key_of(kind, id): kind for event in known for kind, id in touched(event, self._part)}
+        wanted = {
+            key_of(kind, id): kind
+            for _, event, *_ in events
+            if isinstance(event, BaseEvent)
+            for kind, id in touched(event, self._part)
+        }
         if missing := {key: kind for key, kind in wanted.items() if key not in self._copies}:
             self._copies |= await self._store.fetch(missing)
-        if names := {name for event in known if (name := touched_list(event))}:
-            self._read |= await self._store.lists(*names)
 
-    def lists(self) -> Lists:
-        """The entries that lists gain and lose."""
-        self._replace_entries()
+    def lists(self) -> Mapping[str, Mapping[str, bool]]:
+        """The entries that lists gain and lose. The entry of a total changes once per batch."""
+        for key, total in self.documents.items():
+            if not isinstance(total, TOTALS):
+                continue
+            for document, present in ((self._copies.get(key), False), (total, True)):
+                if document is not None and (entry := listed(document)):
+                    self._lists[entry[0]][entry[1]] = present
         return self._lists
-
-    def _replace_entries(self) -> None:
-        """Of listed documents: once a batch, unless somebody asks for a list."""
-        for key, after in self._unlisted.items():
-            before = self._listed.get(key) or self._copies.get(key)
-            old, new = listed(before) if before else None, listed(after)
-            if old != new:
-                for entry, present in ((old, False), (new, True)):
-                    if entry:
-                        self._lists[entry[0]][entry[1]] = present
-        self._listed |= self._unlisted
-        self._unlisted.clear()
 
 
 class EventBatch:
@@ -142,9 +123,7 @@ class EventBatch:
         waiting, failed = list(events), list[RecordedEvent]()
         while True:
             still = []
-            for number, recorded in enumerate(waiting, start=1):
-                if number % SLICE == 0:
-                    await asyncio.sleep(0)  # what is being sent or received goes on
+            for recorded in waiting:
                 if isinstance(recorded.event, SHOW_NOTHING) or self.letters.hold(recorded):
                     continue
                 try:

@@ -46,7 +46,7 @@ KINDS: dict[type, str] = {
     TopProduct: "sales",
 }
 TOP, DAYS = "top", "days"  # lists of totals; an entry is its sort key, then the JSON of the answer
-LISTED = (DaySales, OrderView, TopProduct)
+TOTALS = (DaySales, TopProduct)
 TIME_WIDTH = 27  # 2026-11-23T09:30:00.000000Z
 PLACE_WIDTH = TIME_WIDTH + 36  # of an order in a list: its time and id, in the sort order of the contract
 DAY_WIDTH, RANK_WIDTH = 10, 20 + 36
@@ -137,30 +137,31 @@ async def _place(event: OrderPlaced, documents: Documents, part: Part) -> None:
 async def _advance(event: OrderPaid | OrderShipped | OrderCancelled, status: Status, documents: Documents) -> OrderView:
     before = await _need(documents, OrderView, event.id)
     history = await _need(documents, HistoryView, event.id)
+    documents.drop(orders_of(before.customer.id), _entry(_item(before)))
     order = replace(before, version=event.version, status=status)
     _show(order, HistoryView((*history.changes, Change(event.version, status, time_text(event.at)))), documents)
     return order
 
 
 def _show(order: OrderView, history: HistoryView, documents: Documents) -> None:
+    item = _item(order)
     documents.put(order.id, order)
     documents.put(order.id, history)
-    documents.put(order.id, _item(order))
+    documents.put(order.id, item)
+    documents.list(orders_of(order.customer.id), _entry(item))
 
 
 async def _count(order: OrderView, sign: int, documents: Documents, part: Part) -> None:
     """Add a placed order to every total (+1), or subtract a cancelled one (-1)."""
     customer = await _need(documents, CustomerView, order.customer.id)
     place = place_of(order.placed_at, order.id)
-    last = customer.last_order_at or ""
     if sign > 0:
         documents.list(active_of(customer.id), place)
-        last = max(last, order.placed_at)
+        last = max(customer.last_order_at or "", order.placed_at)
     else:
         documents.drop(active_of(customer.id), place)
-        if last == order.placed_at:
-            active = await documents.entries(active_of(customer.id))
-            last = active[-1][:TIME_WIDTH] if active else ""
+        active = await documents.entries(active_of(customer.id))
+        last = active[-1][:TIME_WIDTH] if active else ""
     orders, spent_cents = customer.orders + sign, customer.spent_cents + sign * order.total_cents
     counted = replace(customer, orders=orders, spent_cents=spent_cents, last_order_at=last or None)
     documents.put(customer.id, counted)
@@ -195,16 +196,17 @@ def _item(order: OrderView) -> OrderItem:
     return OrderItem(order.id, order.version, order.status, order.placed_at, len(order.lines), order.total_cents)
 
 
+def _entry(item: OrderItem) -> str:
+    return place_of(item.placed_at, item.id) + _encode(item).decode()
+
+
 def key_of(kind: type, id: str) -> str:
     return f"{KINDS[kind]}:{id}"
 
 
 def listed(document: Struct) -> tuple[str, str] | None:
-    """The list of a document and its entry there; None if it is not listed. Each `put` of one replaces its entry."""
+    """The list of a total and its entry there; None if it is not listed. Each `put` of a total replaces its entry."""
     match document:
-        case OrderView():
-            place = place_of(document.placed_at, document.id)
-            return orders_of(document.customer.id), place + _encode(_item(document)).decode()
         case DaySales() if document.orders:
             return DAYS, document.day + _encode(document).decode()
         case TopProduct() if document.sold:
@@ -237,8 +239,3 @@ def touched(event: Event, part: Part) -> Iterator[tuple[type, str]]:
             yield HistoryView, event.id
             if part.of > 1:
                 yield Slip, slip_id(event.id, part)
-
-
-def touched_list(event: Event) -> str | None:
-    """The one list that an event needs as a whole, to be fetched together with those of others."""
-    return orders_of(event.id) if isinstance(event, CustomerRenamed) else None

@@ -171,8 +171,7 @@ class DocumentSource(Protocol):
     async def fetch(self, keys: Mapping[str, type]) -> Mapping[str, Any]:
         """Documents by key, None where there is none."""
 
-    async def lists(self, *names: str) -> Mapping[str, Sequence[str]]:
-        """The entries of lists, by name."""
+    async def entries(self, name: str) -> Sequence[str]: ...
 
 
 class DocumentStore(DocumentSource, Protocol):

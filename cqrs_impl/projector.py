@@ -5,7 +5,7 @@ import gc
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any
 
 import msgspec
 
@@ -17,7 +17,7 @@ from cqrs_impl.checkpoint import AnotherHistory, Checkpoint
 from cqrs_impl.dead_letters import BlockedStream, DeadLetters, Retries
 from cqrs_impl.next_version import leads_to_present
 from cqrs_impl.part import WHOLE, Part
-from cqrs_impl.ports import Batch, Changes, Contents, DocumentStore, EventLog, Feed, RecordedEvent
+from cqrs_impl.ports import Changes, Contents, DocumentStore, EventLog, Feed, RecordedEvent
 from cqrs_impl.slips import apply_in
 from cqrs_impl.steps import repeat
 
@@ -32,19 +32,6 @@ IDLE_WAIT_S = 1.0  # normally a notification comes sooner; one may be lost
 
 AT_ONCE = partial(asyncio.gather, return_exceptions=True)  # no part goes on after another has failed
 _encode = msgspec.json.Encoder().encode
-
-
-class Folded(NamedTuple):
-    """What a batch of events makes of the contents of a store."""
-
-    before: Contents
-    after: Contents
-    changes: Changes | None = None
-    done: Sequence[RecordedEvent] = ()
-
-    @property
-    def reached(self) -> Position:
-        return self.after.checkpoint.position
 
 
 class Projector:
@@ -108,7 +95,10 @@ class Projector:
             most = WINDOW_MAX  # what the first event waits for may be beyond the window: widen it until it is found
         else:
             far = len(batch.events) >= self._limit
-            (gc.disable if far else gc.enable)()  # as in a rebuild
+            if far:
+                gc.disable()  # as in a rebuild
+            else:
+                gc.enable()
             most = FAR * self._batch_max if far else self._batch_max
         self._limit = min(self._limit * 2, most)
         return reached != before, waiting or batch.more_soon
@@ -178,39 +168,32 @@ class Projector:
     async def _read_all(
         self, total: int, done: int, progress: Callable[[int, int], None], *, beside: bool = False
     ) -> int:
-        """All settled events that follow; `done` were read before. While a batch is written the next one is folded on
-        top of it, and the one after that is read: three are in memory. Beside a service, half of the time is left to
-        others, and what few events come meanwhile are left too: under commands there is no end of them."""
+        """All settled events that follow; `done` were read before. While a batch is written the next one is read.
+        Beside a service, half of the time is left to others, and what few events come meanwhile are left too: under
+        commands there is no end of them."""
         most = limit = BESIDE if beside else BULK * self._batch_max
-        folded, batch, ended = None, Batch((), False), False
-        while True:
+        at = await self.position()
+        batch = await self.feed.read(at, limit)
+        while batch.events:
             begun = time.monotonic()
-            if folded is None:  # at the beginning, and after somebody else wrote
-                at = await self._opened()
-                folded, batch, ended = Folded(at, at), await self.feed.read(at.checkpoint.position, limit), False
-            last = batch.events[-1].position if batch.events else folded.reached
-            folding = self._fold(folded, batch.events)
-            results = await self._both(folding, self._commit(folded), self.feed.read(last, most))
-            for failed in results:
+            last = batch.events[-1].position
+            reached, following = await self._both(self._project(at, batch.events), self.feed.read(last, most))
+            for failed in (reached, following):
                 if isinstance(failed, BaseException):
                     raise failed
-            following, written, ahead = results
-            if not written:
-                folded = None
-                continue
-            if folded.done:
-                done += len(folded.done)
-                progress(min(done, total), total)
-            if ended:
-                return done
-            if following.reached == last:
-                ended, limit = len(batch.events) < (limit if beside else 1), most
-            else:  # some wait for others
-                limit = most if following.changes else min(limit * 2, WINDOW_MAX)
-                ahead = await self.feed.read(following.reached, limit)
-            folded, batch = following, ahead
+            done += sum(covers(reached, one.position) for one in batch.events)  # who waits is read again
+            progress(min(done, total), total)
+            if reached == last:
+                at, batch, limit = last, following, most
+                if beside and len(batch.events) < most:
+                    break
+            else:  # some wait for others, or the store was emptied
+                limit = most if reached != at else min(limit * 2, WINDOW_MAX)
+                at = await self.position()
+                batch = await self.feed.read(at, limit)
             if beside:
                 await self._sleep(time.monotonic() - begun)
+        return done
 
     async def close(self) -> None:
         await self.feed.close()
@@ -234,46 +217,22 @@ class Projector:
         """Apply what can be applied of the events that follow `after`. Returns the position reached, which is before
         the first event that must wait or be retried."""
         while True:
-            opened = await self._opened()
-            at = opened.checkpoint.position
+            checkpoint, letters = await self._opened()
+            at = checkpoint.position
             if at.history != after.history or not covers(at, after):
                 return at  # the store was emptied meanwhile: events before these must be applied first
-            folded = await self._fold(Folded(opened, opened), events)
-            if folded.changes is None or await self._write(folded):
-                self._copies_at = folded.after.checkpoint
-                return folded.reached
-
-    async def _fold(self, on: Folded, events: Sequence[RecordedEvent]) -> Folded:
-        """On top of a batch that may not be written yet."""
-        before = on.after
-        at, letters = before.checkpoint.position, DeadLetters(before.dead_letters)
-        pending = on.changes.lists if on.changes else {}
-        news, documents = uncovered(events, at), StagedDocuments(self._store, self._copies, self._part, pending)
-        reached = await EventBatch(documents, letters, self._retries, self._apply).run(news, at)
-        if not documents.documents and not letters.changed and reached == at:
-            return Folded(before, before)
-        done = [one for one in news if covers(reached, one.position)]
-        return self._folded(before, documents, letters, reached, done)
-
-    def _folded(
-        self,
-        before: Contents,
-        documents: StagedDocuments,
-        letters: DeadLetters,
-        reached: Position,
-        done: Sequence[RecordedEvent] = (),
-    ) -> Folded:
-        at, dead = before.checkpoint, letters.text if letters.changed else None
-        after = Checkpoint(letters.low_water(reached), reached, at.writes + 1, _counted(at, done), at.version)
-        changes = Changes(documents.documents, documents.lists(), dead, None)
-        if len(self._copies) > COPIES_MAX:
-            self._copies = {}
-        self._copies |= documents.documents
-        return Folded(before, Contents(after, dead or before.dead_letters), changes, done)
-
-    async def _commit(self, folded: Folded) -> bool:
-        """False if the store does not hold what this was folded on top of."""
-        return await self._contents() == folded.before and (folded.changes is None or await self._write(folded))
+            news = uncovered(events, at)
+            batch = EventBatch(self._staged(), letters, self._retries, self._apply)
+            reached = await batch.run(news, at)
+            if not batch.documents.documents and not letters.changed and reached == at:
+                return reached
+            done = [one for one in news if covers(reached, one.position)]
+            if await self._write(batch, checkpoint, reached, _counted(checkpoint, done)):
+                now_s = time.time()
+                for one in done:
+                    if one.recorded_s is not None:
+                        self._ages.observe(0, max(0.0, now_s - one.recorded_s))
+                return reached
 
     async def _replay(self, stream: str) -> int:
         """Replay one stream. If a running projector writes meanwhile, start again from its result."""
@@ -283,33 +242,34 @@ class Projector:
             if blocked is None:
                 return 0
             events = await self.log.stream(stream, blocked.version, at.position)
-            opened = await self._opened()
-            if opened.checkpoint != at:
+            checkpoint, letters = await self._opened()
+            if checkpoint != at:
                 continue
-            letters = DeadLetters(opened.dead_letters)
             letters.release(stream)
-            documents = StagedDocuments(self._store, self._copies, self._part)
-            await EventBatch(documents, letters, None, self._apply).run(events, blocked.before)
-            if await self._write(self._folded(opened, documents, letters, at.position)):
+            batch = EventBatch(self._staged(), letters, None, self._apply)
+            await batch.run(events, blocked.before)
+            if await self._write(batch, checkpoint, at.position, at.counted):
                 return len(events) - (letters.streams[stream].events if stream in letters.streams else 0)
 
-    async def _opened(self) -> Contents:
-        """What the store holds, to be folded upon."""
-        opened = await self._contents()
-        if opened.checkpoint != self._copies_at:
+    async def _opened(self) -> tuple[Checkpoint, DeadLetters]:
+        checkpoint, text = await self._contents()
+        if checkpoint != self._copies_at or len(self._copies) > COPIES_MAX:
             self._copies = {}
         self._copies_at = None  # until our write succeeds, the copies may be outdated
-        return opened
+        return checkpoint, DeadLetters(text)
 
-    async def _write(self, folded: Folded) -> bool:
-        assert folded.changes is not None
-        changes = folded.changes._replace(ages=_encode((self._ages.counts, self._ages.seconds)))
-        if not await self._store.write(folded.after.checkpoint, changes):
+    def _staged(self) -> StagedDocuments:
+        return StagedDocuments(self._store, self._copies, self._part)
+
+    async def _write(self, batch: EventBatch, at: Checkpoint, reached: Position, counted: int) -> bool:
+        letters, documents = batch.letters, batch.documents.documents
+        after = Checkpoint(letters.low_water(reached), reached, at.writes + 1, counted, at.version)
+        ages = _encode((self._ages.counts, self._ages.seconds))
+        dead = letters.text if letters.changed else None
+        if not await self._store.write(after, Changes(documents, batch.documents.lists(), dead, ages)):
             return False
-        self._own, now_s = folded.after.checkpoint, time.time()
-        for one in folded.done:
-            if one.recorded_s is not None:
-                self._ages.observe(0, max(0.0, now_s - one.recorded_s))
+        self._copies |= documents
+        self._copies_at = self._own = after
         return True
 
 

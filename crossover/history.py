@@ -115,9 +115,6 @@ class ViewsInMemory(MemoryDocuments):
     async def fetch(self, keys: Mapping[str, type]) -> Mapping[str, Any]:
         return {key: await self.get(kind, id_of(key)) for key, kind in keys.items()}
 
-    async def lists(self, *names: str) -> Mapping[str, Sequence[str]]:
-        return {name: await self.entries(name) for name in names}
-
     async def staged(self, event: Event) -> StagedDocuments | None:
         """What an event changes; None while it waits for another."""
         staged = StagedDocuments(self, {})

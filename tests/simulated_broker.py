@@ -13,7 +13,6 @@ from contract.messages import Event
 from contract.position import START, Position, covers
 from cqrs_impl.batch import Apply
 from cqrs_impl.checkpoint import CLEARING, Checkpoint
-from cqrs_impl.documents.redis import EMPTY
 from cqrs_impl.documents.redis_parts import PartDocuments, PartKeys
 from cqrs_impl.feeds.partition import LogPart, PartitionFeed
 from cqrs_impl.feeds.relay import Relay
@@ -38,10 +37,8 @@ class Redis(simulated_redis.Redis):
         if self._checkpoint not in (held, b""):
             self._moved(self._checkpoint)
 
-    def eval(self, script: str, keys: int, joined: str, *parts: Any) -> Any:
-        """Of JOIN: the checkpoint furthest behind."""
-        if script == EMPTY:
-            return super().eval(script, keys, joined, *parts)
+    def eval(self, script: str, keys: int, joined: str, *parts: str) -> None:
+        """JOIN: the checkpoint furthest behind."""
         texts = [self.values.get(part, b"") for part in parts]
         if all(texts) and not any(text.startswith(CLEARING) for text in texts):
             of_parts = [Checkpoint.of(text) for text in texts]

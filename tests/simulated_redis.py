@@ -61,10 +61,10 @@ class Redis:
 
     def mset(self, *words: Any) -> None:
         for key, value in zip(words[::2], words[1::2], strict=True):
-            self.set(named(key), value)
+            self.set(key, value)
 
     def unlink(self, *keys: Any) -> None:
-        for key in map(named, keys):
+        for key in [key.decode() if isinstance(key, bytes) else key for key in keys]:
             self._left.pop(key, None)
             if self.values.pop(key, None) is not None:
                 self._touch(key)
@@ -73,17 +73,6 @@ class Redis:
         """A quarter of the keys at a time, so that much can happen in between."""
         at, keys = int(cursor), [key.encode() for key in self.values if key.startswith(pattern[:-1])]
         return str((at + 1) % 4).encode(), [key for key in keys if zlib.crc32(key) % 4 == at]
-
-    def eval(self, script: str, keys: int, checkpoint: str, mark: bytes, cursor: bytes, *words: Any) -> Any:
-        """EMPTY: what belongs to it happens at once."""
-        every, begin = words
-        if self.values.get(checkpoint) != mark:
-            return None
-        cursor, found = self.scan(cursor, "MATCH", every)
-        self.unlink(*(key for key in found if key != checkpoint.encode()))
-        if cursor == b"0":
-            self.set(checkpoint, begin)
-        return cursor
 
     def zrange(self, key: str, *_: int) -> list[bytes]:
         return sorted(self.values.get(key, ()))
@@ -98,10 +87,6 @@ class Redis:
         if not there:
             self.values.pop(key, None)
         self._touch(key)
-
-
-def named(key: str | bytes) -> str:
-    return key if isinstance(key, str) else key.decode()
 
 
 class Client:

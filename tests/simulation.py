@@ -240,12 +240,11 @@ def projector(feed: Feed, client: Client, apply: Apply = apply, batch_max: int =
     )
 
 
-async def in_turn(*parts: Coroutine[Any, Any, Any]) -> list[Any]:
+async def in_turn(first: Coroutine[Any, Any, Any], second: Coroutine[Any, Any, Any]) -> list[Any]:
     try:
-        return [await part for part in parts]
+        return [await first, await second]
     finally:
-        for part in parts:
-            part.close()
+        second.close()
 
 
 class Process:

@@ -34,22 +34,6 @@ HELD_MS = int(1000 * HELD_S)
 _encode = msgspec.json.Encoder().encode
 _decoders: dict[type, msgspec.json.Decoder[Any]] = {kind: msgspec.json.Decoder(kind) for kind in KINDS}
 
-# Deletes some of the keys, of every version, and stops where another process finished or restarted this: the keys may
-# then be new. Returns where to go on; "0" at the end, when the store begins anew.
-EMPTY = """
-local checkpoint = KEYS[1]
-local mark, cursor, keys, begin = unpack(ARGV)
-if redis.call('GET', checkpoint) ~= mark then return end
-local found = redis.call('SCAN', cursor, 'MATCH', keys, 'COUNT', 1000)
-local gone = {}
-for _, key in ipairs(found[2]) do
-  if key ~= checkpoint then gone[#gone + 1] = key end
-end
-if #gone > 0 then redis.call('UNLINK', unpack(gone)) end
-if found[1] == '0' then redis.call('SET', checkpoint, begin) end
-return found[1]
-"""
-
 FOLD = digest_of(batch, fold, messages, text).encode()
 
 
@@ -131,9 +115,9 @@ class RedisDocuments:
             for (key, kind), text in zip(keys.items(), chain.from_iterable(found), strict=True)
         }
 
-    async def lists(self, *names: str) -> Mapping[str, Sequence[str]]:
-        found = await self._client.ask(*(("ZRANGE", self._keys.prefix + name, 0, -1) for name in names))
-        return {name: [member.decode() for member in members] for name, members in zip(names, found, strict=True)}
+    async def entries(self, name: str) -> Sequence[str]:
+        (members,) = await self._client.ask(("ZRANGE", self._keys.prefix + name, 0, -1))
+        return [member.decode() for member in members]
 
     async def write(self, checkpoint: Checkpoint, changes: Changes) -> bool:
         return await self._client.write(("SET", self._keys.checkpoint, checkpoint.text), *self._commands(changes))
@@ -149,7 +133,7 @@ class RedisDocuments:
         if changes.dead_letters is not None:
             yield "SET", self._keys.parked, changes.dead_letters
         while some := list(islice(documents, KEYS_MAX)):
-            yield "MSET", *(text for key, one in some for text in ((prefix + key).encode(), _encode(one)))
+            yield "MSET", *(text for key, one in some for text in (prefix + key, _encode(one)))
         for name, entries in changes.lists.items():
             if gone := [entry for entry, present in entries.items() if not present]:
                 yield "ZREM", prefix + name, *gone
@@ -164,13 +148,22 @@ class RedisDocuments:
         await self._empty(mark)
 
     async def _empty(self, mark: bytes) -> None:
-        """A version that is being built cannot be written to once its checkpoint is gone, which goes first."""
-        checkpoint, cursor, every = self._keys.checkpoint, b"0", f"{self._keys.namespace}*"
+        """Delete all keys, of every version. Stop if another process finished or restarted this: the keys may then be
+        new. A version that is being built cannot be written to once its checkpoint is gone, which goes first."""
+        checkpoint, cursor = self._keys.checkpoint, 0
         await self._client.ask(("UNLINK", self._keys.building))
-        begin = Checkpoint.begin(history_of(mark)).text
-        while cursor:
-            (cursor,) = await self._client.ask(("EVAL", EMPTY, 1, checkpoint, mark, cursor, every, begin))
-            if cursor == b"0":
+        while True:
+            found, (cursor, keys) = await self._client.watch(
+                checkpoint, ("GET", checkpoint), ("SCAN", cursor, "MATCH", f"{self._keys.namespace}*", "COUNT", 1000)
+            )
+            if found != mark:
+                return
+            gone = [key for key in keys if key != checkpoint.encode()]
+            work: list[Command] = [("UNLINK", *gone)] if gone else []
+            cursor = int(cursor)
+            if not cursor:
+                work.append(("SET", checkpoint, Checkpoint.begin(history_of(mark)).text))
+            if (work and not await self._client.write(*work)) or not cursor:
                 return
 
 

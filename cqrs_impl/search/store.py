@@ -64,8 +64,7 @@ class IndexedDocuments:
     def __init__(self, indexes: Indexes, present: Callable[[], Awaitable[str]] | None = None) -> None:
         """`present` as in `RedisDocuments`."""
         self._indexes, self._present = indexes, present
-        self._never: dict[str, str] = {}  # documents that the engine will never take, and why
-        self._refused: dict[str, str] = {}  # those of the last write
+        self._never: dict[str, str] = {}  # documents of the last write that the engine will never take, and why
         self._at = Got()  # the checkpoint that was opened
         self._versions: dict[str, int] = {}  # of the documents, as they were fetched or written last
         self._held, self._held_s = Got(), 0.0  # a checkpoint that is held, and until when we wait for that
@@ -97,8 +96,7 @@ class IndexedDocuments:
             await self._indexes.show(found.index)
         if not _same(found, self._at) or len(self._versions) > KNOWN_MAX:
             self._versions = {}
-        self._never |= self._refused  # not before: what is folded meanwhile is none of that write
-        self._at, self._refused = found, {}
+        self._at = found
         return Contents(Checkpoint.of(found.source.text), found.source.letters)
 
     # Nothing is found in an index that is gone meanwhile. What is written after that finds out.
@@ -114,14 +112,10 @@ class IndexedDocuments:
                     found[one.id] = document_of(one.source, keys[one.id])
         return found
 
-    async def lists(self, *names: str) -> Mapping[str, Sequence[str]]:
-        """Of customers' orders, as they are now: what was written is made searchable first."""
-        alias = writes_to(self._at.index)
+    async def entries(self, name: str) -> Sequence[str]:
+        """Of a customer's orders, as they are now: what was written is made searchable first."""
+        alias, found = writes_to(self._at.index), list[str]()
         await self._indexes.make_searchable(alias)
-        return {name: await self._list(alias, name) for name in names}
-
-    async def _list(self, alias: str, name: str) -> Sequence[str]:
-        found = list[str]()
         query: dict[str, Any] = {
             "query": {"term": {"customer": name.removeprefix(orders_of(""))}},
             "sort": ["place"],
@@ -162,7 +156,7 @@ class IndexedDocuments:
             if reply.status != 200:
                 raise refused(reply)
             items = [next(iter(item.values())) for item in _report(reply.body).items]
-            again, never = [], {}
+            again, self._never = [], {}
             for key, item in zip(left, items, strict=True):
                 if item.status < 300:
                     self._versions[key] += 1
@@ -173,9 +167,8 @@ class IndexedDocuments:
                 elif item.status in (401, 403):
                     raise refused_item(item)
                 else:
-                    never[key] = item.reason
-            if never:
-                self._refused = never
+                    self._never[key] = item.reason
+            if self._never:
                 return False
             if not (left := again):
                 return True
