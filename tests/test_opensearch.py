@@ -112,8 +112,8 @@ def test_an_engine_that_is_killed_between_writes_shows_nothing_older_over_newer_
         projector = Projector(feed, feed, store, apply=store.apply, batch_max=7)
 
         async def cut_off() -> None:
-            """Two batches whole, and of the third the documents, but not the checkpoint."""
-            left = iter((ask, ask, None))
+            """A batch whole, and of the next, which is larger, the documents, but not the checkpoint."""
+            left = iter((ask, None))
 
             async def lossy(method: str, path: str, body: object | None = None) -> Reply:
                 if "_doc/checkpoint?" not in path:
