@@ -1,6 +1,6 @@
 # Crossover: every target sets up its own .venv first, with nothing but Python and make.
 #   make compare                      both systems under load: table, plots, report.html
-#   make test                         the test suite, in two processes: about ten minutes
+#   make test                         the test suite, in two processes: about eight minutes
 #   make check                        what CI runs: lint, types, import rules, sizes, then every test in its long form
 #   make sizes                        lines of Python by package, against their limits
 #   make serve RUNG=cqrs PORT=8000    a rung in the foreground
