@@ -17,14 +17,11 @@ from ladder.environment import CLIENTS, LEVELS
 from ladder.rung import rung as rung_of
 from loadtests.cpu import Accounts
 from loadtests.dataset import SIZES, Dataset
-from servers import opensearch
 from servers.server import fresh_namespace
 from servers.supervisor import Processes
 from tests.conftest import UrlOf, processes, url_of
 
 __all__ = ["processes", "url_of"]
-# Without what tests add, so that their engine starts sooner: what is measured is what is served.
-opensearch.JAVA_OPTIONS = tuple(one for one in opensearch.JAVA_OPTIONS if "Tiered" not in one)
 SIZE = os.environ.get("BENCH_SIZE", "m")  # the figures asked for are of m; s is done sooner
 DATASET = Dataset(1, *SIZES[SIZE])
 Filled = Callable[[str], dict[str, str]]

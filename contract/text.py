@@ -15,7 +15,7 @@ _CURSOR = re.compile(r"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z)([0-9a-f]{8}(?:-[
 
 def time_text(at: datetime) -> str:
     """RFC 3339 in UTC with microseconds: `2026-11-23T09:30:00.000000Z`."""
-    text = _encode(at if at.tzinfo is UTC else at.astimezone(UTC)).decode()[1:-1]  # five times as fast as `isoformat`
+    text = _encode(at.astimezone(UTC)).decode()[1:-1]  # five times as fast as `isoformat`
     return text if at.microsecond else text[:-1] + ".000000Z"
 
 

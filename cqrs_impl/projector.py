@@ -71,7 +71,7 @@ class Projector:
         await repeat(self.step, lambda: self.feed.wait(IDLE_WAIT_S), self._gone, sleep=self._sleep)
 
     async def _gone(self, _: StoreGone) -> None:
-        self._limit = self._batch_max  # so much may have taken too long
+        self._set_pace(far_behind=False)  # so much may have taken too long
         await self.feed.close()
 
     async def step(self) -> tuple[bool, bool]:
@@ -87,21 +87,25 @@ class Projector:
     async def _step(self, before: Position) -> tuple[bool, bool]:
         batch = await self.feed.read(before, self._limit)
         if not batch.events:
+            self._set_pace(far_behind=False)
             self._at = await self.position()  # notices an emptied store even without new events
             return self._at != before, self._at != before or batch.more_soon
         self._at = reached = await self._project(before, batch.events)
         waiting = not covers(reached, batch.events[-1].position)
-        if waiting and reached == before:
-            most = WINDOW_MAX  # what the first event waits for may be beyond the window: widen it until it is found
+        if waiting and reached == before:  # what the first event waits for may be beyond the window
+            self._limit = min(self._limit * 2, WINDOW_MAX)
         else:
-            far = len(batch.events) >= self._limit
-            if far:
-                gc.disable()  # as in a rebuild
-            else:
-                gc.enable()
-            most = FAR * self._batch_max if far else self._batch_max
-        self._limit = min(self._limit * 2, most)
+            self._set_pace(far_behind=len(batch.events) >= self._limit)
         return reached != before, waiting or batch.more_soon
+
+    def _set_pace(self, *, far_behind: bool) -> None:
+        """Far behind it takes more events at a time and collects no garbage, as in a rebuild."""
+        if far_behind:
+            gc.disable()
+            self._limit = min(self._limit * 2, FAR * self._batch_max)
+        else:
+            gc.enable()
+            self._limit = self._batch_max
 
     async def _begin_anew(self) -> None:
         """After the feed or the store turned out to be of another history. If the store's checkpoint leads to the

@@ -39,7 +39,6 @@ SUMMARY: list[str] = []
 # standby must offer as many as its primary.
 for database in (POSTGRES, *REPLICAS):
     database.settings = {**database.settings, "max_connections": "500"}
-opensearch.JAVA_OPTIONS += ("-XX:TieredStopAtLevel=1",)  # an engine of tests lives for a minute: half of its CPU
 
 
 def can_be_had(one: Rung) -> bool:
@@ -160,11 +159,16 @@ def namespace(request: pytest.FixtureRequest, url_of: UrlOf) -> Iterator[Callabl
                 server.drop(url_of(server), name)
 
 
+def pytest_configure() -> None:
+    """A hook, as benchmarks import this file and must measure the engine that is served."""
+    opensearch.JAVA_OPTIONS += ("-XX:TieredStopAtLevel=1",)  # an engine of tests lives for a minute: half of its CPU
+
+
 SERVERS = [*every_server()]
 
 
 def stands_on(item: pytest.Item) -> tuple[int, str]:
-    """The dearest of the servers that a test needs, the ladder's last, and the rung that it is a case of."""
+    """The server that a test needs, of several the one that the ladder adds last, and the rung that it is a case of."""
 
     def named(value: Any) -> set[str]:
         if isinstance(value, list | tuple):
@@ -175,15 +179,14 @@ def stands_on(item: pytest.Item) -> tuple[int, str]:
     of = named([*cases.params.values()]) if cases else set[str]()
     asked = {f"{server.name}_url" for one in of for server in rungs()[one].servers}
     asked.update(getattr(item, "fixturenames", ()))
-    return max((place for place, name in enumerate(SERVERS, 1) if f"{name}_url" in asked), default=0), max(
-        of, default=""
-    )
+    last = max((place for place, name in enumerate(SERVERS, 1) if f"{name}_url" in asked), default=0)
+    return last, max(of, default="")
 
 
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Every worker begins with its part of what takes long, so that at the end none waits for another. Then come tests
-    of the same servers and rung together, so that but one worker starts them."""
+    of the same servers and rung together, so that only one worker starts them."""
     workers = getattr(config, "workerinput", {}).get("workercount", 1)
     long = [one for one in items if one.get_closest_marker("long")]
     first = {*long}

@@ -3,6 +3,7 @@
 `SIMULATION_SEED=1234 pytest tests/test_simulation.py` replays one; `SIMULATION_SEEDS` says how many.
 """
 
+import gc
 import os
 from operator import itemgetter
 from random import Random
@@ -46,14 +47,16 @@ def test_a_projector_that_is_far_behind_takes_more_at_a_time_until_it_has_caught
             limits.append(limit)
             return self.select(after, limit)
 
-    truth = Truth(story(0))
-    truth.rows = [RecordedEvent(Position(((1, number),)), event) for number, event in enumerate(story(0), start=1)]
-    client = Client(Redis(lambda checkpoint: None))
-    process = Process(projector(Counting(truth, Random(0)), client, batch_max=1).run(), client)
-    while process.where != "idle":  # it waits for more
-        process.step(GO)
-    process.kill()
-    assert limits == [1, 2, 4, 8]
+    for caught_up in (14, 7):  # in the middle of a batch, and at the end of one
+        limits.clear()
+        truth, events = Truth(story(0)), story(0)[:caught_up]
+        truth.rows = [RecordedEvent(Position(((1, number),)), event) for number, event in enumerate(events, start=1)]
+        client = Client(Redis(lambda checkpoint: None))
+        process = Process(projector(Counting(truth, Random(0)), client, batch_max=1).run(), client)
+        while process.where != "idle":  # it waits for more
+            process.step(GO)
+        process.kill()
+        assert limits == [1, 2, 4, 8] and gc.isenabled()
 
 
 first = itemgetter(0)

@@ -31,7 +31,7 @@ NO_SHARD = "all shards failed"
 NEWEST = {"place": "desc"}
 NO_ORDERS: dict[str, Any] = {"must_not": [{"match_all": {}}]}
 ABOVE_ALL = 1e6  # the score of the checkpoint, where orders are sorted by theirs
-LOOK_S = 0.01  # from one look at the checkpoint to the next, while anybody waits
+POLL_S = 0.01  # from one read of the checkpoint to the next, while anybody waits
 
 
 class Hit(Struct):
@@ -55,9 +55,9 @@ class SearchReads:
     def __init__(self, indexes: Indexes, backlog: Backlog, *, forced: bool = False) -> None:
         """`forced`: what an answer must reflect is made searchable at once, and not waited for until it is."""
         self._indexes, self._followed, self._forced = indexes, Followed(backlog), forced
-        self._seen: Position | None = None  # by the last search or look
-        self._looking: asyncio.Task[Position | None] | None = None
-        self._next_s = 0.0  # when to look again
+        self._shown: Position | None = None  # by the last search or poll
+        self._polling: asyncio.Task[Position | None] | None = None
+        self._next_poll_s = 0.0
 
     async def search(self, query: SearchOrders) -> QueryResult:
         """The newest orders with all of the words, newest first."""
@@ -65,14 +65,14 @@ class SearchReads:
         newest = {"sort": [NEWEST], "track_total_hits": False, "_source": ["checkpoint", "item"]}
         seen, *found = await self._search({"filter": wanted}, query.limit, newest)
         orders = FoundOrders(tuple(item_of(hit) for hit in found))
-        self._seen = await self._followed.shown(seen.source.text)
-        return QueryResult(_encode(orders), self._seen)
+        self._shown = await self._followed.shown(seen.source.text)
+        return QueryResult(_encode(orders), self._shown)
 
     async def search_at(self, query: SearchOrders, wanted: Position) -> QueryResult:
         """As `search`, where an answer must reflect a position. Nothing is searched before it can: a search costs the
-        engine several times what a look at the checkpoint does, and all who wait share one look."""
-        if self._is_behind(self._seen, wanted):
-            written = await self._look()
+        engine several times what a read of the checkpoint does, and all who wait share one poll."""
+        if self._is_behind(self._shown, wanted):
+            written = await self._poll()
             if self._is_behind(written, wanted):
                 return QueryResult(None, written)
             if self._forced:
@@ -84,19 +84,19 @@ class SearchReads:
         """Of one that is unknown, or of another history, only an answer can tell."""
         return shown is not None and shown.history == wanted.history and not covers(shown, wanted)
 
-    async def _look(self) -> Position | None:
+    async def _poll(self) -> Position | None:
         """What can be found; what is written, where that can be made to be found. None where there is no checkpoint."""
-        if self._looking is None or self._looking.done():
-            self._looking = asyncio.create_task(self._looked())
-        return await asyncio.shield(self._looking)  # who goes away does not take it from the others
+        if self._polling is None or self._polling.done():
+            self._polling = asyncio.create_task(self._polled())
+        return await asyncio.shield(self._polling)  # who goes away does not take it from the others
 
-    async def _looked(self) -> Position | None:
-        await asyncio.sleep(self._next_s - time.monotonic())
-        self._next_s = time.monotonic() + LOOK_S
+    async def _polled(self) -> Position | None:
+        await asyncio.sleep(self._next_poll_s - time.monotonic())
+        self._next_poll_s = time.monotonic() + POLL_S
         found = await self._indexes.checkpoint(self._indexes.namespace, searchable=not self._forced)
         shown = await self._followed.shown(found.source.text) if found and found.found else None
         if not self._forced:
-            self._seen = shown
+            self._shown = shown
         return shown
 
     async def best(self, asked: BestOrders) -> QueryResult:
