@@ -84,9 +84,11 @@ class Projectors:
 
     async def _end(self, parts: Sequence[Part]) -> None:
         ending = [self._running.pop(part) for part in parts]
-        await end([task for _, task in ending])
-        for projector, _ in ending:
-            await projector.close()
+        try:
+            await end([task for _, task in ending])
+        finally:
+            for projector, _ in ending:
+                await projector.close()
 
     # Of all parts, one after the other
 
