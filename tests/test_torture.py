@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from itertools import islice
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import psycopg
@@ -28,10 +29,12 @@ from crossover.torture.nemesis import (
     BEHIND_S,
     EVERY_S,
     OVERLAPPING,
+    Fault,
     Scheduled,
     faults_of,
     kinds_of,
     schedule,
+    torment,
     wanted_kinds,
 )
 from crossover.torture.run import Torture, torture
@@ -69,6 +72,27 @@ def test_the_load_of_a_torture_comes_at_the_rate_that_is_asked_for(serve: Any) -
 
     assert took_s(10) > 1.0, "20 operations take two seconds"
     wait_until(lambda: took_s(500) < 1.0)  # or a twentieth of one, unless the machine is busy
+
+
+def test_commands_that_go_on_while_a_killed_server_starts_have_recovered_before_it_answers(serve: Any) -> None:
+    load, found = Load(serve("noop").url, 1, 200), list[Fault]()
+    load.fill()
+
+    @contextmanager
+    def killed(_: Any) -> Iterator[None]:
+        yield
+        started_s = load.now_s()
+        wait_until(lambda: any(sent_s > started_s for sent_s, _ in load.acknowledged))
+        wait_until(lambda: load.now_s() > load.acknowledged[-1][1] and load.now_s() > started_s + 0.2)
+
+    fault, deployment = (
+        Scheduled("kill-it", "it", killed, (0.0, 0.0), within_s=1.0),
+        SimpleNamespace(check=lambda: None),
+    )
+    until_s, chosen = load.now_s() + EVERY_S + 0.1, random.Random(1)
+    load.during(lambda: torment(deployment, load, [fault], chosen, until_s, found.append))  # type: ignore[arg-type]
+    load.close()
+    assert found[0].recovery_s is not None and found[0].recovery_s < found[0].start_took_s
 
 
 @contextmanager

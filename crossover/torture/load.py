@@ -197,6 +197,10 @@ class Load:
     def now_s(self) -> float:
         return time.monotonic() - self._start_s
 
+    def done(self) -> tuple[int, int]:
+        """How many samples there are of `acknowledged` and `seen`."""
+        return len(self.acknowledged), len(self.seen)
+
     def session(self, *, tokens: bool) -> Session:
         return Session(f"client {next(self._names)}", self, tokens=tokens)
 

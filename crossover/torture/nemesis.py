@@ -62,6 +62,7 @@ class Fault(Struct, frozen=True):
     convergence_s: float | None
     reason: str | None = None
     restored_s: float | None = None
+    start_took_s: float = 0.0  # after `end_s`, until what was killed answered by itself
 
 
 class Scheduled(NamedTuple):
@@ -171,9 +172,13 @@ def torment(
         with fault.apply(deployment):
             reason = reason_in_ready(load) if fault.refuses else None
             time.sleep(hold_s)
-            end_s = load.now_s()
-        back = recovery(load, end_s, fault.within_s)  # with the views of the present history
-        report(Fault(fault.kind, fault.where, start_s, end_s, *back, reason, load.now_s() if fault.restores else None))
+            done, end_s = load.done(), load.now_s()
+        took_s = load.now_s() - end_s
+        if fault.restores:
+            done = load.done()  # what was acknowledged before may be gone
+        back = recovery(load, done, end_s, fault.within_s)  # with the views of the present history
+        restored_s = load.now_s() if fault.restores else None
+        report(Fault(fault.kind, fault.where, start_s, end_s, *back, reason, restored_s, took_s))
         if fault.restores:
             deployment.copy_again(fault.where)
         deployment.check()
@@ -193,12 +198,14 @@ def reason_in_ready(load: Load) -> str:
     return ""
 
 
-def recovery(load: Load, end_s: float, within_s: float = RECOVERY_S_MAX) -> tuple[float | None, float | None]:
+def recovery(
+    load: Load, done: tuple[int, int], end_s: float, within_s: float = RECOVERY_S_MAX
+) -> tuple[float | None, float | None]:
     """How long after `end_s` a write sent since was acknowledged, and one was seen by its writer; None for never.
 
-    The load's own operations tell, and a probe every so often: one that hangs does not hide that others get through.
+    The load's own operations tell, those after `done`, and a probe every so often: one that hangs does not hide that
+    others get through.
     """
-    done = [len(load.acknowledged), len(load.seen)]
     back: list[float | None] = [None, None]
     probe_s = end_s
     while None in back and load.now_s() - end_s < within_s:

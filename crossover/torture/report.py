@@ -58,6 +58,7 @@ class Report(Struct, frozen=True):
     stale_share: float | None  # of reads without a token after an own write or read
     recovery_s: Spread
     convergence_s: Spread
+    convergence_after_start_s: Spread  # of what was killed
     rebuild_s: float | None
 
     @property
@@ -108,6 +109,9 @@ class Results:
             stale_share=self.stale / self.stale_of if self.stale_of else None,
             recovery_s=spread([fault.recovery_s for fault in self.faults]),
             convergence_s=spread([fault.convergence_s for fault in self.faults]),
+            convergence_after_start_s=spread(
+                [one.convergence_s and max(0.0, one.convergence_s - one.start_took_s) for one in self.faults]
+            ),
             rebuild_s=self.rebuild_s,
         )
 
@@ -139,7 +143,8 @@ def show(console: Console, report: Report, results: Results, folder: Path) -> Re
         f"[{'green' if report.clean else 'red'}]{found}[/] (stale: despite a token)",
         f"stale without a token {stale} · parked {report.parked} · reasons seen in /ready: {report.reasons} · "
         f"recovery p50/p95/max {report.recovery_s} · "
-        f"convergence {report.convergence_s} · rebuild {rebuilt}",
+        f"convergence {report.convergence_s}, once what was killed answers {report.convergence_after_start_s} · "
+        f"rebuild {rebuilt}",
         *(f"[red]{f.kind}[/red], {escape(f.phase)}: {escape(f.what[:400])}" for f in results.findings[:FIRST_SHOWN]),
         f"The history is in {escape(str(folder))}.",
     ]

@@ -187,7 +187,7 @@ class Torture:
             self.results.find("poison", [Finding("trouble", "a replay did not heal what was parked")])
         self.results.parked = f"{parked} of {POISONED_EVENTS} poisoned"
         again = list[tuple[float | None, float | None]]()
-        load.during(lambda: again.append(recovery(load, end_s)))
+        load.during(lambda: again.append(recovery(load, load.done(), end_s)))
         self.results.faults.append(Fault("poison", ", ".join(workers), start_s, end_s, *again[0]))
         self.check("poison")
 
