@@ -24,7 +24,7 @@ from cqrs_impl.steps import repeat
 BATCH_MAX = 500
 FAR = 8  # times as many for a projector that is far behind; whoever reads then waits for the end of a write of 50 ms
 BULK = 20  # times as many where nobody reads
-BESIDE = 100  # events a batch beside those that answer, whose readers wait for the end of each write: about 1 ms
+BESIDE = 25  # events a batch beside those that answer, whose readers wait for the end of each write: about 0.2 ms
 READ_S_MAX = 2.0  # whoever began to read the old version has its answer by then, or has given up
 WINDOW_MAX = 64_000  # events read ahead at most, to find one that a waiting event needs
 COPIES_MAX = 50_000

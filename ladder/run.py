@@ -28,6 +28,7 @@ from ladder.workers import one_by_one, run
 from servers.server import Unusable
 
 NICE = 5  # a third of the share of others: with less, the switch would not keep up with commands on a busy machine
+SHARED_BY_SESSION = Path("/proc/sys/kernel/sched_autogroup_enabled")
 
 
 async def run_worker(one: Rung, name: str, *, env: Environment) -> None:
@@ -88,10 +89,13 @@ async def rebuild_live(one: Rung, env: Environment) -> int:
 
 
 def give_way() -> None:
-    """Linux shares processors among sessions first, where that is on, and then looks at who is nice in each."""
+    """Linux shares processors among sessions first, where that is on, and then looks at who is nice in each. There an
+    idle process keeps the share of its session, and whoever else wakes up takes its place at once."""
     os.nice(NICE)
     with suppress(OSError):
         Path("/proc/self/autogroup").write_text(str(NICE))
+        if SHARED_BY_SESSION.read_text().strip() == "1":
+            os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
 
 
 def load(one: Rung, env: Environment, words: list[str]) -> None:

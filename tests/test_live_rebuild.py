@@ -32,7 +32,7 @@ from crossover.targets import Target, ladder_command, process_env, target_env
 from crud_impl.load import copy
 from ladder.connections import REDIS_TIMEOUT_S, connect, redis_client
 from ladder.environment import Environment
-from ladder.run import NICE
+from ladder.run import NICE, SHARED_BY_SESSION
 from servers.server import fresh_namespace
 from servers.supervisor import Processes
 from tests.service import Shop, settle, wait_until
@@ -282,6 +282,8 @@ def test_readers_notice_nothing_of_one_that_is_ended_at_any_point_and_gone_on_wi
         wait_until(reached, DEADLINE_S)
         with contextlib.suppress(ProcessLookupError):  # it has ended already, if this thread had to wait for long
             assert os.getpriority(os.PRIO_PROCESS, pid) == NICE, "those who serve go first"
+            if SHARED_BY_SESSION.exists() and SHARED_BY_SESSION.read_text() == "1\n":
+                assert os.sched_getscheduler(pid) == os.SCHED_IDLE
             os.kill(pid, ended)
         wait_until(lambda: processes.poll() or builder in processes.ended, DEADLINE_S)
         built: Any = store.get(keys.building)
