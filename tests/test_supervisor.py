@@ -4,6 +4,7 @@ import contextlib
 import fcntl
 import os
 import pty
+import shutil
 import signal
 import socket
 import subprocess
@@ -159,6 +160,8 @@ def test_the_kernel_ends_the_children_of_a_command_that_is_killed_with_its_reape
         it.command.kill()
         it.command.wait(GONE_S_MAX)
         gone(it.family, [])
+        for folder in it.folders:
+            shutil.rmtree(folder)  # nobody was left to do it
 
 
 def test_a_kill_while_the_servers_start_leaves_nothing_behind() -> None:

@@ -132,6 +132,7 @@ def test_a_user_that_has_no_entry_and_no_home_is_served_or_told_what_is_missing(
         assert HttpClient(address(command)).get("/health").status == 200
     with served(*STRANGER, "crud", **more) as command:
         assert "does not run as user 54321, who is not in the list of users" in command.communicate()[1]
+    shutil.rmtree("/tmp/crossover-54321", ignore_errors=True)  # the state folder of who has no home
 
 
 @pytest.mark.parametrize("umask", [0o000, 0o077, 0o777])
