@@ -1,8 +1,6 @@
 """What tests of the search index share: indexes of their own, and what follows a story there."""
 
-import asyncio
 from collections.abc import Callable, Iterable
-from typing import Any
 
 import msgspec
 import pytest
@@ -14,13 +12,13 @@ from cqrs_impl.search.indexes import Indexes
 from cqrs_impl.search.reads import SearchReads
 from cqrs_impl.search.store import IndexedDocuments
 from servers.opensearch import OPENSEARCH
+from tests.documents import Closing, NoBacklog
 from tests.story import ListFeed, followed
-from tests.test_documents import NoBacklog
 
 NEVER = "1h"  # no refresh comes while a test runs
 
 
-class OfSearch:
+class OfSearch(Closing):
     @pytest.fixture(autouse=True)
     def given(self, opensearch_url: str, namespace: Callable[[], str]) -> None:
         self.address, self.namespace = OPENSEARCH.address(opensearch_url), namespace
@@ -42,15 +40,6 @@ class OfSearch:
 
     async def follow(self, store: IndexedDocuments, feed: ListFeed, *, batch_max: int = 500) -> Projector:
         return await followed(store, feed, apply=store.apply, batch_max=batch_max)
-
-    def run(self, work: Any) -> Any:
-        async def done() -> Any:
-            try:
-                return await work
-            finally:
-                await self.close()
-
-        return asyncio.run(done())
 
     async def held(self, name: str) -> dict[str, object]:
         """Every document of an index but the checkpoint."""

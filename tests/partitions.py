@@ -17,6 +17,7 @@ from cqrs_impl.feeds.relay import Relay
 from cqrs_impl.feeds.transport import Pack, Publisher, decode
 from cqrs_impl.part import Part
 from cqrs_impl.projector import Projector
+from tests.documents import NoBacklog
 from tests.service import PATIENCE_S
 from tests.story import ListFeed, events, place
 
@@ -121,17 +122,6 @@ class World:
         async with asyncio.timeout(PATIENCE_S):
             while not covers(await self.reached(), place(event)):  # what is read from the log may be more
                 await asyncio.sleep(0.01)
-
-
-class NoBacklog:
-    async def history(self, position: Position, counted: int | None = None) -> str:
-        return position.history
-
-    async def behind(self, position: Position, counted: int | None = None) -> tuple[int, float]:
-        return 0, 0.0
-
-    async def trouble(self) -> str | None:
-        return None
 
 
 class Dying:

@@ -1,8 +1,7 @@
-"""What documents must show, wherever they live, and what a store of them must promise; one subclass an adapter."""
+"""What documents must show, wherever they live; one subclass an adapter."""
 
 import asyncio
-from abc import ABC, abstractmethod
-from collections.abc import Callable, Coroutine, Iterable
+from collections.abc import Iterable
 from datetime import timedelta
 from itertools import islice
 from random import Random
@@ -10,8 +9,6 @@ from typing import Any
 
 import msgspec
 import pytest
-from hypothesis import HealthCheck, example, given, settings
-from hypothesis import strategies as st
 
 from contract.errors import Unavailable
 from contract.messages import (
@@ -27,27 +24,22 @@ from contract.messages import (
     OrderView,
     ProductAdded,
     Query,
-    QueryResult,
     SearchOrders,
     TopProducts,
 )
-from contract.position import START, Position, covers
+from contract.position import START
 from cqrs_impl.batch import apply
-from cqrs_impl.checkpoint import AnotherHistory
 from cqrs_impl.documents.memory import MemoryDocuments
 from cqrs_impl.documents.redis import Keys, RedisDocuments
-from cqrs_impl.documents.redis_client import RedisClient
 from cqrs_impl.documents.redis_parts import PartDocuments, PartKeys, PartReads
 from cqrs_impl.documents.redis_reads import RedisReads
 from cqrs_impl.feeds.partition import LogPart
 from cqrs_impl.fold import Missing
 from cqrs_impl.part import Part
-from cqrs_impl.ports import Changes, DocumentReads, DocumentStore
+from cqrs_impl.ports import DocumentReads
 from cqrs_impl.projector import Projector
 from cqrs_impl.queries import DocumentQueries
-from ladder.connections import redis_client
-from ladder.environment import CLIENTS, LEVELS, Environment
-from servers.redis import REDIS
+from tests.documents import Documented, NoBacklog, OfMemory, OfRedis
 from tests.story import (
     CUSTOMER,
     FIRST,
@@ -69,43 +61,10 @@ from tests.story import (
 NOBODY = "00000000-0000-0000-0000-0000000000ff"
 
 
-class NoBacklog:
-    async def history(self, position: Position, counted: int | None = None) -> str:
-        return ""
-
-    async def behind(self, position: Position, counted: int | None = None) -> tuple[int, float]:
-        return 0, 0.0
-
-    async def trouble(self) -> str | None:
-        return None
-
-
-class Documented(ABC):
-    """Answers from documents of one adapter."""
-
-    @abstractmethod
-    async def reads(self, story: Iterable[Event]) -> DocumentReads:
-        """Fresh documents after a story."""
-
-    def answers(self, story: Iterable[Event], *queries: Query) -> list[QueryResult]:
-        async def asked() -> list[QueryResult]:
-            try:
-                documents = DocumentQueries(await self.reads(story))
-                return [await documents.answer(query) for query in queries]
-            finally:
-                await self.close()
-
-        return asyncio.run(asked())
-
-    async def close(self) -> None:
-        """Of what a test has opened."""
-        return None
-
+class ReadsSuite(Documented):
     def bodies(self, story: Iterable[Event], *queries: Query) -> list[Any]:
         return [answer.body and msgspec.json.decode(answer.body) for answer in self.answers(story, *queries)]
 
-
-class ReadsSuite(Documented):
     def test_documents_are_found_and_what_is_not_there_is_not(self) -> None:
         queries = GetOrder(FIRST), GetHistory(FIRST), GetCustomer(CUSTOMER), GetProduct(TEA)
         order, history, customer, product = self.bodies(STORY, *queries)
@@ -170,32 +129,8 @@ class ReadsSuite(Documented):
         ]
 
 
-class OfMemory(Documented):
-    async def reads(self, story: Iterable[Event]) -> DocumentReads:
-        documents = MemoryDocuments()
-        for event in story:
-            await apply(event, documents)
-        return documents
-
-
 class TestMemory(OfMemory, ReadsSuite):
     pass
-
-
-class OfRedis:
-    @pytest.fixture(autouse=True, params=LEVELS)
-    def given(self, request: pytest.FixtureRequest, redis_url: str, namespace: Callable[[], str]) -> None:
-        self.url, self.namespace = redis_url, namespace
-        self.env = Environment({REDIS.variable: redis_url, CLIENTS: request.param})
-        self.clients: list[RedisClient] = []
-
-    def client(self) -> RedisClient:
-        self.clients.append(redis_client(self.env))
-        return self.clients[-1]
-
-    async def close(self) -> None:
-        for client in self.clients:
-            await client.close()
 
 
 class TestRedis(OfRedis, ReadsSuite):
@@ -210,9 +145,8 @@ class TestRedis(OfRedis, ReadsSuite):
             for asked in (reads.document(OrderView, ""), reads.first("top", 1), reads.readiness()):
                 with pytest.raises(Unavailable):
                     await asked
-            await self.close()
 
-        asyncio.run(unbuilt())
+        self.run(unbuilt())
 
 
 class TestRedisParts(OfRedis, ReadsSuite):
@@ -232,14 +166,13 @@ class TestRedisParts(OfRedis, ReadsSuite):
             whole, name = self.namespace(), self.namespace()
             await followed(RedisDocuments(self.client(), Keys(whole)), ListFeed(story))
             await in_parts(lambda part: self.part(name, part), ListFeed(story), parts, batch_max=3)
-            await self.close()
             return contents(self.url, whole), views(self.url, name, parts)
 
         for number in range(6):
             story = list(islice(events(Random(number)), 40))
             if number % 2:
                 Random(number).shuffle(story)
-            expected, built = asyncio.run(both([*story, *story[:5]]))
+            expected, built = self.run(both([*story, *story[:5]]))
             assert built == expected
 
     def test_an_answer_claims_what_all_parts_have_reached(self) -> None:
@@ -254,139 +187,9 @@ class TestRedisParts(OfRedis, ReadsSuite):
             for mover in (0, 1, 1, 1, 0):
                 await projectors[mover].step()
                 shown.append((await reads.first("top", 1))[1])
-            await self.close()
             return shown
 
-        assert asyncio.run(claimed()) == [START, *(place(number) for number in (2, 2, 2, 4))]
-
-
-class StoreSuite(ABC):
-    """Promises of `DocumentStore`."""
-
-    examples, events = 60, 150  # as many as the store is quick
-
-    @abstractmethod
-    def store(self, name: str, history: str = "") -> DocumentStore:
-        """Documents that all who know the name share, of a log with this present history."""
-
-    @abstractmethod
-    def contents(self, name: str) -> dict[str, object]:
-        """Everything they hold, but how it came about."""
-
-    @abstractmethod
-    def name(self) -> str: ...
-
-    @abstractmethod
-    async def close(self) -> None: ...
-
-    async def follow(self, store: Any, feed: ListFeed, *, batch_max: int = 500) -> Projector:
-        return await followed(store, feed, batch_max=batch_max)
-
-    def run(self, work: Coroutine[Any, Any, Any]) -> Any:
-        async def done() -> Any:
-            try:
-                return await work
-            finally:
-                await self.close()
-
-        return asyncio.run(done())
-
-    def after(self, story: Iterable[Event], batch_max: int = 500) -> dict[str, object]:
-        name = self.name()
-        self.run(self.follow(self.store(name), ListFeed(story), batch_max=batch_max))
-        return self.contents(name)
-
-    def test_any_permutation_with_repeats_gives_the_same_documents(self) -> None:
-        expected = self.after(STORY)
-        assert expected
-
-        @settings(max_examples=self.examples, deadline=None, suppress_health_check=list(HealthCheck))
-        @example([*STORY[:3], STORY[4], STORY[3], *STORY[5:]], [], 1)  # of one order, version 2 and then version 1
-        @given(st.permutations(STORY), st.lists(st.sampled_from(STORY), max_size=4), st.integers(1, 12))
-        def same(order: list[Event], repeats: list[Event], batch_max: int) -> None:
-            assert self.after([*order, *repeats], batch_max) == expected
-
-        same()
-
-    def test_of_two_that_write_at_once_one_is_refused_and_changes_nothing(self) -> None:
-        name = self.name()
-
-        async def race() -> list[bool]:
-            one, other = self.store(name), self.store(name)
-            checkpoints = [(await store.open()).checkpoint for store in (one, other)]
-            nothing = Changes({}, {}, None, b"[]")
-            return [
-                await store.write(at._replace(position=place(n), writes=at.writes + 1), nothing)
-                for n, (store, at) in enumerate(zip((one, other), checkpoints, strict=True), 1)
-            ]
-
-        assert self.run(race()) == [True, False]
-        assert self.run(self.store(name).open()).checkpoint.position == place(1)
-
-    def test_two_projectors_count_every_event_once(self) -> None:
-        name, feed = self.name(), ListFeed(islice(events(Random(1)), self.events))
-
-        async def both() -> None:
-            await asyncio.gather(*(self.follow(self.store(name), feed, batch_max=size) for size in (3, 5)))
-
-        self.run(both())
-        assert self.contents(name) == self.after(feed.events)
-
-    def test_a_store_that_is_cleared_under_a_projector_is_replayed_from_the_start(self) -> None:
-        name, feed = self.name(), ListFeed(islice(events(Random(2)), self.events))
-
-        async def cleared() -> None:
-            projector = await self.follow(self.store(name), ListFeed(feed.events[: self.events * 2 // 3]))
-            await self.store(name).clear()
-            assert not covers(await projector.position(), place(1))
-            following = asyncio.ensure_future(self.follow(self.store(name), feed, batch_max=4))
-            for _ in range(3):
-                await asyncio.sleep(0)
-                await self.store(name).clear()
-            await following
-            await self.follow(self.store(name), feed)
-
-        self.run(cleared())
-        assert self.contents(name) == self.after(feed.events)
-
-    def test_a_store_of_another_log_is_rebuilt_at_the_start_and_given_up_when_it_was_taken(self) -> None:
-        name, one, other = self.name(), ListFeed(STORY, history="one"), ListFeed(STORY[:3], history="other")
-
-        async def taken() -> None:
-            first = await self.follow(self.store(name, "one"), one)
-            await self.follow(self.store(name, "other"), other)
-            with pytest.raises(AnotherHistory, match="follows another database by now"):
-                await first.step()
-
-        self.run(taken())
-        assert self.contents(name) == self.after(STORY[:3])
-
-
-class TestRedisStore(OfRedis, StoreSuite):
-    def name(self) -> str:
-        return self.namespace()
-
-    def store(self, name: str, history: str = "") -> RedisDocuments:
-        async def present() -> str:
-            return history
-
-        return RedisDocuments(self.client(), Keys(name), present)
-
-    def contents(self, name: str) -> dict[str, object]:
-        return contents(self.url, name)
-
-
-class TestRedisPartStore(TestRedisStore):
-    """Of a part that is the only one."""
-
-    def store(self, name: str, history: str = "") -> RedisDocuments:
-        async def present() -> str:
-            return history
-
-        return PartDocuments(self.client(), PartKeys(name, Part(0, 1)), present)
-
-    def contents(self, name: str) -> dict[str, object]:
-        return views(self.url, name, 1)
+        assert self.run(claimed()) == [START, *(place(number) for number in (2, 2, 2, 4))]
 
 
 def test_an_event_that_is_too_new_changes_nothing() -> None:

@@ -5,7 +5,7 @@ import contextlib
 import os
 import signal
 import threading
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable, Coroutine
 from itertools import islice
 from random import Random
 from typing import Any
@@ -35,9 +35,9 @@ from ladder.environment import Environment
 from ladder.run import NICE, SHARED_BY_SESSION
 from servers.server import fresh_namespace
 from servers.supervisor import Processes
+from tests.documents import NoBacklog, OfRedis
 from tests.service import Shop, settle, wait_until
 from tests.story import CUSTOMER, FIRST, STORY, ListFeed, contents, events, followed
-from tests.test_documents import NoBacklog, OfRedis
 
 QUERIES = (GetOrder(FIRST), ListOrders(CUSTOMER, 9), TopProducts(9), SearchOrders(("tea",), 9))
 DEADLINE_S = 300
@@ -61,15 +61,10 @@ async def following(projector: Projector) -> None:
 class TestNextVersion(OfRedis):
     """Promises of `NextVersion`, to readers and projectors that know nothing of it."""
 
-    def after(self, work: Callable[[Keys, ListFeed], Awaitable[Any]], events: int = 5) -> dict[str, object]:
+    def after(self, work: Callable[[Keys, ListFeed], Coroutine[Any, Any, Any]], events: int = 5) -> dict[str, object]:
         """What the documents of the story hold after this work on them."""
         name = self.namespace()
-
-        async def done() -> None:
-            await work(Keys(name), ListFeed(STORY[:events]))
-            await self.close()
-
-        asyncio.run(done())
+        self.run(work(Keys(name), ListFeed(STORY[:events])))
         return contents(self.url, name)
 
     async def live(self, keys: Keys, feed: ListFeed) -> Projector:

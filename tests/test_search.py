@@ -20,10 +20,10 @@ from cqrs_impl.search import fold, indexes, layout
 from cqrs_impl.search.client import Reply
 from cqrs_impl.search.reads import SearchReads
 from cqrs_impl.search.store import IndexedDocuments
+from tests.documents import NoBacklog, OfMemory
 from tests.index import OfSearch
 from tests.service import Shop, fresh_id, settle
 from tests.story import CUSTOMER, FIRST, SECOND, STORY, ListFeed, events, place
-from tests.test_documents import NoBacklog, OfMemory, StoreSuite
 
 WORDS = (("tea",), ("bea",), ("green", "tea"), ("ann",), ("bea", "lee", "pot"))
 
@@ -50,20 +50,6 @@ def test_a_process_that_comes_late_puts_no_older_name_on_an_order_that_shows_a_n
         assert await told(late, CustomerRenamed(CUSTOMER, 4, "Dan")) == "Dan"
 
     asyncio.run(raced())
-
-
-class TestIndexedStore(OfSearch, StoreSuite):
-    examples, events = 2, 30
-
-    def store(self, name: str, history: str = "") -> IndexedDocuments:
-        async def present() -> str:
-            return history
-
-        return IndexedDocuments(self.indexes(name), present)
-
-    def contents(self, name: str) -> dict[str, object]:
-        found: dict[str, object] = self.run(self.held(name))
-        return found
 
 
 class TestSearch(OfSearch):
