@@ -108,39 +108,18 @@ def url_of(processes: Processes) -> UrlOf:
     return started
 
 
-@pytest.fixture(scope="session")
-def postgres_url(url_of: UrlOf) -> str:
-    return url_of(POSTGRES)
+def address_of(server: Server) -> Any:
+    """A fixture: the URL of the session's."""
+    return pytest.fixture(scope="session", name=f"{server.name}_url")(lambda url_of: url_of(server))
 
 
-@pytest.fixture(scope="session")
-def redis_url(url_of: UrlOf) -> str:
-    return url_of(REDIS)
-
-
-@pytest.fixture(scope="session")
-def cache_url(url_of: UrlOf) -> str:
-    return url_of(CACHE)
-
-
-@pytest.fixture(scope="session")
-def streams_url(url_of: UrlOf) -> str:
-    return url_of(STREAMS)
-
-
-@pytest.fixture(scope="session")
-def kafka_url(url_of: UrlOf) -> str:
-    return url_of(KAFKA)
-
-
-@pytest.fixture(scope="session")
-def rabbitmq_url(url_of: UrlOf) -> str:
-    return url_of(RABBITMQ)
-
-
-@pytest.fixture(scope="session")
-def opensearch_url(url_of: UrlOf) -> str:
-    return url_of(opensearch.OPENSEARCH)
+postgres_url = address_of(POSTGRES)
+redis_url = address_of(REDIS)
+cache_url = address_of(CACHE)
+streams_url = address_of(STREAMS)
+kafka_url = address_of(KAFKA)
+rabbitmq_url = address_of(RABBITMQ)
+opensearch_url = address_of(opensearch.OPENSEARCH)
 
 
 @pytest.fixture

@@ -49,6 +49,12 @@ class OfSearch(Closing):
         hits = msgspec.json.decode(await indexes.post(f"/{name}/_search", query) or b"")["hits"]["hits"]
         return {hit["_id"]: hit["_source"] for hit in hits}
 
+    async def holds(self, name: str, story: Iterable[Event]) -> bool:
+        """Whether an index has the documents that one projector makes of a story."""
+        whole = self.namespace()
+        await self.follow(IndexedDocuments(self.indexes(whole)), ListFeed(story))
+        return await self.held(name) == await self.held(whole)
+
     async def indexed(self, story: Iterable[Event], batch_max: int = 7) -> tuple[str, Projector, SearchReads]:
         """A name, what follows the story there, and reads of it once all of it can be found."""
         name = self.namespace()
