@@ -2,12 +2,13 @@
 
 import socket
 import ssl
-import threading
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import NamedTuple
 
 from hypothesis import strategies as st
+
+from tests.threads import listening
 
 
 class Answer(NamedTuple):
@@ -126,21 +127,14 @@ ILLEGAL = {
 @contextmanager
 def sending(answers: Sequence[Iterable[bytes]], tls: ssl.SSLContext | None = None) -> Iterator[tuple[str, list[bytes]]]:
     """A server that sends one of these to each connection, piece by piece, and closes it; its URL and the requests."""
-    requests: list[bytes] = []
-    with socket.create_server(("127.0.0.1", 0)) as listening:
+    requests, left = list[bytes](), iter(answers)
 
-        def answer() -> None:
-            for pieces in answers:
-                try:
-                    connection, _ = listening.accept()
-                    with tls.wrap_socket(connection, server_side=True) if tls else connection as line:
-                        line.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-                        requests.append(line.recv(65536))
-                        for piece in pieces:
-                            line.sendall(piece)
-                except OSError:  # the client has read enough, or trusts us not
-                    continue
+    def answer(connection: socket.socket) -> None:
+        with tls.wrap_socket(connection, server_side=True) if tls else connection as line:
+            line.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            requests.append(line.recv(65536))
+            for piece in next(left, ()):
+                line.sendall(piece)
 
-        thread = threading.Thread(target=answer, daemon=True)
-        thread.start()
-        yield f"http://127.0.0.1:{listening.getsockname()[1]}", requests
+    with listening(answer) as port:
+        yield f"http://127.0.0.1:{port}", requests

@@ -23,6 +23,7 @@ from servers.supervisor import Processes
 from tests.conftest import LONG_LEVELS
 from tests.service import PATIENCE_S
 from tests.test_cli import outcome_of
+from tests.threads import meanwhile
 from tests.trying import tried
 
 
@@ -134,7 +135,7 @@ def tls_before(path: str, key: Path, cert: Path) -> Iterator[int]:
     """The port at which a server on a Unix socket is reached through TLS."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(cert, key)
-    loop, ready, port = asyncio.new_event_loop(), threading.Event(), []
+    ready, over, port = threading.Event(), threading.Event(), list[int]()
 
     async def relay(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         theirs, ours = await asyncio.open_unix_connection(path)
@@ -151,16 +152,9 @@ def tls_before(path: str, key: Path, cert: Path) -> Iterator[int]:
         server = await asyncio.start_server(relay, LOOPBACK, 0, ssl=context)
         port.append(server.sockets[0].getsockname()[1])
         ready.set()
-        await server.serve_forever()
+        await asyncio.to_thread(over.wait)
+        server.close()
 
-    def run() -> None:
-        asyncio.set_event_loop(loop)
-        with contextlib.suppress(asyncio.CancelledError, RuntimeError):
-            loop.run_until_complete(serve())
-
-    threading.Thread(target=run, daemon=True).start()
-    assert ready.wait(PATIENCE_S)
-    try:
+    with meanwhile(lambda: asyncio.run(serve()), end=over.set):
+        assert ready.wait(PATIENCE_S)
         yield port[0]
-    finally:
-        loop.call_soon_threadsafe(loop.stop)

@@ -3,8 +3,6 @@ reason, and nothing of the trial stays; one on which it can work gives the same 
 
 import asyncio
 import contextlib
-import socket
-import threading
 import time
 from collections.abc import Callable, Iterator
 from itertools import cycle
@@ -30,6 +28,7 @@ from servers.server import fresh_namespace
 from servers.supervisor import Processes
 from tests.conftest import LONG_LEVELS, SYSTEMS
 from tests.test_cli import outcome_of
+from tests.threads import listening
 from tests.trying import env_of, socket_and_port, tried
 
 KNOWN = {POSTGRES, REDIS}  # a cache and a standby are tried in suites of their own
@@ -216,25 +215,11 @@ def test_what_is_no_such_server_is_refused(port_of: str, postgres_url: str) -> N
     def answer(connection: Any) -> None:
         connection.recv(100)
         connection.sendall(b"-ERR what\r\n" if port_of == "redis" else b"HTTP/1.1 400 Bad Request\r\n\r\n")
-        connection.close()
 
     with listening(answer) as port:
         assert "DATABASE_URL cannot be reached" in tried("crud", {"postgres": f"postgresql://a@{LOOPBACK}:{port}/b"})
         sentence = tried("cqrs", {"postgres": postgres_url, "redis": f"redis://:canary@{LOOPBACK}:{port}/0"})
         assert "REDIS_URL cannot be reached" in sentence and "canary" not in sentence
-
-
-@contextlib.contextmanager
-def listening(answer: Callable[[Any], None]) -> Iterator[int]:
-    with socket.create_server((LOOPBACK, 0)) as server:
-
-        def serve() -> None:
-            with contextlib.suppress(OSError):
-                while True:
-                    threading.Thread(target=answer, args=(server.accept()[0],), daemon=True).start()
-
-        threading.Thread(target=serve, daemon=True).start()
-        yield server.getsockname()[1]
 
 
 def test_a_trial_that_was_killed_is_swept_by_a_later_one_and_one_that_runs_is_not(

@@ -3,15 +3,15 @@
 import re
 import socket
 import struct
-import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import pytest
 
 from servers.kafka import KAFKA
 from servers.rabbitmq import RABBITMQ
 from servers.server import Server, Unusable
+from tests.threads import listening
 
 
 @pytest.mark.parametrize(
@@ -58,26 +58,8 @@ def test_an_address_of_kafka_carries_any_setting_of_its_client() -> None:
     assert KAFKA.client_settings("one:9092") == {"bootstrap.servers": "one:9092"}
 
 
-@contextmanager
-def served(serve: Callable[[socket.socket], None]) -> Iterator[int]:
-    """The port on which each connection is served by this function."""
-
-    def accept() -> None:
-        with suppress(OSError):  # closed, by us or by the client
-            while True:
-                threading.Thread(target=quietly, args=[listening.accept()[0]], daemon=True).start()
-
-    def quietly(client: socket.socket) -> None:
-        with client, suppress(OSError, struct.error):
-            serve(client)
-
-    with socket.create_server(("127.0.0.1", 0)) as listening:
-        threading.Thread(target=accept, daemon=True).start()
-        yield int(listening.getsockname()[1])
-
-
 def test_a_server_that_hangs_up_is_told() -> None:
-    with served(lambda client: None) as port, pytest.raises(Unusable) as refusal:
+    with listening(lambda client: None) as port, pytest.raises(Unusable) as refusal:
         RABBITMQ.check(f"amqp://127.0.0.1:{port}/")
     assert re.fullmatch(r"RABBITMQ_URL cannot be reached \(.+\): start the server, or .+ cafile\.", str(refusal.value))
 
@@ -90,8 +72,8 @@ def test_too_old_a_kafka_is_told() -> None:
         return struct.pack(">h", len(word)) + word.encode()
 
     def serve(client: socket.socket) -> None:
-        while True:
-            (size,) = struct.unpack(">i", client.recv(4, socket.MSG_WAITALL))
+        while head := client.recv(4, socket.MSG_WAITALL):
+            (size,) = struct.unpack(">i", head)
             key, version, number = struct.unpack(">hhi", client.recv(size, socket.MSG_WAITALL)[:8])
             if key == api_versions:
                 known = [(api_versions, 0, 0), (metadata, 0, 2)] if version == 0 else []
@@ -102,7 +84,7 @@ def test_too_old_a_kafka_is_told() -> None:
                 answer = struct.pack(">i", 1) + broker + text("cluster") + struct.pack(">ii", 1, 0)  # its controller: 1
             client.sendall(struct.pack(">ii", len(answer) + 4, number) + answer)
 
-    with served(serve) as port, pytest.raises(Unusable) as refusal:
+    with listening(serve) as port, pytest.raises(Unusable) as refusal:
         KAFKA.check(f"kafka://127.0.0.1:{port}")
     assert str(refusal.value) == "KAFKA_URL is too old a Kafka: 0.11 or newer is needed."
 
@@ -124,10 +106,12 @@ def pretended(product: str, version: str) -> Iterator[str]:
         for heard, answer in steps:
             said = b""
             while heard not in said:
-                said += client.recv(4096)
+                if not (more := client.recv(4096)):
+                    return
+                said += more
             client.sendall(frame.marshal(answer, 0))
 
-    with served(serve) as port:
+    with listening(serve) as port:
         yield f"amqp://127.0.0.1:{port}/"
 
 

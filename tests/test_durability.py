@@ -1,6 +1,6 @@
 """What a crash of PostgreSQL may cost: nothing with full durability, the last moments with relaxed, by kills."""
 
-import threading
+from functools import partial
 
 import psycopg
 import pytest
@@ -12,6 +12,7 @@ from servers.postgres import POSTGRES
 from servers.supervisor import Processes
 from tests.family import killed
 from tests.service import wait_until
+from tests.threads import meanwhile
 
 WRITERS, WRITES = 4, 1_000
 
@@ -35,13 +36,9 @@ def writes_lost_in_a_kill(durability: str) -> int:
                         return
                     acknowledged.append((writer, number))
 
-        threads = [threading.Thread(target=write, args=(writer,)) for writer in range(WRITERS)]
-        for thread in threads:
-            thread.start()
-        wait_until(lambda: len(acknowledged) > WRITES)
-        killed(POSTGRES.process_ids(processes))
-        for thread in threads:
-            thread.join()
+        writers = [partial(write, writer) for writer in range(WRITERS)]
+        with meanwhile(*writers, end=lambda: killed(POSTGRES.process_ids(processes))):
+            wait_until(lambda: len(acknowledged) > WRITES)
         processes.wait(lambda: "postgres" in processes.ended, "the end of PostgreSQL", 90)
         with psycopg.connect(POSTGRES.restart(processes, durability=durability)) as connection:
             found = connection.execute("SELECT writer, number FROM written").fetchall()

@@ -1,7 +1,6 @@
 """The event store: what is folded from it is what was, whatever becomes of snapshots, shapes and other writers."""
 
 import asyncio
-import threading
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -32,6 +31,7 @@ from servers.redis import REDIS
 from servers.server import Unusable
 from tests.conftest import LONG_LEVELS
 from tests.service import wait_until
+from tests.threads import meanwhile
 
 RECORDED = Path(__file__).parent / "recorded_events"
 INSERT = "INSERT INTO outbox (stream, version, body) VALUES (%s, %s, %s)"
@@ -130,13 +130,11 @@ def test_of_two_appends_of_one_version_one_starts_over_and_sees_the_other(shop: 
     shop.does(m.RegisterCustomer(ANN, "Ann"))
     with psycopg.connect(shop.url, options=f"-c search_path={shop.name}") as other:  # it does not lock
         other.execute(INSERT, (f"customer-{ANN}", 2, encode(m.CustomerRenamed(ANN, 2, "Bea"))))
-        waiting = threading.Thread(target=lambda: answers.extend(shop.does(m.RenameCustomer(ANN, "Cleo"))))
         answers: list[int] = []
-        waiting.start()
-        with open_step(shop.url, shop.name) as watching:
+        renamed = meanwhile(lambda: answers.extend(shop.does(m.RenameCustomer(ANN, "Cleo"))), end=other.commit)
+        with renamed, open_step(shop.url, shop.name) as watching:
             blocked = "SELECT count(*) FROM pg_stat_activity WHERE cardinality(pg_blocking_pids(pid)) > 0"
             wait_until(lambda: watching.execute(blocked).fetchone() != (0,))
-    waiting.join()
     assert answers == [3]
 
 

@@ -1,9 +1,9 @@
 """What every feed must do, whatever the order in which transactions commit; one subclass a feed."""
 
 import asyncio
-import threading
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Coroutine, Iterator
+from functools import partial
 from typing import Any
 from uuid import UUID
 
@@ -22,6 +22,7 @@ from ladder.connections import connect
 from ladder.environment import CLIENTS, LEVELS, NAMESPACE, Environment
 from servers.postgres import POSTGRES
 from tests.service import PATIENCE_S
+from tests.threads import meanwhile
 
 WRITERS, EACH = 8, 25
 
@@ -112,11 +113,7 @@ class FeedSuite(ABC):
                 self.record(connections[writer], customer(writer * EACH + number))
                 connections[writer].commit()
 
-        threads = [threading.Thread(target=write, args=(writer,)) for writer in range(WRITERS)]
-
         async def follow(feed: Any) -> list[Event]:
-            for thread in threads:
-                thread.start()
             seen, at = [], await begin(feed)
             async with asyncio.timeout(PATIENCE_S):
                 while len(seen) < WRITERS * EACH:
@@ -126,9 +123,8 @@ class FeedSuite(ABC):
                         seen.append(event)
             return seen
 
-        seen = self.ask(follow)
-        for thread in threads:
-            thread.join()
+        with meanwhile(*(partial(write, writer) for writer in range(WRITERS))):
+            seen = self.ask(follow)
         assert sorted(seen, key=lambda event: event.id) == [customer(n) for n in range(WRITERS * EACH)]
         assert len(self.read()) == WRITERS * EACH
 

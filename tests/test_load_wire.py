@@ -1,8 +1,8 @@
 """The generator's own connections: kept, replaced and counted as failed. `test_http_framing` has what they read."""
 
 import socket
-import threading
-from collections.abc import Callable
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import pytest
 from gevent.event import Event
@@ -10,6 +10,7 @@ from gevent.event import Event
 import loadtests.wire as wire_module
 from loadtests.wire import ConnectionPool
 from tests.service import PATIENCE_S
+from tests.threads import listening
 
 PLAIN = b"HTTP/1.1 201 Created\r\nContent-Length: 5\r\nX: 1\r\n\r\nhello"
 CHUNKED = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nhel\r\n2;x=y\r\nlo\r\n0\r\n\r\n"
@@ -37,44 +38,33 @@ def asked(wire: ConnectionPool) -> tuple[int, bytes]:
     return found[0]
 
 
-@pytest.fixture
-def served() -> Callable[[list[list[bytes]]], str]:
-    """A server that answers the requests of one connection after the other with these bytes, and then closes it."""
+@contextmanager
+def served(*connections: list[bytes]) -> Iterator[ConnectionPool]:
+    """By a server that answers the requests of one connection after the other with these bytes, and then closes it."""
+    left = iter(connections)
 
-    def serve(connections: list[list[bytes]]) -> str:
-        listening = socket.create_server(("127.0.0.1", 0))
+    def answer(connection: socket.socket) -> None:
+        for text in next(left, ()):
+            if connection.recv(65536):
+                connection.sendall(text)
 
-        def answer() -> None:
-            with listening:
-                for answers in connections:
-                    connection, _ = listening.accept()
-                    with connection:
-                        for text in answers:
-                            if connection.recv(65536):
-                                connection.sendall(text)
-
-        threading.Thread(target=answer, daemon=True).start()
-        return f"http://127.0.0.1:{listening.getsockname()[1]}"
-
-    return serve
+    with listening(answer) as port:
+        yield ConnectionPool(f"http://127.0.0.1:{port}")
 
 
-def test_a_kept_connection_that_is_closed_instead_of_answered_is_replaced(
-    served: Callable[[list[list[bytes]]], str],
-) -> None:
-    wire = ConnectionPool(served([[PLAIN, b""], [CHUNKED]]))
-    assert [asked(wire), asked(wire)] == [(201, b"hello"), (200, b"hello")]
+def test_a_kept_connection_that_is_closed_instead_of_answered_is_replaced() -> None:
+    with served([PLAIN, b""], [CHUNKED]) as wire:
+        assert [asked(wire), asked(wire)] == [(201, b"hello"), (200, b"hello")]
 
 
-def test_an_answer_cut_off_in_the_middle_is_none(served: Callable[[list[list[bytes]]], str]) -> None:
-    assert asked(ConnectionPool(served([[PLAIN[:-2]]]))) == (0, b"")
+def test_an_answer_cut_off_in_the_middle_is_none() -> None:
+    with served([PLAIN[:-2]]) as wire:
+        assert asked(wire) == (0, b"")
 
 
-def test_an_address_is_looked_up_once_however_many_connections_it_gets(
-    served: Callable[[list[list[bytes]]], str], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_address_is_looked_up_once_however_many_connections_it_gets(monkeypatch: pytest.MonkeyPatch) -> None:
     lookups, look_up = list[object](), wire_module.socket.create_connection
     monkeypatch.setattr(wire_module.socket, "create_connection", lambda *at: lookups.append(at) or look_up(*at))
-    wire = ConnectionPool(served([[LAST], [LAST], [LAST]]))
-    assert [asked(wire)[0] for _ in range(3)] == [404, 404, 404]
+    with served([LAST], [LAST], [LAST]) as wire:
+        assert [asked(wire)[0] for _ in range(3)] == [404, 404, 404]
     assert len(lookups) == 1

@@ -4,10 +4,8 @@ import contextlib
 import random
 import signal
 import socket
-import socketserver
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
@@ -46,6 +44,7 @@ from servers.server import namespace_of
 from servers.supervisor import Processes
 from tests.family import GONE_S_MAX, descendants, folders_of, gone, reapers_of
 from tests.service import wait_until
+from tests.threads import listening
 
 
 @pytest.mark.parametrize(
@@ -273,9 +272,12 @@ def test_a_link_does_to_a_connection_what_its_fault_says() -> None:
             connection.sendall(b"?")
             return connection.recv(10)
 
-    with Links() as links, socketserver.ThreadingTCPServer(("127.0.0.1", 0), Echo) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        port = links.over_tcp("link", lambda: server.server_address)  # type: ignore[arg-type, return-value]
+    def echo(client: socket.socket) -> None:
+        while data := client.recv(10):
+            client.sendall(data)
+
+    with Links() as links, listening(echo) as behind:
+        port = links.over_tcp("link", lambda: ("127.0.0.1", behind))
         assert asked(port) == b"?"
         links.disturb("link", "cut")
         with contextlib.suppress(ConnectionError):
@@ -290,10 +292,3 @@ def test_a_link_does_to_a_connection_what_its_fault_says() -> None:
         links.disturb("link", "delay")
         start_s = time.monotonic()
         assert asked(port) == b"?" and time.monotonic() - start_s >= 2 * DELAY_S
-        server.shutdown()
-
-
-class Echo(socketserver.BaseRequestHandler):
-    def handle(self) -> None:
-        while data := self.request.recv(10):
-            self.request.sendall(data)
