@@ -2,6 +2,7 @@
 
 import os
 from collections import Counter
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, ClassVar
 from uuid import uuid4
@@ -241,20 +242,22 @@ def client(request: pytest.FixtureRequest, serve: Any) -> Any:
         yield client
 
 
+def statuses(count: int, ask: Callable[[int], httpx.Response]) -> Counter[int]:
+    """Of so many requests, of which 16 are under way at a time."""
+    with ThreadPoolExecutor(16) as pool:
+        return Counter(answer.status_code for answer in pool.map(lambda n: patiently(lambda: ask(n)), range(count)))
+
+
 def test_parallel_orders_of_one_product_sell_exactly_what_is_there(client: httpx.Client) -> None:
-    shop = Shop(client)
+    shop, ids = Shop(client), [fresh_id() for _ in range(60)]
     customer, scarce, plenty = shop.customer(), shop.product(stock=13), shop.product(stock=1000)
 
-    def place(n: int) -> tuple[int, str]:
+    def place(n: int) -> httpx.Response:
         products = (scarce, plenty) if n % 2 else (plenty, scarce)  # in both orders: no deadlock comes through
         lines = [{"product_id": product, "quantity": 1} for product in products]
-        id, body = fresh_id(), {"customer_id": customer, "lines": lines}
-        answer = patiently(lambda: client.put(f"/orders/{id}", json=body))
-        return answer.status_code, answer.headers.get("consistency-token", "")
+        return client.put(f"/orders/{ids[n]}", json={"customer_id": customer, "lines": lines})
 
-    with ThreadPoolExecutor(16) as pool:
-        answers = list(pool.map(place, range(60)))
-    assert Counter(status for status, _ in answers) == {201: 13, 409: 47}
+    assert statuses(60, place) == {201: 13, 409: 47}
     settle(client)
     seen = [client.get(f"/products/{product}").json() for product in (scarce, plenty)]
     assert [(product["stock"], product["sold"]) for product in seen] == [(0, 13), (987, 13)]
@@ -265,10 +268,7 @@ def test_one_order_sent_in_parallel_is_placed_once(client: httpx.Client) -> None
     shop = Shop(client)
     customer, product, id = shop.customer(), shop.product(stock=5), fresh_id()
     body = {"customer_id": customer, "lines": [{"product_id": product, "quantity": 3}]}
-    with ThreadPoolExecutor(16) as pool:
-        answers = pool.map(lambda _: patiently(lambda: client.put(f"/orders/{id}", json=body)), range(16))
-        statuses = Counter(answer.status_code for answer in answers)
-    assert statuses == {201: 1, 200: 15}
+    assert statuses(16, lambda _: client.put(f"/orders/{id}", json=body)) == {201: 1, 200: 15}
     settle(client)
     assert client.get(f"/products/{product}").json()["stock"] == 2
 
@@ -278,10 +278,7 @@ def test_parallel_transitions_of_one_order_take_effect_once(client: httpx.Client
     product = shop.product(stock=5)
     order = shop.order(shop.customer(), product)
     paths = [f"/orders/{order}/{what}" for what in ("pay", "cancel") for _ in range(8)]
-    with ThreadPoolExecutor(16) as pool:
-        answers = pool.map(lambda path: patiently(lambda: client.post(path)), paths)
-        statuses = Counter(answer.status_code for answer in answers)
-    assert set(statuses) <= {200, 409}, statuses
+    assert {*statuses(16, lambda n: client.post(paths[n]))} <= {200, 409}
     settle(client)
     changes = client.get(f"/orders/{order}/history").json()["changes"]
     assert [change["what"] for change in changes] in (["placed", "cancelled"], ["placed", "paid", "cancelled"])
@@ -289,17 +286,14 @@ def test_parallel_transitions_of_one_order_take_effect_once(client: httpx.Client
 
 
 def test_parallel_deliveries_and_reprices_lose_no_version(client: httpx.Client) -> None:
-    product = Shop(client).product(stock=0)
+    product, deliveries = Shop(client).product(stock=0), [fresh_id() for _ in range(40)]
 
-    def change(n: int) -> int:
+    def change(n: int) -> httpx.Response:
         if n % 2:
-            price = {"price_cents": 1000 + n}
-            return patiently(lambda: client.post(f"/products/{product}/reprice", json=price)).status_code
-        path = f"/products/{product}/deliveries/{fresh_id()}"
-        return patiently(lambda: client.put(path, json={"quantity": 2})).status_code
+            return client.post(f"/products/{product}/reprice", json={"price_cents": 1000 + n})
+        return client.put(f"/products/{product}/deliveries/{deliveries[n]}", json={"quantity": 2})
 
-    with ThreadPoolExecutor(16) as pool:
-        assert Counter(pool.map(change, range(40))) == {200: 20, 201: 20}
+    assert statuses(40, change) == {200: 20, 201: 20}
     settle(client)
     seen = client.get(f"/products/{product}").json()
     assert (seen["version"], seen["stock"]) == (41, 40)
