@@ -142,27 +142,10 @@ GOOD = {
     "https://h": ("h", 443, "h", ""),
     "http://[::1]:8000": ("::1", 8000, "[::1]:8000", ""),
 }
-BAD = [
-    "",
-    "h",
-    "h:80",
-    "ftp://h",
-    "http://",
-    "http://h:0",
-    "http://h:port",
-    "http://h:99999",
-    "http://[::1",
-    "http://h h",
-]
-BAD += [
-    "http://h?token=canary",
-    "http://h/#canary",
-    "http://h\r\nX: canary",
-    "http://h\\x",
-    "http://münchen",
-    "http://a..b",
-]
-BAD += [f"http://{'a' * 64}.b", "http://u:canary@h", "http://canary@h", "http://u:p/canary@h"]
+BAD = ["", "h", "h:80", "ftp://h", "http://", "http://h:0", "http://h:port", "http://h:99999", "http://h h"]
+BAD += ["http://[::1", "http://h\\x", "http://münchen", "http://a..b", f"http://{'a' * 64}.b"]
+BAD += ["http://h?token=canary", "http://h/#canary", "http://h\r\nX: canary"]
+BAD += ["http://u:canary@h", "http://canary@h", "http://u:p/canary@h"]
 
 
 @pytest.mark.parametrize("url", GOOD)

@@ -1,10 +1,8 @@
 """The next version of a search index: built beside the one that answers, whose place it takes."""
 
-import contextlib
-import os
-import signal
 import threading
 from collections.abc import Callable, Sequence
+from functools import partial
 from itertools import count, pairwise
 from typing import Any
 
@@ -21,14 +19,13 @@ from cqrs_impl.search import indexes, store
 from cqrs_impl.search.client import Reply
 from cqrs_impl.search.store import IndexedDocuments
 from cqrs_impl.search.version import IndexedVersion
-from crossover.targets import Target, ladder_command, process_env
+from crossover.targets import Target
 from servers.supervisor import Processes
 from tests.index import NEVER, OfSearch, feed_of
-from tests.service import Shop, fresh_id, settle, wait_until
+from tests.rebuilds import DEADLINE_S, PAUSE_S, end_in_the_middle, fill
+from tests.service import Shop, fresh_id, settle
 from tests.story import STORY, ListFeed, place, to_the_end
-from tests.test_live_rebuild import DEADLINE_S, fill
-
-PAUSE_S = 0.05  # of who reads and writes: a search takes far longer than a read of Redis
+from tests.threads import meanwhile
 
 
 class TestNextIndex(OfSearch):
@@ -208,8 +205,7 @@ def indexed(target: Target) -> dict[str, Any]:
 def test_readers_notice_nothing_of_an_index_that_is_built_live_killed_and_gone_on_with_under_commands(
     fresh_target: Callable[..., Target], processes: Processes
 ) -> None:
-    target, wrong, done = fresh_target("search"), list[str](), threading.Event()
-    builder, word = "builder of an index", f"w{fresh_id()[:8]}"
+    target, word, wrong, done = fresh_target("search"), f"w{fresh_id()[:8]}", list[str](), threading.Event()
 
     def built() -> int:
         """How many events the index shows that does not answer."""
@@ -248,23 +244,13 @@ def test_readers_notice_nothing_of_an_index_that_is_built_live_killed_and_gone_o
         shop.order(ann, tea)
         fill(target, 2_000)
         settle(client)
-        working = [threading.Thread(target=read, args=(tokens,)) for tokens in (False, True)]
-        working.append(threading.Thread(target=command))
-        for thread in working:
-            thread.start()
-        pid = processes.start(builder, ladder_command("rebuild", "search", "live"), env=process_env(target.env))
-        wait_until(lambda: processes.poll() or built() > 0 or builder in processes.ended, DEADLINE_S)
-        with contextlib.suppress(ProcessLookupError):  # it has ended already, if this thread had to wait for long
-            os.kill(pid, signal.SIGKILL)
-        wait_until(lambda: processes.poll() or builder in processes.ended, DEADLINE_S)
-        left, steps = built(), [0]
-        target.rebuild(lambda phase, done, total: steps.append(done), live=True)
-        if left:  # first the views are built anew, then the index
-            goes_on = next(now for before, now in pairwise(steps) if now < before)
-            assert goes_on > left, "it goes on where the other ended"
-        done.set()
-        for thread in working:
-            thread.join()
+        with meanwhile(partial(read, False), partial(read, True), command, end=done.set):
+            end_in_the_middle(target, processes, lambda: built() > 0)
+            left, steps = built(), [0]
+            target.rebuild(lambda phase, done, total: steps.append(done), live=True)
+            if left:  # first the views are built anew, then the index
+                goes_on = next(now for before, now in pairwise(steps) if now < before)
+                assert goes_on > left, "it goes on where the other ended"
         settle(client, DEADLINE_S)
         live = indexed(target)
         target.rebuild()
