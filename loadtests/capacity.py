@@ -15,8 +15,9 @@ import gevent
 import locust.contrib.fasthttp  # noqa: F401 - first of all modules with sockets: it monkey-patches the process
 
 from loadtests.cpu import Machine, read_machine
-from loadtests.drive import Block, Run, Stopped, main
+from loadtests.drive import Run, Stopped, main
 from loadtests.format import TABLES, THRESHOLDS
+from loadtests.plan import Block
 from loadtests.target import Rows, TargetUnderTest
 from loadtests.trials import PRECISION, RATE_MIN, Outcome, Trial, goal_outcome, judge, lag_outcome, search
 

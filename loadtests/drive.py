@@ -8,12 +8,12 @@ done, 1 a check failed or a target broke down, 2 bad input (one sentence on stde
 import random
 import signal
 import sys
-from collections import Counter
-from collections.abc import Mapping, Sequence
-from typing import NamedTuple, NoReturn
+from collections.abc import Mapping
+from typing import NoReturn
 
 import locust  # noqa: F401 - first of all modules with sockets: it monkey-patches the process
 import msgspec
+from msgspec.structs import replace
 
 from loadtests import conformance
 from loadtests.dataset import POPULATION, Dataset
@@ -21,8 +21,8 @@ from loadtests.fill import FillRefused, fill
 from loadtests.format import OF_EVERY_RUN, THRESHOLDS, Conformance, Ledger
 from loadtests.http import Unreachable, require_contract
 from loadtests.operations import OperationStream
-from loadtests.oracle import NotFilled
-from loadtests.plan import MIX_WARM_UP_S, PROBES_PER_S, BadPlan, Cell, Endpoint, Job, Plan, read_job
+from loadtests.oracle import NotFilled, together
+from loadtests.plan import MIX_WARM_UP_S, PROBES_PER_S, BadPlan, Block, Cell, Endpoint, Job, missing, read_job
 from loadtests.results import FolderTaken, RunFolder
 from loadtests.target import ComponentGone, Figures, Rows, TargetUnderTest, Warmth
 
@@ -40,14 +40,6 @@ class CheckFailed(Exception):
 
 class NotSettled(Exception):
     """A target does not catch up; the message is one sentence."""
-
-
-class Block(NamedTuple):
-    """What is missing of one start of a block: rounds of each cell, and whether its staleness."""
-
-    cells: Sequence[Cell]
-    rounds: list[int]
-    probing: bool
 
 
 class Run:
@@ -205,10 +197,8 @@ class Run:
     def _refuse(self, difference: str) -> None:
         """A target that breaks the contract under load gives no figures either."""
         found = self.folder.manifest.checks.conformance or Conformance(True)
-        self.folder.check(
-            conformance=msgspec.structs.replace(found, ok=False, first_difference=difference),
-            ledger=Ledger(False, first=difference),
-        )
+        found = replace(found, ok=False, first_difference=difference)
+        self.folder.check(conformance=found, ledger=Ledger(False, first=difference))
         self._fail(f"There are no figures: {difference}.")
 
     def _restart(self, start: int) -> None:
@@ -231,9 +221,9 @@ class Run:
         for target in self.targets:
             self._settle(target)
             found = target.oracle.verify(lambda done, total, name=target.name: _report("ledger", done, total, name))  # type: ignore[misc]
-            ledgers.append(found if found.ok else msgspec.structs.replace(found, first=f"{target.name}: {found.first}"))
+            ledgers.append(found if found.ok else replace(found, first=f"{target.name}: {found.first}"))
         rounds = (ledgers[0].rounds or 0) + self.rounds - self.earlier
-        total = msgspec.structs.replace(together(ledgers), rounds=rounds)
+        total = replace(together(ledgers), rounds=rounds)
         self.folder.check(ledger=total)
         if not total.ok:
             counts = f"{total.lost} lost, {total.phantom} phantom, {total.differing} differing"
@@ -256,26 +246,6 @@ class _Fresh(msgspec.Struct):
 def stolen(found: Mapping[str, Figures]) -> bool:
     """Whether the hypervisor took more CPU from a slice of the round than a measurement bears."""
     return any((figures.steal_share or 0.0) > THRESHOLDS.steal_share_max for figures in found.values())
-
-
-def missing(
-    plan: Plan, done: Counter[tuple[str, str | None, float]], start: int, cells: Sequence[Cell]
-) -> Block | None:
-    """What a start of a block lacks; what is on disk counts for the early starts."""
-    counts = [done["measure", cell.name, cell.read_share_pct] for cell in cells]
-    rounds = [min(plan.rounds, max(0, (start + 1) * plan.rounds - count)) for count in counts]
-    probing = bool(plan.probes_a_start) and done["staleness", cells[0].name, cells[0].read_share_pct] <= start
-    return Block(cells, rounds, probing) if probing or any(rounds) else None
-
-
-def together(ledgers: list[Ledger]) -> Ledger:
-    """The ledgers of all targets as one."""
-    first = next((ledger.first for ledger in ledgers if ledger.first), None)
-    sums = {
-        field: sum(getattr(ledger, field) for ledger in ledgers)
-        for field in ("operations", "acknowledged", "unknown", "lost", "phantom", "differing")
-    }
-    return Ledger(ok=all(ledger.ok for ledger in ledgers), first=first, **sums)
 
 
 def _report(phase: str, done: int, total: int, note: str) -> None:

@@ -95,13 +95,11 @@ class Oracle:
 
     def _read(self, paths: Sequence[str], progress: Progress = lambda done, total: None) -> dict[str, HttpResponse]:
         answers: dict[str, HttpResponse] = {}
-        concurrently(
-            lambda path: answers.update(
-                {path: self._whole_list(path) if path.endswith("/orders") else self._get(path)}
-            ),
-            paths,
-            progress=lambda done: progress(done, len(paths)),
-        )
+
+        def ask(path: str) -> None:
+            answers[path] = self._whole_list(path) if path.endswith("/orders") else self._get(path)
+
+        concurrently(ask, paths, progress=lambda done: progress(done, len(paths)))
         return answers
 
     def _get(self, path: str) -> HttpResponse:
@@ -158,6 +156,14 @@ def judge_everything(history: History, evidence: Evidence, words: Collection[str
     judge.repeats(evidence.repeats)
     unknown = (e for effect in judge.shown for e in history.effects.get(effect, ()) if e.outcome == "unknown")
     return judge.findings, sum(1 for _ in unknown)
+
+
+def together(ledgers: Sequence[Ledger]) -> Ledger:
+    """The ledgers of all targets as one."""
+    counted = ("operations", "acknowledged", "unknown", "lost", "phantom", "differing")
+    sums = {field: sum(getattr(ledger, field) for ledger in ledgers) for field in counted}
+    first = next((ledger.first for ledger in ledgers if ledger.first), None)
+    return Ledger(ok=all(ledger.ok for ledger in ledgers), first=first, **sums)
 
 
 class _Page(Struct):

@@ -1,9 +1,10 @@
 """The plan of a run: frozen, made once from the options, stored whole in the manifest, and read back to resume."""
 
 import math
-from collections.abc import Iterable
+from collections import Counter
+from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 from msgspec import Struct
@@ -85,6 +86,24 @@ class Plan(Struct, frozen=True, kw_only=True):
     @property
     def probes_a_start(self) -> int:
         return math.ceil(self.probes / self.restarts)
+
+
+class Block(NamedTuple):
+    """What is missing of one start of a block: rounds of each cell, and whether its staleness."""
+
+    cells: Sequence[Cell]
+    rounds: list[int]
+    probing: bool
+
+
+def missing(
+    plan: Plan, done: Counter[tuple[str, str | None, float]], start: int, cells: Sequence[Cell]
+) -> Block | None:
+    """What a start of a block lacks; what is on disk counts for the early starts."""
+    counts = [done["measure", cell.name, cell.read_share_pct] for cell in cells]
+    rounds = [min(plan.rounds, max(0, (start + 1) * plan.rounds - count)) for count in counts]
+    probing = bool(plan.probes_a_start) and done["staleness", cells[0].name, cells[0].read_share_pct] <= start
+    return Block(cells, rounds, probing) if probing or any(rounds) else None
 
 
 class Endpoint(Struct, frozen=True):
