@@ -21,20 +21,10 @@ import redis
 from crossover.errors import UserError
 from crossover.progress import Steps
 from crossover.torture.deployment import Deployment
+from crossover.torture.faults import BEHIND_S, OVERLAPPING, Scheduled, faults_of, kinds_of, wanted_kinds
 from crossover.torture.links import DELAY_S, Links
 from crossover.torture.load import Load
-from crossover.torture.nemesis import (
-    BEHIND_S,
-    EVERY_S,
-    OVERLAPPING,
-    Fault,
-    Scheduled,
-    faults_of,
-    kinds_of,
-    schedule,
-    torment,
-    wanted_kinds,
-)
+from crossover.torture.nemesis import EVERY_S, Fault, schedule, torment
 from crossover.torture.run import Torture, torture
 from ladder.rung import Rung, rung, rungs
 from loadtests.http import HttpClient

@@ -2,12 +2,13 @@
 
 import asyncio
 import threading
+from asyncio import StreamReader, StreamWriter
 from collections.abc import Awaitable, Callable, Coroutine
 from pathlib import Path
 from typing import Any, TypeVar
 
 T = TypeVar("T")
-Connect = Callable[[], Awaitable[tuple[asyncio.StreamReader, asyncio.StreamWriter]]]
+Connect = Callable[[], Awaitable[tuple[StreamReader, StreamWriter]]]
 CHUNK_BYTES = 65536
 DELAY_S = 0.1
 FAULTS = ("cut", "blackhole", "delay", "drop-replies")
@@ -74,8 +75,8 @@ class Link:
     def __init__(self, connect: Connect) -> None:
         self._connect = connect
         self._server: asyncio.Server | None = None
-        self._writers: set[asyncio.StreamWriter] = set()
-        self._spoilt: set[asyncio.StreamWriter] = set()  # a reply of theirs was swallowed
+        self._writers: set[StreamWriter] = set()
+        self._spoilt: set[StreamWriter] = set()  # a reply of theirs was swallowed
         self._tasks: set[asyncio.Task[None]] = set()
         self._passes = asyncio.Event()
         self._passes.set()
@@ -106,12 +107,12 @@ class Link:
         return self._tasks
 
     @staticmethod
-    def _break(writers: set[asyncio.StreamWriter]) -> None:
+    def _break(writers: set[StreamWriter]) -> None:
         for writer in list(writers):
             writer.transport.abort()
         writers.clear()
 
-    async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def _accept(self, reader: StreamReader, writer: StreamWriter) -> None:
         task = asyncio.current_task()
         assert task is not None, "asyncio runs each connection in a task"
         self._tasks.add(task)
@@ -132,12 +133,7 @@ class Link:
             self._break(ends)
 
     async def _pump(
-        self,
-        source: asyncio.StreamReader,
-        sink: asyncio.StreamWriter,
-        ends: set[asyncio.StreamWriter],
-        *,
-        replies: bool = False,
+        self, source: StreamReader, sink: StreamWriter, ends: set[StreamWriter], *, replies: bool = False
     ) -> None:
         try:
             while data := await source.read(CHUNK_BYTES):

@@ -120,12 +120,7 @@ class Results:
         if not self.entries:
             return
         folder.mkdir(parents=True, exist_ok=True)
-        lists: dict[str, Sequence[Struct]] = {
-            "operations": self.entries,
-            "faults": self.faults,
-            "findings": self.findings,
-        }
-        for name, rows in lists.items():
+        for name, rows in (("operations", self.entries), ("faults", self.faults), ("findings", self.findings)):
             (folder / f"{name}.jsonl").write_bytes(b"".join(msgspec.json.encode(row) + b"\n" for row in rows))
 
 

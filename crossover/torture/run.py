@@ -14,11 +14,11 @@ from crossover.planning import free_folder
 from crossover.progress import Steps
 from crossover.targets import known_clients, known_rung
 from crossover.torture.deployment import Deployment
+from crossover.torture.faults import Scheduled, faults_of, is_possible, wanted_kinds
 from crossover.torture.faulty_feed import POISONED
 from crossover.torture.links import Links
 from crossover.torture.load import RATE_PER_S, WORDS, Load
-from crossover.torture.nemesis import READY_S_MAX as REASON_S_MAX
-from crossover.torture.nemesis import Fault, Scheduled, faults_of, is_possible, recovery, torment, wanted_kinds
+from crossover.torture.nemesis import REASON_S_MAX, Fault, recovery, torment
 from crossover.torture.report import Report, Results, show
 from ladder.environment import LEVELS
 from ladder.rung import has_views
