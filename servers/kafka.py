@@ -6,15 +6,13 @@ nobody else knows. One process is broker and controller, which needs no ZooKeepe
 
 import base64
 import contextlib
-import logging
 import re
 import secrets
 import shutil
 import signal
 from collections.abc import Mapping
-from concurrent.futures import Future
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qsl, unquote, urlsplit
 
 from servers.artifacts import Part, missing
@@ -22,6 +20,9 @@ from servers.java import JAVA, java
 from servers.ports import accepts, free_ports
 from servers.server import OURS, SERVER_ENV, Facts, Failed, Origin, Unusable, without_secrets
 from servers.supervisor import START_S_MAX, Processes
+
+if TYPE_CHECKING:
+    from servers.kafka_admin import Admin
 
 JARS = Part("kafka", "Kafka", "4.4.0")
 SETTINGS: dict[str, str] = {
@@ -62,10 +63,7 @@ JAVA_OPTIONS = ("-Xmx256m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-XX:
 CHECKPOINT = "__cluster_metadata-0/00000000000000000000-0000000000.checkpoint"  # all that formatting writes
 AOT = "classes.aot"
 AT_ONCE = (signal.SIGKILL, 5.0)  # what it holds is thrown away, so that it need not be put in order first
-ASK_S_MAX = 15.0  # of a busy one; who refuses does so at once
 VERSION_MIN = "0.11"  # tells its settings, and drops what a producer repeats
-SILENT = logging.getLogger("servers.kafka.client")  # what it meets is told in one sentence instead
-SILENT.addHandler(logging.NullHandler())
 ADDRESS = (
     "give kafka://host:9092, or kafka://user:password@host:9092?security.protocol=SASL_SSL, where any setting of"
     " librdkafka can follow."
@@ -215,6 +213,8 @@ class Kafka:
         return defaults | sasl | dict(parse_qsl(query)) | {"bootstrap.servers": hosts}
 
     def _admin(self, url: str) -> "Admin":
+        from servers.kafka_admin import Admin
+
         try:
             return Admin(self.client_settings(url))
         except self.errors as error:
@@ -253,63 +253,6 @@ class Kafka:
 
     def namespaces(self, url: str, beginning: str) -> set[str]:
         return {_namespace_of(topic) for topic in self._admin(url).topics() if topic.startswith(beginning)}
-
-
-class Admin:
-    """librdkafka's client for administration, which tells why it has no answer as soon as it knows."""
-
-    def __init__(self, settings: Mapping[str, Any]) -> None:
-        from confluent_kafka.admin import AdminClient
-
-        self._met: list[Any] = []
-        silent: dict[str, Any] = {"error_cb": self._met.append, "logger": SILENT}
-        self._client = AdminClient({**settings, **silent})
-
-    def settings_after_a_trial(self) -> dict[str, str | None]:
-        """Those of its controller, or of a broker that stands for it; that a topic can be made is tried by a request
-        that makes none."""
-        from confluent_kafka.admin import ConfigResource, NewTopic  # type: ignore[attr-defined]
-
-        broker = self._result(self._client.describe_cluster(request_timeout=ASK_S_MAX)).controller
-        resource = ConfigResource(ConfigResource.Type.BROKER, broker.id_string)
-        (described,) = self._client.describe_configs([resource], request_timeout=ASK_S_MAX).values()
-        settings = {name: entry.value for name, entry in self._result(described).items()}
-        wanted = NewTopic(f"{OURS}trial", num_partitions=1)
-        (tried,) = self._client.create_topics([wanted], validate_only=True, request_timeout=ASK_S_MAX).values()
-        self._result(tried)
-        return settings
-
-    def create(self, topic: str) -> None:
-        from confluent_kafka.admin import NewTopic  # type: ignore[attr-defined]
-
-        (created,) = self._client.create_topics([NewTopic(topic, num_partitions=1)], request_timeout=ASK_S_MAX).values()
-        self._result(created)
-
-    def topics(self, within_s: float = ASK_S_MAX) -> list[str]:
-        return list(self._client.list_topics(timeout=within_s).topics)
-
-    def delete(self, topics: list[str]) -> None:
-        """Those that are gone already are still listed for a moment."""
-        from confluent_kafka import KafkaError, KafkaException
-
-        if topics:
-            for deleted in self._client.delete_topics(topics).values():
-                try:
-                    self._result(deleted)
-                except KafkaException as error:
-                    if error.args[0].code() != KafkaError.UNKNOWN_TOPIC_OR_PART:
-                        raise
-
-    def _result(self, future: "Future[Any]") -> Any:
-        """Of a request; its exception when no broker can be reached, or none lets us in."""
-        from confluent_kafka import KafkaError, KafkaException
-
-        while not future.done():
-            self._client.poll(0.01)
-            names = [error.code() for error in self._met]
-            if KafkaError._ALL_BROKERS_DOWN in names or KafkaError._AUTHENTICATION in names:
-                raise KafkaException(min(self._met, key=lambda error: error.code() == KafkaError._ALL_BROKERS_DOWN))
-        return future.result()
 
 
 def _namespace_of(topic: str) -> str:
