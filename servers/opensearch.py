@@ -40,6 +40,7 @@ SETTINGS: dict[str, str] = {
     "network.host": "127.0.0.1",
     "node.processors": "2",
     "cluster.routing.allocation.disk.threshold_enabled": "false",  # a share of a disk that others fill too
+    "indices.breaker.total.use_real_memory": "false",  # else garbage counts, and requests are refused because of it
     "action.auto_create_index": "false",  # an index that is gone stays gone until somebody makes it as it must be
 }
 LOGGING = """
@@ -51,7 +52,7 @@ rootLogger.level = warn
 rootLogger.appenderRef.console.ref = console
 """
 HEAP = "512m"
-# Serial, as it has two cores at most; no file in the temporary folder.
+# Serial, as it has two cores at most: its garbage stays until the heap is full. No file in the temporary folder.
 JAVA_OPTIONS = ("-Xms128m", f"-Xmx{HEAP}", "-XX:+UseSerialGC", "-XX:-UsePerfData")
 NATIVE = "--enable-native-access=ALL-UNNAMED"
 FOLDERS = ("bin", "config", "data", "logs", "plugins", "tmp", f"modules/{MODULE}")

@@ -71,6 +71,24 @@ def test_a_server_that_is_not_what_is_needed_is_refused_in_one_sentence(path: st
     assert str(refusal.value) == SAID[path]
 
 
+def test_a_request_that_a_busy_engine_refuses_is_sent_again_and_no_other() -> None:
+    told = iter([429, 503, 200, 500])
+
+    async def busy(request: Request) -> Response:
+        return JSONResponse({"error": {"type": "circuit_breaking_exception", "reason": "full"}}, next(told))
+
+    async def asked(url: str) -> int:
+        client = SearchClient(url, dict, timeout_s=10)
+        first = await client.ask("GET", "/")
+        with pytest.raises(StoreGone):
+            await client.ask("GET", "/")
+        await client.close()
+        return first.status
+
+    with in_thread(Starlette(routes=[Route("/", busy)])) as url:
+        assert asyncio.run(asked(url)) == 200 and not list(told)
+
+
 @pytest.mark.parametrize(
     ("url", "sentence"),
     [

@@ -20,7 +20,8 @@ JSON, LINES = PLAIN | {"content-type": "application/json"}, PLAIN | {"content-ty
 # Expected by who asks: there is no such index or document, there is one already, or it was written meanwhile. A request
 # that is refused for what it holds is for who asks, too.
 OUTCOMES = (400, 404, 409)
-TRIES_MAX, TRY_AGAIN_S = 4, 0.05  # of what is answered by 503: an index that was just made or removed has no shard
+BUSY = (429, 503)  # too much at once; an index that was just made or removed has no shard
+TRIES_MAX, TRY_AGAIN_S = 4, 0.05
 
 _encode = msgspec.json.Encoder().encode
 
@@ -35,7 +36,7 @@ class Reply(NamedTuple):
 
 
 class SearchClient:
-    """Resends only what was answered, by 503: a request without an answer may have been executed."""
+    """Resends only what was answered, by BUSY: a request without an answer may have been executed."""
 
     def __init__(self, url: str, settings: Callable[[], Mapping[str, Any]], *, timeout_s: float) -> None:
         """`settings`: further ones of the session, made where an event loop runs."""
@@ -55,7 +56,7 @@ class SearchClient:
         try:
             reply = await self._once(method, path, data, headers)
             for again in range(1, TRIES_MAX):
-                if reply.status != 503:
+                if reply.status not in BUSY:
                     break
                 await asyncio.sleep(TRY_AGAIN_S * again)
                 reply = await self._once(method, path, data, headers)
