@@ -17,6 +17,8 @@ from benchmarks.conftest import DATASET, SIZE, Turns, in_turns
 from benchmarks.load import connected, get, steady
 from crossover.targets import Target
 
+PARTS = [("constant", "bare"), ("crud", "raw"), ("crud lean", "raw"), ("cqrs", "constant"), ("cqrs lean", "constant")]
+BOTH = [("crud", "cqrs"), ("crud lean", "cqrs lean")]
 SEARCHED = [("cqrs", "crud"), ("views", "crud"), ("search", "crud"), ("search", "cqrs")]
 # With a million orders a search takes up to half a second of CPU.
 (RATE_PER_S, COUNT, ROUNDS), WARM = ((4.0, 16, 3), 160) if SIZE == "l" else ((50.0, 100, 6), 2_000)
@@ -46,23 +48,9 @@ PATHS = {
 }
 # (path, rate a second, requests a turn, rounds, and what is divided by what)
 ROWS: list[tuple[str, float, int, int, list[tuple[str, str]]]] = [
-    (
-        "order",
-        400,
-        200,
-        10,
-        [
-            ("constant", "bare"),
-            ("crud", "raw"),
-            ("crud lean", "raw"),
-            ("cqrs", "constant"),
-            ("cqrs lean", "constant"),
-            ("crud", "cqrs"),
-            ("crud lean", "cqrs lean"),
-        ],
-    ),
-    ("customer_orders", 400, 200, 8, [("crud", "cqrs"), ("crud lean", "cqrs lean")]),
-    ("top_products", 6, 12, 3, [("crud", "cqrs"), ("crud lean", "cqrs lean")]),
+    ("order", 400, 200, 10, [*PARTS, *BOTH]),
+    ("customer_orders", 400, 200, 8, BOTH),
+    ("top_products", 6, 12, 3, BOTH),
     *((path, RATE_PER_S, COUNT, ROUNDS, SEARCHED) for path in PATHS if path.startswith("search")),
 ]
 
