@@ -22,7 +22,6 @@ from cqrs_impl.fold import fold
 from cqrs_impl.queries import DocumentQueries
 from ladder.environment import Environment
 from ladder.rung import rung
-from tests.service import PATIENCE_S
 
 
 class Promise(NamedTuple):
@@ -70,16 +69,10 @@ class World:
         self.projector = self.rung.workers(self.env)["projector"]
 
     def close(self) -> None:
-        self.runner.run(self.at_rest())
         for system in self.systems:
             self.runner.run(system.close())
         self.runner.run(self.projector.close())
         self.runner.close()
-
-    async def at_rest(self) -> None:
-        """The service measures its backlog behind a command, by a connection that is closed only once it came back."""
-        if measuring := asyncio.all_tasks() - {asyncio.current_task()}:
-            await asyncio.wait(measuring, timeout=PATIENCE_S)
 
     def sent(self, client: httpx.AsyncClient, method: str, path: str, **settings: Any) -> httpx.Response:
         for _ in range(10):  # a connection to a server that was restarted is found out by its use
